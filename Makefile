@@ -1,0 +1,45 @@
+# Everything a change needs. `make test` installs what the tests talk to.
+SHELL := /bin/bash
+GO    ?= go
+
+# Tests that need a Python client or another program that is not ours find the
+# interpreter here; with ENTREPOT_TEST_TOOLS=all they fail instead of skipping
+# when it is missing.
+export ENTREPOT_TEST_PYTHON ?= $(CURDIR)/.cache/venv/bin/python
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: build demo test test-setup vet lint bench fuzz fmt
+
+build: ## one static binary: ./entrepot
+	CGO_ENABLED=0 $(GO) build -trimpath -o entrepot .
+
+demo: ## two sites on this machine; make demo INPUT=access.log
+	$(GO) run . demo $(if $(INPUT),--input $(INPUT)) $(if $(EXIT),--exit)
+
+test: test-setup vet ## all tests, real servers included
+	ENTREPOT_TEST_TOOLS=all $(GO) test -timeout 15m -p $$(( $$(nproc) < 4 ? $$(nproc) : 4 )) ./...
+
+test-setup: ## install what the tests talk to, if it is missing
+	@deploy/test/setup.sh
+
+vet: ## formatting, go vet, go.mod as it should be
+	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path './.*')); \
+	if [ -n "$$unformatted" ]; then echo "not formatted (run make fmt):" $$unformatted >&2; exit 1; fi
+	$(GO) vet ./...
+	$(GO) mod tidy -diff
+
+lint: ## golangci-lint at its pinned version (the first run builds it)
+	$(GO) run $(GOLANGCI) run ./...
+
+bench: build ## the figures of docs/benchmarks.md, against a node of its own
+	@deploy/test/bench.sh
+
+fuzz: ## every fuzz target for FUZZTIME each
+	@for pkg in $$(grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
+	  for target in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$pkg/*_test.go | cut -c6-); do \
+	    echo "$$pkg $$target"; $(GO) test $$pkg -run '^$$' -fuzz "^$$target\$$" -fuzztime $(or $(FUZZTIME),10s) || exit 1; \
+	  done; \
+	done
+
+fmt: ## rewrite files as gofmt wants them
+	gofmt -w $$(find . -name '*.go' -not -path './.*')

@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Installs what the tests talk to and is quick when it is there already:
+#   PostgreSQL and kcat from Debian; Python clients of Kafka and a reader of
+#   Parquet, at the versions of requirements.txt, in .cache/venv.
+# Runs as root, or as anyone when the packages are installed.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+venv=$here/../../.cache/venv
+pins=$here/requirements.txt
+
+# System Python: a venv made with it can be made again on any Debian.
+python=/usr/bin/python3
+
+missing=()
+compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
+command -v kcat >/dev/null || missing+=(kcat)
+{ [ -x "$python" ] && "$python" -c 'import venv, ensurepip' 2>/dev/null; } || missing+=(python3 python3-venv)
+
+if [ ${#missing[@]} -gt 0 ]; then
+  if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "setup: the tests need ${missing[*]}; install them, or run make test as root on Debian" >&2
+    exit 1
+  fi
+  echo "setup: installing ${missing[*]}"
+  log=$(mktemp)
+  trap 'rm -f "$log"' EXIT
+  export DEBIAN_FRONTEND=noninteractive
+  if ! { apt-get update && apt-get install -y --no-install-recommends "${missing[@]}"; } >"$log" 2>&1; then
+    tail -n 20 "$log" >&2
+    echo "setup: apt-get could not install ${missing[*]}" >&2
+    exit 1
+  fi
+fi
+
+# The copy of the pins is made last, so that a half-made venv is made again.
+if ! cmp -s "$pins" "$venv/pins.txt"; then
+  echo "setup: making a Python environment in .cache/venv"
+  rm -rf "$venv"
+  "$python" -m venv "$venv"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: -r "$pins"
+  cp "$pins" "$venv/pins.txt"
+fi
