@@ -65,7 +65,8 @@ type lz4Source struct {
 var (
 	gzipReaders = sync.Pool{New: func() any { return new(gzipSource) }}
 	lz4Readers  = sync.Pool{New: func() any { return &lz4Source{z: lz4.NewReader(nil)} }}
-	zstdDecoder = newZstdDecoder()
+	zstdScratch = sync.Pool{New: func() any { return new([]byte) }}
+	zstdDecoder = newZstdDecoder() // made before any synctest bubble, for it has a channel
 )
 
 func decompressGzip(src []byte, limit int) ([]byte, error) {
@@ -175,29 +176,53 @@ func decodeSnappyBlock(dst, block []byte, limit int) ([]byte, error) {
 // in 4 bytes.
 const maxZstdRatio = 1 << 15
 
-// decompressZstd decodes into a buffer of the size that the frame states, or
-// of a guess (Java's frames state none), and again into a larger one if that
-// was too small: the decoder's stream mode, which would not have to begin
-// anew, takes the memory of the frame's window instead, whatever the output.
+// decompressZstd decodes a frame that states its size into just that; others,
+// such as Java's, by way of a pooled buffer.
 func decompressZstd(src []byte, limit int) ([]byte, error) {
-	size := 4*len(src) + 64
 	var h zstd.Header
 	if err := h.Decode(src); err != nil {
 		return nil, err
 	}
-	if h.HasFCS {
-		size = int(min(h.FrameContentSize, uint64(maxZstdRatio*len(src))))
+	if !h.HasFCS {
+		return decompressZstdUnstated(src, limit)
 	}
-	for {
-		size = min(size, limit)
-		out, err := zstdDecoder.DecodeAll(src, make([]byte, 0, size))
+	switch n := h.FrameContentSize; {
+	case n > uint64(limit):
+		return nil, errTooLong
+	case n > uint64(maxZstdRatio*len(src)):
+		return nil, fmt.Errorf("%d bytes cannot become %d", len(src), n)
+	}
+	out, err := zstdDecoder.DecodeAll(src, make([]byte, 0, h.FrameContentSize))
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) { // another frame follows
+		return decompressZstdUnstated(src, limit)
+	}
+	return out, err
+}
+
+// zstdSlack is room for the two blocks, of at most 128 KiB, during which the
+// decoder finds out that the output does not fit.
+const zstdSlack = 256 << 10
+
+// decompressZstdUnstated tries with more and more room. An error counts as
+// lack of room only when the output had passed into the slack, for the decoder
+// does not always say. Its stream mode, which would not have to begin anew,
+// takes the memory of the frame's window instead, whatever the output.
+func decompressZstdUnstated(src []byte, limit int) ([]byte, error) {
+	scratch := zstdScratch.Get().(*[]byte)
+	defer zstdScratch.Put(scratch)
+	for size := min(4*len(src)+64, limit); ; size = min(4*size, limit) {
+		if cap(*scratch) < size+zstdSlack {
+			*scratch = make([]byte, 0, size+zstdSlack)
+		}
+		out, err := zstdDecoder.DecodeAll(src, (*scratch)[:0:size+zstdSlack])
 		switch {
-		case !errors.Is(err, zstd.ErrDecoderSizeExceeded):
-			return out, err
+		case err == nil && len(out) <= limit:
+			return append(make([]byte, 0, len(out)), out...), nil
+		case err != nil && len(out) <= size && !errors.Is(err, zstd.ErrDecoderSizeExceeded):
+			return nil, err
 		case size == limit:
 			return nil, errTooLong
 		}
-		size = max(4*size, 64)
 	}
 }
 

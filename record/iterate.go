@@ -67,9 +67,9 @@ type scanner struct {
 // it, neither less nor more.
 func (s *scanner) record() (r Record, err error) {
 	f := fields{b: s.data}
-	body := f.bytes("record")
+	body := f.bytes("record length")
 	if f.err == nil && body == nil {
-		f.fail("record", -1)
+		f.fail("record length", -1)
 	}
 	if f.err != nil {
 		return r, f.err
@@ -79,8 +79,8 @@ func (s *scanner) record() (r Record, err error) {
 	f.skipByte()
 	timeDelta := f.varint("time delta", math.MinInt64, math.MaxInt64)
 	delta := f.varint("offset delta", s.lastDelta+1, int64(s.batch.LastDelta()))
-	r.Key = f.bytes("key")
-	r.Value = f.bytes("value")
+	r.Key = f.bytes("key length")
+	r.Value = f.bytes("value length")
 	r.Headers = f.headers()
 	if f.err == nil && len(f.b) != 0 {
 		f.err = fmt.Errorf("%w: %d bytes after its headers", ErrCorruptBatch, len(f.b))
@@ -139,12 +139,12 @@ func (f *fields) varint(what string, lo, hi int64) int64 {
 
 // bytes reads a length and as many bytes; a length of -1 is nil.
 func (f *fields) bytes(what string) []byte {
-	n := f.varint(what+" length", -1, math.MaxInt32)
+	n := f.varint(what, -1, math.MaxInt32)
 	if f.err != nil || n < 0 {
 		return nil
 	}
 	if n > int64(len(f.b)) {
-		f.fail(what+" length", n)
+		f.fail(what, n)
 		return nil
 	}
 	p := f.b[:n:n]
@@ -161,11 +161,11 @@ func (f *fields) headers() []Header {
 	}
 	hs := make([]Header, 0, n)
 	for range n {
-		key := f.bytes("header key")
+		key := f.bytes("header key length")
 		if f.err == nil && key == nil {
 			f.fail("header key length", -1)
 		}
-		value := f.bytes("header value")
+		value := f.bytes("header value length")
 		if f.err != nil {
 			return nil
 		}
