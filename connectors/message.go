@@ -1,0 +1,97 @@
+package connectors
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// NoTimestamp is the timestamp of a message whose time is not known.
+const NoTimestamp int64 = -1
+
+// Message is what flows through a job. Value is always the truth: the bytes
+// that a Kafka client sees, JSON once a record is structured. Parsed is a
+// cache of the decoded Value (filled by format.Value), so that a chain of
+// transforms decodes once.
+type Message struct {
+	Key       []byte // nil is Kafka's null
+	Value     []byte // nil is Kafka's null: a tombstone
+	Headers   []record.Header
+	Timestamp int64 // milliseconds since the Unix epoch, or NoTimestamp
+
+	// Parsed is the decoded Value or nil when it has not been decoded. Who
+	// changes Value does it with SetValue, which drops Parsed.
+	Parsed any
+
+	// Original is what a source read, before any transform: it goes into a
+	// dead letter. Sources set it; sinks do not look at it.
+	Original []byte
+	// Position is where the source stands after this message.
+	Position Position
+	Origin   Origin
+	// Err is set by a source that met something it cannot make a record of
+	// (a line over the limit). It is of class Poison. The message still has
+	// its position and Original, and goes to the dead letters.
+	Err error
+
+	// Partition and Offset are where a sink's record was read.
+	Partition record.TopicPartition
+	Offset    int64
+}
+
+// SetValue replaces the value and drops what was decoded from the old one.
+func (m *Message) SetValue(v []byte) { m.Value, m.Parsed = v, nil }
+
+// Size is the number of bytes that count against Limits.Bytes.
+func (m *Message) Size() int { return len(m.Key) + len(m.Value) }
+
+// Origin says to people where a message came from.
+type Origin struct {
+	Name string // a file, table or queue
+	Line int64  // counted from 1; 0 when there are no lines
+}
+
+// String is name:line, or the name alone.
+func (o Origin) String() string {
+	if o.Line == 0 {
+		return o.Name
+	}
+	return fmt.Sprintf("%s:%d", o.Name, o.Line)
+}
+
+// Batch is a run of messages in order.
+type Batch struct {
+	Messages []Message
+}
+
+// Position is a place in a split, opaque to all but its source. Positions of
+// one split are ordered as bytes.Compare orders them, and each message's is
+// greater than that of the message before. nil is before everything.
+type Position []byte
+
+// Compare is -1, 0 or 1 as p is before, at or after q.
+func (p Position) Compare(q Position) int { return bytes.Compare(p, q) }
+
+// Plan is a durable decision of what one write to a destination holds.
+type Plan struct {
+	Partition record.TopicPartition
+	From      int64  // first offset
+	To        int64  // offset after the last one
+	Epoch     int64  // of the task's lease; a later owner has a higher one
+	ID        string // unique; the same when the plan is executed again
+}
+
+// String is the form people and logs read: clicks-3[100,200).
+func (p Plan) String() string { return fmt.Sprintf("%s[%d,%d)", p.Partition, p.From, p.To) }
+
+// RecordError is why one record of a plan cannot be written.
+type RecordError struct {
+	Index  int   // in Batch.Messages
+	Offset int64 // of that message
+	Err    error // of class Poison
+}
+
+func (e RecordError) Error() string { return fmt.Sprintf("offset %d: %v", e.Offset, e.Err) }
+
+func (e RecordError) Unwrap() error { return e.Err }
