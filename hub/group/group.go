@@ -1,0 +1,236 @@
+// Package group is the classic consumer group protocol (KIP-62, KIP-345,
+// KIP-394, KIP-429) as a pure state machine: one Group value for each group.
+// Requests, the outcome of writes and the time go in; answers to parked
+// requests and the writes that must be durable come out. The assignment itself
+// is made by a client, the group's leader, so that eager and cooperative
+// assignors are the same thing here.
+//
+// A driver (hub/protocol's coordinator) gives every request that may have to
+// wait a Ticket, and later finds it in an Answer. It makes each Write durable
+// in the order in which it was handed out and then reports it by Written;
+// nothing that depends on a write is answered before. The driver calls Tick
+// no later than Deadline says.
+//
+// Goroutines: none, and no clock, lock or I/O. A Group must be used by one
+// goroutine at a time.
+package group
+
+import (
+	"slices"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// Config bounds what clients may ask for. All fields are needed; Default
+// gives Kafka's values.
+type Config struct {
+	MinSession time.Duration // shortest session timeout a client may ask for
+	MaxSession time.Duration // longest one
+	// InitialDelay is how long the first rebalance of an empty group waits for
+	// more members, again for each one that comes, up to their rebalance
+	// timeout. It saves a rebalance for each member when many start together.
+	InitialDelay time.Duration
+	NewMember    time.Duration // how long a member may wait in its first join
+	MaxMembers   int           // members beyond it are refused
+	MaxMetadata  int           // bytes of metadata with a committed offset
+	// Retention is how long offsets outlive the last member (or, without
+	// members, the commit).
+	Retention time.Duration
+}
+
+// Default is Kafka's configuration, with a bound on the members.
+func Default() Config {
+	return Config{
+		MinSession:   6 * time.Second,
+		MaxSession:   30 * time.Minute,
+		InitialDelay: 3 * time.Second,
+		NewMember:    5 * time.Minute,
+		MaxMembers:   10_000,
+		MaxMetadata:  4096,
+		Retention:    7 * 24 * time.Hour,
+	}
+}
+
+// State is where a group is in its life.
+type State uint8
+
+// The states of a group. See rebalance.go for the moves between them.
+const (
+	Empty      State = iota // no members; offsets may be there
+	Preparing               // waits for the members to join
+	Completing              // waits for the leader's assignment
+	Stable                  // members have their assignments
+	Dead                    // nothing left; the driver drops the value
+)
+
+// String is Kafka's name of the state.
+func (s State) String() string {
+	return [...]string{"Empty", "PreparingRebalance", "CompletingRebalance", "Stable", "Dead"}[s]
+}
+
+// Ticket names a parked request; the driver chooses it and never reuses it.
+type Ticket uint64
+
+// Answer ends the wait of one parked request. Err nil means that the field of
+// the request's kind is set.
+type Answer struct {
+	Ticket Ticket
+	Err    error
+	Join   *Joined
+	Sync   *Synced
+	Commit []error // one for each offset of the request, nil where committed
+}
+
+// Write must become durable. Metadata and Offsets may both be set.
+type Write struct {
+	ID       uint64    // to be handed to Written
+	Metadata *Metadata // the group's record, nil to leave it
+	Delete   bool      // remove the group's record
+	Offsets  []OffsetWrite
+}
+
+// OffsetWrite is one committed offset; a nil Offset removes it.
+type OffsetWrite struct {
+	record.TopicPartition
+	Offset *Offset
+}
+
+// Output is what the driver has to do after an input: Answers at once, Writes
+// in order.
+type Output struct {
+	Answers []Answer
+	Writes  []Write
+}
+
+func (o *Output) answer(a Answer) { o.Answers = append(o.Answers, a) }
+
+func (o *Output) fail(t Ticket, err error) {
+	if t != 0 {
+		o.answer(Answer{Ticket: t, Err: err})
+	}
+}
+
+// Group is one consumer group. Make it with New or Load.
+type Group struct {
+	id           string
+	cfg          Config
+	state        State
+	since        time.Time // when state was entered
+	generation   int32
+	protocolType string
+	protocol     string
+	leader       string // member ID
+
+	members []*member // in the order of their first join
+	byID    map[string]*member
+	statics map[string]*member   // by instance ID
+	pending map[string]time.Time // IDs handed out and not yet joined with; until when
+
+	joinBy  time.Time // Preparing: goes on without the missing members
+	initial bool      // Preparing: the delay of an empty group's first rebalance
+	more    bool      // Preparing: a member came during the initial delay
+	capBy   time.Time // Preparing: the initial delay is never extended beyond
+	syncBy  time.Time // Completing: members without a sync are removed
+
+	offsets   map[record.TopicPartition]Offset
+	inFlight  map[uint64]inFlight
+	lastWrite uint64
+}
+
+// New returns an empty group.
+func New(id string, cfg Config, now time.Time) *Group {
+	return &Group{
+		id: id, cfg: cfg, since: now,
+		byID:     map[string]*member{},
+		statics:  map[string]*member{},
+		pending:  map[string]time.Time{},
+		offsets:  map[record.TopicPartition]Offset{},
+		inFlight: map[uint64]inFlight{},
+	}
+}
+
+// ID is the group's name.
+func (g *Group) ID() string { return g.id }
+
+// State is where the group is.
+func (g *Group) State() State { return g.state }
+
+// Generation counts the completed rebalances.
+func (g *Group) Generation() int32 { return g.generation }
+
+func (g *Group) enter(now time.Time, s State) { g.state, g.since = s, now }
+
+// inFlight is what happens once a write is durable: apply is called with the
+// outcome.
+type inFlight struct {
+	apply func(now time.Time, err error, out *Output)
+}
+
+// write hands out a write and remembers what follows it.
+func (g *Group) write(out *Output, w Write, apply func(time.Time, error, *Output)) {
+	g.lastWrite++
+	w.ID = g.lastWrite
+	g.inFlight[w.ID] = inFlight{apply}
+	out.Writes = append(out.Writes, w)
+}
+
+// Written reports the outcome of a write: nil when it is durable.
+func (g *Group) Written(now time.Time, id uint64, err error) (out Output) {
+	f, ok := g.inFlight[id]
+	if !ok {
+		return out
+	}
+	delete(g.inFlight, id)
+	f.apply(now, err, &out)
+	return out
+}
+
+// Deadline is when Tick has to be called next; zero: not before another input.
+func (g *Group) Deadline() time.Time {
+	var d time.Time
+	earlier := func(t time.Time) {
+		if !t.IsZero() && (d.IsZero() || t.Before(d)) {
+			d = t
+		}
+	}
+	for _, t := range g.pending {
+		earlier(t)
+	}
+	for _, m := range g.members {
+		if m.expires() {
+			earlier(m.deadline)
+		}
+	}
+	switch g.state {
+	case Preparing:
+		earlier(g.joinBy)
+	case Completing:
+		earlier(g.syncBy)
+	}
+	return d
+}
+
+// Tick ends what has waited too long: sessions, joins, syncs.
+func (g *Group) Tick(now time.Time) (out Output) {
+	for _, id := range sortedKeys(g.pending) {
+		if !now.Before(g.pending[id]) {
+			delete(g.pending, id)
+			g.tryComplete(now, &out)
+		}
+	}
+	for _, m := range slices.Clone(g.members) {
+		if g.byID[m.id] == m && m.expires() && !now.Before(m.deadline) {
+			out.fail(m.join, ErrUnknownMember)
+			g.remove(m)
+			g.afterRemoval(now, &out)
+		}
+	}
+	switch {
+	case g.state == Preparing && !now.Before(g.joinBy):
+		g.joinTimeout(now, &out)
+	case g.state == Completing && !now.Before(g.syncBy):
+		g.syncTimeout(now, &out)
+	}
+	return out
+}

@@ -1,0 +1,114 @@
+package group
+
+import (
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// Offset is a committed position: the next record the group will read.
+type Offset struct {
+	Offset      int64
+	LeaderEpoch int32 // of the last record read; -1 when not said
+	Metadata    string
+	CommitTime  int64 // milliseconds
+}
+
+// CommitRequest stores offsets. A simple consumer, which manages its
+// partitions by itself, comes with generation -1 and no member ID.
+type CommitRequest struct {
+	MemberID   string
+	Instance   string
+	Generation int32
+	Offsets    []OffsetWrite
+}
+
+// Commit handles an OffsetCommit request. It is answered when the offsets are
+// durable, with an error for each of them.
+func (g *Group) Commit(now time.Time, t Ticket, r CommitRequest) (out Output) {
+	if err := g.checkCommit(now, r); err != nil {
+		out.fail(t, err)
+		return out
+	}
+	errs := make([]error, len(r.Offsets))
+	var good []OffsetWrite
+	for i, o := range r.Offsets {
+		if n := len(o.Offset.Metadata); n > g.cfg.MaxMetadata {
+			errs[i] = fmt.Errorf("%w: %d bytes, the most is %d", ErrMetadataTooLarge, n, g.cfg.MaxMetadata)
+			continue
+		}
+		good = append(good, o)
+	}
+	if len(good) == 0 {
+		out.answer(Answer{Ticket: t, Commit: errs})
+		return out
+	}
+	g.write(&out, Write{Offsets: good}, func(_ time.Time, err error, out *Output) {
+		if err != nil {
+			out.fail(t, err)
+			return
+		}
+		g.apply(good)
+		out.answer(Answer{Ticket: t, Commit: errs})
+	})
+	return out
+}
+
+func (g *Group) checkCommit(now time.Time, r CommitRequest) error {
+	switch {
+	case g.id == "" && r.MemberID != "":
+		return ErrInvalidGroupID
+	case g.state == Dead:
+		return ErrDead
+	case r.Generation < 0 && r.MemberID == "" && r.Instance == "":
+		if len(g.members) > 0 {
+			return ErrUnknownMember // the members own the group's offsets
+		}
+		return nil
+	case len(g.members) == 0 && r.Generation >= 0:
+		return ErrIllegalGen
+	}
+	m, err := g.current(r.MemberID, r.Instance, r.Generation)
+	if err != nil {
+		return err
+	}
+	if !m.isNew {
+		m.alive(now)
+	}
+	if g.state == Completing {
+		return ErrRebalancing
+	}
+	return nil
+}
+
+// apply makes durable offset writes visible.
+func (g *Group) apply(ws []OffsetWrite) {
+	for _, w := range ws {
+		if w.Offset == nil {
+			delete(g.offsets, w.TopicPartition)
+			continue
+		}
+		g.offsets[w.TopicPartition] = *w.Offset
+	}
+}
+
+// Offset returns what is committed for one partition.
+func (g *Group) Offset(tp record.TopicPartition) (Offset, bool) {
+	o, ok := g.offsets[tp]
+	return o, ok
+}
+
+// Offsets returns a copy of all committed offsets.
+func (g *Group) Offsets() map[record.TopicPartition]Offset { return maps.Clone(g.offsets) }
+
+// CheckMember verifies the member that OffsetFetch v9+ names; one that names
+// none may read any group's offsets.
+func (g *Group) CheckMember(id string, epoch int32) error {
+	if id == "" && epoch < 0 {
+		return nil
+	}
+	_, err := g.current(id, "", epoch)
+	return err
+}
