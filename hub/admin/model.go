@@ -1,0 +1,237 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+)
+
+// Node tells about the node itself.
+type Node interface {
+	Status() Status
+	// Ready is nil when the node serves Kafka clients, else the reason why not.
+	Ready() error
+}
+
+// Mesh tells about the gossip pools.
+type Mesh interface {
+	Members() []Member
+	// RTT is the round-trip time estimated between two nodes by their
+	// coordinates. ErrNotFound: one of them is not known.
+	RTT(a, b string) (time.Duration, error)
+}
+
+// Links tells about the mirrors into this site.
+type Links interface{ Links() []Link }
+
+// Jobs tells about connectors and steers them.
+type Jobs interface {
+	Jobs() []Job
+	// Act does what an operator asked. ErrNotFound: no such job. ErrConflict:
+	// not in the state it is in.
+	Act(ctx context.Context, job string, action Action) error
+}
+
+// Samples is any part that has metrics of its own.
+type Samples interface{ Samples() []Sample }
+
+// Action is a verb on a job.
+type Action string
+
+// The actions, as they stand in the URL.
+const (
+	Pause   Action = "pause"
+	Resume  Action = "resume"
+	Restart Action = "restart"
+)
+
+// Status is GET /v1/status.
+type Status struct {
+	Node      string    `json:"node"`
+	Site      string    `json:"site"`
+	Version   string    `json:"version"`
+	ClusterID string    `json:"cluster_id"`
+	Kafka     string    `json:"kafka"` // the address that clients are told
+	DataDir   string    `json:"data_dir"`
+	Started   time.Time `json:"started"`
+	Ready     bool      `json:"ready"`
+	Reason    string    `json:"reason,omitempty"` // why it is not ready
+	Disk      Disk      `json:"disk"`
+	Topics    []Topic   `json:"topics"` // internal ones included, sorted by name
+}
+
+// Disk is the volume under the data directory.
+type Disk struct {
+	FreeBytes int64 `json:"free_bytes"`
+	// State is "ok", "low" (retention runs now), "full" (produce is refused) or
+	// "offline" (a write or flush failed; Reason says how).
+	State  string `json:"state"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Topic as this node has it.
+type Topic struct {
+	Name       string      `json:"name"`
+	Internal   bool        `json:"internal,omitempty"`
+	Source     string      `json:"source,omitempty"`    // the site it is mirrored from; empty: local
+	MirrorTo   []string    `json:"mirror_to,omitempty"` // the sites it is mirrored to
+	Partitions []Partition `json:"partitions"`
+}
+
+// Records counts the offsets between log start and high watermark.
+func (t Topic) Records() (n int64) {
+	for _, p := range t.Partitions {
+		n += p.HighWatermark - p.LogStart
+	}
+	return n
+}
+
+// Bytes is what the topic takes on this node's disk.
+func (t Topic) Bytes() (n int64) {
+	for _, p := range t.Partitions {
+		n += p.Bytes
+	}
+	return n
+}
+
+// Partition as this node has it.
+type Partition struct {
+	ID            int32  `json:"partition"`
+	LogStart      int64  `json:"log_start"`
+	HighWatermark int64  `json:"high_watermark"`
+	LeaderEpoch   int32  `json:"leader_epoch"`
+	Bytes         int64  `json:"bytes"`
+	Damage        string `json:"damage,omitempty"` // not empty: quarantined, and why
+}
+
+// Member is a node seen in one of the gossip pools.
+type Member struct {
+	ID      string `json:"id"`
+	Site    string `json:"site"`
+	Kafka   string `json:"kafka"`
+	Peer    string `json:"peer"`
+	Admin   string `json:"admin"`
+	Version string `json:"version"`
+	Addr    string `json:"addr"`   // of its gossip
+	Status  string `json:"status"` // alive, leaving, left, failed
+	Pool    string `json:"pool"`   // lan, wan
+}
+
+// RTT is GET /v1/mesh/rtt.
+type RTT struct {
+	A      string  `json:"a"`
+	B      string  `json:"b"`
+	Millis float64 `json:"rtt_ms"`
+}
+
+// Link is one mirror relation into this site.
+type Link struct {
+	Name       string          `json:"name"`
+	Kind       string          `json:"kind"`   // mirror
+	Source     string          `json:"source"` // site
+	State      string          `json:"state"`
+	Reason     string          `json:"reason,omitempty"`
+	Records    int64           `json:"records"` // copied since this node started
+	Bytes      int64           `json:"bytes"`
+	LagRecords Measure         `json:"lag_records"` // sum over the partitions
+	LagSeconds Measure         `json:"lag_seconds"` // greatest of the partitions
+	Heard      Measure         `json:"heard_seconds_ago"`
+	Partitions []LinkPartition `json:"partitions"`
+}
+
+// LinkPartition is one mirrored partition.
+type LinkPartition struct {
+	Topic      string  `json:"topic"`
+	Partition  int32   `json:"partition"`
+	Next       int64   `json:"next_offset"` // the next offset to copy
+	SourceEnd  Measure `json:"source_end"`  // the source's high watermark
+	LagRecords Measure `json:"lag_records"`
+	LagSeconds Measure `json:"lag_seconds"`
+	State      string  `json:"state"`
+	Reason     string  `json:"reason,omitempty"`
+}
+
+// Job is a connector at run time.
+type Job struct {
+	Name      string           `json:"name"`
+	Kind      string           `json:"kind"`      // source, sink
+	Connector string           `json:"connector"` // file, files, postgres, ...
+	Topic     string           `json:"topic"`
+	State     string           `json:"state"`            // running, paused, restarting, failed, done
+	Reason    string           `json:"reason,omitempty"` // why it is not running
+	Guarantee string           `json:"guarantee,omitempty"`
+	Lag       Measure          `json:"lag_records"`
+	Counters  map[string]int64 `json:"counters"` // records by what became of them: read, written, dead, ...
+	Tasks     []Task           `json:"tasks"`
+}
+
+// Task is one split or partition of a job.
+type Task struct {
+	ID       string `json:"id"`
+	State    string `json:"state"`
+	Reason   string `json:"reason,omitempty"`
+	Position string `json:"position,omitempty"`
+}
+
+// Sample is one metric value. Name has no prefix; "entrepot_" is put before it.
+// All samples of one name have the same help, kind and label names.
+type Sample struct {
+	Name    string
+	Help    string
+	Counter bool // else a gauge
+	Labels  map[string]string
+	Value   float64
+}
+
+// Measure is a number that may not be known. In JSON it is the number, or the
+// string "unknown". The zero value is unknown.
+type Measure struct {
+	value float64
+	known bool
+}
+
+// Known is a measured number. What is not finite is not known.
+func Known(v float64) Measure {
+	if math.IsNaN(v) || math.IsInf(v, 0) {
+		return Measure{}
+	}
+	return Measure{value: v, known: true}
+}
+
+// Value returns the number and whether it is known.
+func (m Measure) Value() (v float64, known bool) { return m.value, m.known }
+
+// String is the number with no more than three decimals, or "unknown".
+func (m Measure) String() string {
+	if !m.known {
+		return unknown
+	}
+	return strconv.FormatFloat(math.Round(m.value*1000)/1000, 'f', -1, 64)
+}
+
+const unknown = "unknown"
+
+// MarshalJSON writes the number or "unknown".
+func (m Measure) MarshalJSON() ([]byte, error) {
+	if !m.known {
+		return []byte(`"` + unknown + `"`), nil
+	}
+	return []byte(m.String()), nil
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (m *Measure) UnmarshalJSON(data []byte) error {
+	if string(data) == `"`+unknown+`"` {
+		*m = Measure{}
+		return nil
+	}
+	var v float64
+	if err := json.Unmarshal(data, &v); err != nil {
+		return fmt.Errorf("a number or %q: %w", unknown, err)
+	}
+	*m = Known(v)
+	return nil
+}

@@ -1,0 +1,204 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+)
+
+// routes is the whole surface. Every answer but the page, /healthz and
+// /metrics is JSON, errors too.
+func (s *Server) routes(metrics http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	get := func(path string, h func(*http.Request) (any, error)) { mux.Handle(path, answer(http.MethodGet, h)) }
+	mux.Handle("/metrics", metrics)
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	get("/readyz", s.ready)
+	get("/v1/status", func(*http.Request) (any, error) { return s.status(), nil })
+	get("/v1/mesh/members", func(*http.Request) (any, error) { return s.members(), nil })
+	get("/v1/mesh/rtt", s.rtt)
+	get("/v1/links", func(*http.Request) (any, error) { return s.links(), nil })
+	get("/v1/jobs", func(*http.Request) (any, error) { return s.jobs(), nil })
+	get("/v1/jobs/{name}", s.job)
+	mux.Handle("/v1/jobs/{name}/{action}", answer(http.MethodPost, s.act))
+	mux.Handle("/{$}", answerPage(s.page))
+	get("/", func(r *http.Request) (any, error) {
+		return nil, fmt.Errorf("%s: %w; the API is under /v1, the page at /", r.URL.Path, ErrNotFound)
+	})
+	// A page of another origin must not pause jobs through a browser that can
+	// reach this port.
+	return http.NewCrossOriginProtection().Handler(http.MaxBytesHandler(mux, maxBody))
+}
+
+// badRequest is an error of the asker (400).
+type badRequest string
+
+func (e badRequest) Error() string { return string(e) }
+
+// answer runs h for requests of one method (GET includes HEAD) and writes what
+// it returns as JSON.
+func answer(method string, h func(*http.Request) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !allowed(w, r, method) {
+			return
+		}
+		v, err := h(r)
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		if to, ok := v.(redirect); ok {
+			http.Redirect(w, r, string(to), http.StatusSeeOther)
+			return
+		}
+		writeJSON(w, http.StatusOK, v)
+	})
+}
+
+// redirect is an answer for a browser: go there.
+type redirect string
+
+func allowed(w http.ResponseWriter, r *http.Request, method string) bool {
+	if r.Method == method || method == http.MethodGet && r.Method == http.MethodHead {
+		return true
+	}
+	w.Header().Set("Allow", method)
+	writeJSON(w, http.StatusMethodNotAllowed, failure{fmt.Sprintf("%s %s: use %s", r.Method, r.URL.Path, method)})
+	return false
+}
+
+// failure is the body of every error.
+type failure struct {
+	Error string `json:"error"`
+}
+
+func writeError(w http.ResponseWriter, err error) {
+	code := http.StatusInternalServerError
+	var bad badRequest
+	var notReady notReadyError
+	switch {
+	case errors.As(err, &bad):
+		code = http.StatusBadRequest
+	case errors.As(err, &notReady):
+		code = http.StatusServiceUnavailable
+	case errors.Is(err, ErrNotFound):
+		code = http.StatusNotFound
+	case errors.Is(err, ErrConflict):
+		code = http.StatusConflict
+	}
+	writeJSON(w, code, failure{err.Error()})
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	body, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		code, body = http.StatusInternalServerError, []byte(`{"error":"the answer cannot be written as JSON"}`)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(code)
+	_, _ = w.Write(append(body, '\n')) // an error here is a client that left
+}
+
+// notReadyError carries the reason to /readyz (503).
+type notReadyError struct{ reason error }
+
+func (e notReadyError) Error() string { return "not ready: " + e.reason.Error() }
+
+func (s *Server) ready(*http.Request) (any, error) {
+	if s.src.Node != nil {
+		if err := s.src.Node.Ready(); err != nil {
+			return nil, notReadyError{err}
+		}
+	}
+	return map[string]bool{"ready": true}, nil
+}
+
+func (s *Server) rtt(r *http.Request) (any, error) {
+	a, b := r.URL.Query().Get("a"), r.URL.Query().Get("b")
+	if a == "" || b == "" {
+		return nil, badRequest("give two node names: /v1/mesh/rtt?a=NODE&b=NODE")
+	}
+	if s.src.Mesh == nil {
+		return nil, fmt.Errorf("this node is in no mesh: %w", ErrNotFound)
+	}
+	d, err := s.src.Mesh.RTT(a, b)
+	if err != nil {
+		return nil, err
+	}
+	return RTT{A: a, B: b, Millis: float64(d) / float64(time.Millisecond)}, nil
+}
+
+func (s *Server) job(r *http.Request) (any, error) {
+	name := r.PathValue("name")
+	jobs := s.jobs()
+	if i := slices.IndexFunc(jobs, func(j Job) bool { return j.Name == name }); i >= 0 {
+		return jobs[i], nil
+	}
+	return nil, fmt.Errorf("job %q: %w; GET /v1/jobs lists them", name, ErrNotFound)
+}
+
+// act does the verb, then answers with the job as it is now; a browser is sent
+// back to the page it came from.
+func (s *Server) act(r *http.Request) (any, error) {
+	name, action := r.PathValue("name"), Action(r.PathValue("action"))
+	if action != Pause && action != Resume && action != Restart {
+		return nil, fmt.Errorf("action %q: %w; there are pause, resume and restart", action, ErrNotFound)
+	}
+	if s.src.Jobs == nil {
+		return nil, fmt.Errorf("job %q: %w: no jobs run on this node", name, ErrNotFound)
+	}
+	if err := s.src.Jobs.Act(r.Context(), name, action); err != nil {
+		return nil, fmt.Errorf("%s job %q: %w", action, name, err)
+	}
+	s.logger.Info("job steered", "job", name, "action", string(action), "client", r.RemoteAddr)
+	if strings.Contains(r.Header.Get("Accept"), "text/html") {
+		return redirect("/#" + url.PathEscape(name)), nil
+	}
+	return s.job(r)
+}
+
+// The four below never return nil slices, which would be null in JSON.
+
+func (s *Server) status() Status {
+	if s.src.Node == nil {
+		return Status{Topics: []Topic{}}
+	}
+	st := s.src.Node.Status()
+	st.Topics = list(st.Topics)
+	return st
+}
+
+func (s *Server) members() []Member {
+	if s.src.Mesh == nil {
+		return []Member{}
+	}
+	return list(s.src.Mesh.Members())
+}
+
+func (s *Server) links() []Link {
+	if s.src.Links == nil {
+		return []Link{}
+	}
+	return list(s.src.Links.Links())
+}
+
+func (s *Server) jobs() []Job {
+	if s.src.Jobs == nil {
+		return []Job{}
+	}
+	return list(s.src.Jobs.Jobs())
+}
+
+func list[T any](items []T) []T {
+	if items == nil {
+		return []T{}
+	}
+	return items
+}
