@@ -20,17 +20,17 @@ type Kind uint8
 
 // The kinds, and the Go type that Config keeps for each.
 const (
-	KindString   Kind = iota + 1 // string
-	KindInt                      // int64
-	KindFloat                    // float64
-	KindBool                     // bool
-	KindDuration                 // time.Duration, written 30s, 1m, 7d
-	KindSize                     // int64 bytes, written 4096, 64KiB, 128MiB
-	KindSecret                   // Secret
-	KindStrings                  // []string
-	KindStringMap                // map[string]string
-	KindObject                   // Config, by Field.Fields
-	KindObjects                  // []Config, by Field.Fields
+	KindString    Kind = iota + 1 // string
+	KindInt                       // int64
+	KindFloat                     // float64
+	KindBool                      // bool
+	KindDuration                  // time.Duration, written 30s, 1m, 7d
+	KindSize                      // int64 bytes, written 4096, 64KiB, 128MiB
+	KindSecret                    // Secret
+	KindStrings                   // []string
+	KindStringMap                 // map[string]string
+	KindObject                    // Config, by Field.Fields
+	KindObjects                   // []Config, by Field.Fields
 )
 
 func (k Kind) String() string {
