@@ -1,0 +1,212 @@
+// Package catalog is the metadata of one site as a pure state machine: nodes,
+// topics with their placement and settings, producer ID blocks, and what the
+// operator wants of each job. A State is an immutable value; Apply takes a
+// command and returns the next one. The same commands in the same order give
+// the same states on every node, which is why whatever depends on a clock or
+// on chance (topic IDs, creation times) travels inside the command.
+//
+// The commands are entries of the Raft group `__meta`; Machine joins the two.
+//
+// Goroutines: none. A State may be read from anywhere; Machine guards its
+// pointer itself.
+package catalog
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// State is the whole catalog at one index of the log. It is never changed
+// after Apply returned it; nothing reached through it may be changed either.
+type State struct {
+	site     string
+	siteID   int32
+	lastNode int32             // highest broker ID ever given; IDs are not used twice
+	producer int64             // counter of the next producer ID, without the site's bits
+	nodes    []Node            // by ID
+	topics   []*Topic          // by name
+	byID     []*Topic          // by topic ID
+	jobs     map[string]string // name -> desired state
+}
+
+// New is the catalog of a site in which nothing has happened yet.
+func New() *State { return &State{} }
+
+// Node is one hub process of the site, as clients and peers reach it.
+type Node struct {
+	ID    int32  // the Kafka broker ID: from 1, kept for the node's name for ever
+	Name  string // node.id of its configuration
+	Site  string
+	Kafka string // advertised host:port
+	Peer  string
+	Admin string
+	Rack  string
+}
+
+// Topic is one topic of the site, local or mirrored.
+type Topic struct {
+	Name       string
+	ID         record.TopicID // the same at all sites
+	Partitions []Partition
+	Config     map[string]string // what was set; defaults are in Keys
+	Mirror     *Mirror           // nil: the topic is written here
+	Created    int64             // milliseconds since the Unix epoch
+}
+
+// Partition says where one partition lives.
+type Partition struct {
+	Replicas   []int32 // node IDs, the preferred leader first
+	Generation int32   // a new one begins where a failback cut the one before
+}
+
+// Mirror says that a topic is pulled from another site and read-only here.
+type Mirror struct {
+	Source string // site that writes the topic
+	Link   string // link that owns it
+	Epoch  int64  // counts the changes of this relation; the append guard of 30-mirror.md
+	State  MirrorState
+}
+
+// MirrorState is what a mirrored topic is doing.
+type MirrorState string
+
+// The states of a mirrored topic. A stopped one stays read-only.
+const (
+	MirrorActive  MirrorState = "active"
+	MirrorStopped MirrorState = "stopped"
+)
+
+// Site is the site's name and its number in producer IDs; zero before SiteInit.
+func (s *State) Site() (name string, id int32) { return s.site, s.siteID }
+
+// Nodes are all registered nodes by ID.
+func (s *State) Nodes() []Node { return s.nodes }
+
+// Node finds a node by its broker ID.
+func (s *State) Node(id int32) (Node, bool) {
+	i, ok := slices.BinarySearchFunc(s.nodes, id, func(n Node, id int32) int { return cmp.Compare(n.ID, id) })
+	if !ok {
+		return Node{}, false
+	}
+	return s.nodes[i], true
+}
+
+// NodeByName finds a node by the name in its configuration.
+func (s *State) NodeByName(name string) (Node, bool) {
+	for _, n := range s.nodes {
+		if n.Name == name {
+			return n, true
+		}
+	}
+	return Node{}, false
+}
+
+// Topics are all topics by name.
+func (s *State) Topics() []*Topic { return s.topics }
+
+// Topic finds a topic by name.
+func (s *State) Topic(name string) (*Topic, bool) {
+	i, ok := s.findTopic(name)
+	if !ok {
+		return nil, false
+	}
+	return s.topics[i], true
+}
+
+// TopicByID finds a topic by its ID (KIP-516).
+func (s *State) TopicByID(id record.TopicID) (*Topic, bool) {
+	i, ok := slices.BinarySearchFunc(s.byID, id, compareID)
+	if !ok {
+		return nil, false
+	}
+	return s.byID[i], true
+}
+
+// Jobs are the desired states of all jobs for which one was set.
+func (s *State) Jobs() map[string]string { return maps.Clone(s.jobs) }
+
+// Job is what the operator wants of a job: JobRunning unless set otherwise.
+func (s *State) Job(name string) string {
+	if d, ok := s.jobs[name]; ok {
+		return d
+	}
+	return JobRunning
+}
+
+func (s *State) findTopic(name string) (int, bool) {
+	return slices.BinarySearchFunc(s.topics, name, func(t *Topic, name string) int { return cmp.Compare(t.Name, name) })
+}
+
+func compareID(t *Topic, id record.TopicID) int { return slices.Compare(t.ID[:], id[:]) }
+
+// withTopic returns a state in which t replaces the topic of its name, or
+// joins the others.
+func (s *State) withTopic(t *Topic) *State {
+	next := *s
+	next.topics = put(s.topics, t, func(a, b *Topic) int { return cmp.Compare(a.Name, b.Name) })
+	next.byID = put(s.byID, t, func(a, b *Topic) int { return slices.Compare(a.ID[:], b.ID[:]) })
+	return &next
+}
+
+func (s *State) withoutTopic(t *Topic) *State {
+	next := *s
+	next.topics = slices.DeleteFunc(slices.Clone(s.topics), func(o *Topic) bool { return o == t })
+	next.byID = slices.DeleteFunc(slices.Clone(s.byID), func(o *Topic) bool { return o == t })
+	return &next
+}
+
+// put returns a sorted copy of list with t in the place of its equal.
+func put(list []*Topic, t *Topic, order func(a, b *Topic) int) []*Topic {
+	i, found := slices.BinarySearchFunc(list, t, order)
+	next := make([]*Topic, 0, len(list)+1)
+	next = append(next, list[:i]...)
+	next = append(next, t)
+	if found {
+		i++
+	}
+	return append(next, list[i:]...)
+}
+
+// clone is a copy of t whose parts may be replaced, not changed in place.
+func (t *Topic) clone() *Topic {
+	c := *t
+	return &c
+}
+
+// Internal topics: consumer group offsets and transactions in Kafka's record
+// formats, and the checkpoints of connectors.
+const (
+	OffsetsTopic      = "__consumer_offsets"
+	TransactionsTopic = "__transaction_state"
+	CheckpointsTopic  = "__connect_checkpoints"
+
+	// MetaGroup is the Raft group that holds the catalog. No topic can have
+	// its name.
+	MetaGroup = "__meta"
+)
+
+// IsInternal reports whether a topic belongs to the hub itself: clients may
+// read it, but neither write nor delete it.
+func IsInternal(topic string) bool {
+	switch topic {
+	case OffsetsTopic, TransactionsTopic, CheckpointsTopic:
+		return true
+	}
+	return false
+}
+
+// InternalTopic is the command that creates an internal topic: compacted, and
+// synced whatever the site's defaults are.
+func InternalTopic(name string, id record.TopicID, partitions, replicas int32, created int64) CreateTopic {
+	return CreateTopic{
+		Name: name, ID: id, Partitions: partitions, Replicas: replicas, Created: created,
+		Config: map[string]string{
+			KeyCleanupPolicy: "compact",
+			KeyCompression:   "producer",
+			KeyDurability:    DurabilitySynced,
+		},
+	}
+}
