@@ -242,7 +242,9 @@ func FuzzDecompress(f *testing.F) {
 	for _, c := range codecs {
 		f.Add(uint8(c), mustCompress(f, c, text(3000)))
 		f.Add(uint8(c), mustCompress(f, c, nil))
-		f.Add(uint8(c), mustCompress(f, c, make([]byte, 1<<20)))
+		if c != None { // fuzzing is slow on large inputs
+			f.Add(uint8(c), mustCompress(f, c, make([]byte, 100<<10)))
+		}
 	}
 	f.Add(uint8(Snappy), xerial(text(3000), 1000))
 	f.Fuzz(func(t *testing.T, c uint8, src []byte) {
