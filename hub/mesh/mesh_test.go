@@ -266,7 +266,7 @@ func TestRestartRejoinsWithoutASeed(t *testing.T) {
 			m := e1.Members()[1]
 			return m.Status == StatusAlive && m.Addr == w1.WANAddr()
 		})
-		if strings.Contains(w1.logs.String()+e1.logs.String(), "conflict") {
+		if strings.Contains(w1.logs.String()+e1.logs.String(), "node name conflict") {
 			t.Errorf("a move is taken for a conflict:\n%s%s", w1.logs, e1.logs)
 		}
 	}
