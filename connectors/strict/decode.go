@@ -63,6 +63,9 @@ func (d *decoder) value(n Node, v reflect.Value) {
 	case reflect.Struct:
 		d.structure(n, v)
 	case reflect.Pointer:
+		if n.kind == Null {
+			return
+		}
 		if v.IsNil() {
 			v.Set(reflect.New(v.Type().Elem()))
 		}
@@ -112,7 +115,7 @@ func (d *decoder) scalar(n Node, v reflect.Value) {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		if x, e := n.asInt(); d.add(e) {
 			if v.OverflowInt(x) {
-				d.add(n.Errorf("%d is too large a number here", x))
+				d.add(n.Errorf("%d is out of range, want a number of %d bits", x, v.Type().Bits()))
 				return
 			}
 			v.SetInt(x)
@@ -120,7 +123,7 @@ func (d *decoder) scalar(n Node, v reflect.Value) {
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		if x, e := n.asInt(); d.add(e) {
 			if x < 0 || v.OverflowUint(uint64(x)) {
-				d.add(n.Errorf("%d is out of range, want a number from 0", x))
+				d.add(n.Errorf("%d is out of range, want a number from 0 to %d", x, uint64(1)<<v.Type().Bits()-1))
 				return
 			}
 			v.SetUint(uint64(x))
