@@ -39,6 +39,7 @@ type needs struct {
 	text    bool
 	key     bool
 	headers bool
+	time    bool
 	plain   []string // set when the whole expression is value.<path>
 }
 
@@ -97,6 +98,8 @@ func (v *inspector) identifier(n *ast.IdentifierNode) {
 		v.needs.key = true
 	case "headers":
 		v.needs.headers = true
+	case "ts":
+		v.needs.time = true
 	case "$env":
 		v.refuse(n, "$env is not available; name value, text, key, headers, ts, topic, partition or offset")
 	}

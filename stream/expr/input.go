@@ -1,6 +1,7 @@
 package expr
 
 import (
+	"errors"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/record"
@@ -36,7 +37,12 @@ type scope struct {
 
 func (in *Input) scope(n *needs) (*scope, error) {
 	r, env := in.Record, &in.env
-	env.TS = time.UnixMilli(r.Timestamp).UTC()
+	if n.time {
+		if r.Timestamp < 0 {
+			return nil, errors.New("ts: the record has no time yet")
+		}
+		env.TS = time.UnixMilli(r.Timestamp).UTC()
+	}
 	env.Topic, env.Partition, env.Offset = in.Topic, int(in.Partition), int(r.Offset)
 	if n.text {
 		env.Text = string(r.Value)

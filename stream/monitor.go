@@ -1,0 +1,174 @@
+package stream
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// State is where a job stands.
+type State string
+
+// The states of a job.
+const (
+	Starting   State = "starting"
+	Running    State = "running"
+	Paused     State = "paused"
+	Completed  State = "completed" // a source that has come to its end
+	BackingOff State = "backing-off"
+	Failed     State = "failed" // parked with a reason; waits for a restart
+	Stopped    State = "stopped"
+)
+
+// JobStatus is what a job shows of itself.
+type JobStatus struct {
+	Name      string `json:"name"`
+	Kind      string `json:"kind"` // source or sink
+	Type      string `json:"type"`
+	Topic     string `json:"topic"`
+	DLQ       string `json:"dlq"`
+	Guarantee string `json:"guarantee"`
+
+	State     State      `json:"state"`
+	Since     time.Time  `json:"since"`
+	NextTry   *time.Time `json:"next_try,omitempty"`
+	Restarts  int        `json:"restarts"`
+	LastError string     `json:"last_error,omitempty"`
+	ErrorAt   *time.Time `json:"error_at,omitempty"`
+
+	Counters
+	Rate float64 `json:"rate"` // records a second, over the last ten
+	// Lag is what a sink has still to write, in records; -1 is unknown. A
+	// source does not know what is left to read.
+	Lag   int64        `json:"lag"`
+	Parts []PartStatus `json:"parts"`
+}
+
+// PartStatus is one split or partition of a job.
+type PartStatus struct {
+	Name     string `json:"name"`
+	Position string `json:"position"`
+	Lag      int64  `json:"lag"` // -1: unknown
+	Done     bool   `json:"done,omitempty"`
+	Error    string `json:"error,omitempty"` // why it is waiting
+	Counters
+}
+
+// monitor is the live status of one job.
+type monitor struct {
+	mu struct {
+		sync.Mutex
+		status JobStatus
+		parts  map[string]PartStatus
+		meter  meter
+	}
+}
+
+func newMonitor(spec ConnectorSpec) *monitor {
+	m := &monitor{}
+	m.mu.status = JobStatus{
+		Name: spec.Name, Kind: spec.Kind(), Type: spec.Type, Topic: spec.Topic, DLQ: spec.DLQ(),
+		Guarantee: spec.spec().Guarantee, State: Starting, Since: time.Now(), Lag: -1,
+	}
+	m.mu.parts = map[string]PartStatus{}
+	return m
+}
+
+func (m *monitor) state(s State) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.mu.status.State != s {
+		m.mu.status.State, m.mu.status.Since = s, time.Now()
+	}
+	m.mu.status.NextTry = nil
+}
+
+// fault remembers an error; the job may go on.
+func (m *monitor) fault(err error) {
+	now := time.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.status.LastError, m.mu.status.ErrorAt = err.Error(), &now
+}
+
+// retry says that the job waits for its next run.
+func (m *monitor) retry(at time.Time) {
+	m.state(BackingOff)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.status.NextTry = &at
+	m.mu.status.Restarts++
+}
+
+// part takes over the newest state of one split or partition.
+func (m *monitor) part(p PartStatus) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if grown := p.Read - m.mu.parts[p.Name].Read; grown > 0 {
+		if _, known := m.mu.parts[p.Name]; known {
+			m.mu.meter.add(time.Now(), grown)
+		}
+	}
+	m.mu.parts[p.Name] = p
+}
+
+func (m *monitor) status() JobStatus {
+	now := time.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.mu.status
+	s.Rate = m.mu.meter.rate(now)
+	s.Lag = -1
+	if s.Kind == "sink" && len(m.mu.parts) > 0 {
+		s.Lag = 0
+	}
+	for _, p := range m.mu.parts {
+		s.Parts = append(s.Parts, p)
+		s.Counters = s.Counters.plus(p.Counters)
+		if p.Lag < 0 || s.Lag < 0 {
+			s.Lag = -1
+			continue
+		}
+		s.Lag += p.Lag
+	}
+	slices.SortFunc(s.Parts, func(a, b PartStatus) int { return strings.Compare(a.Name, b.Name) })
+	return s
+}
+
+// meterSeconds is the span of a rate.
+const meterSeconds = 10
+
+// meter counts records in buckets of a second. It is a pure value.
+type meter struct {
+	counts [meterSeconds + 1]int64
+	second int64 // Unix time of the newest bucket
+}
+
+func (m *meter) at(now time.Time) {
+	s := now.Unix()
+	for m.second < s {
+		if s-m.second > int64(len(m.counts)) {
+			m.second = s - int64(len(m.counts))
+		}
+		m.second++
+		m.counts[m.second%int64(len(m.counts))] = 0
+	}
+}
+
+func (m *meter) add(now time.Time, n int64) {
+	m.at(now)
+	m.counts[m.second%int64(len(m.counts))] += n
+}
+
+// rate is the mean of the whole seconds before now.
+func (m *meter) rate(now time.Time) float64 {
+	m.at(now)
+	var sum int64
+	for s := m.second - meterSeconds; s < m.second; s++ {
+		if s >= 0 {
+			sum += m.counts[s%int64(len(m.counts))]
+		}
+	}
+	return float64(sum) / meterSeconds
+}
