@@ -41,7 +41,7 @@ func (f typedField) appendTyped(b, text []byte) ([]byte, error) {
 		}
 		return strconv.AppendBool(b, v), nil
 	case "json":
-		v, err := Compact(bytes.Clone(text))
+		v, err := Compact(text)
 		if err != nil {
 			return bad("JSON")
 		}
@@ -91,8 +91,7 @@ func scaled(text string, factor int64) (int64, error) {
 type jsonParser struct{ clock *clock }
 
 func (p *jsonParser) Parse(m *connectors.Message) error {
-	v := bytes.Clone(m.Value)
-	out, err := Compact(v)
+	out, err := Compact(m.Value)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,145 @@
+package format
+
+import (
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+
+	"github.com/parquet-go/parquet-go"
+	"github.com/parquet-go/parquet-go/compress"
+
+	"github.com/entrepot-hub/entrepot/connectors"
+)
+
+// Table writes records as rows of one file. The same records in the same
+// order give the same bytes.
+type Table interface {
+	// Append adds one record. An error of class Poison or an
+	// *UnknownFieldError means that nothing of it was written; any other
+	// comes from the file below and ends the table.
+	Append(m *connectors.Message) error
+	// Close completes the file. It does not close the writer below.
+	Close() error
+}
+
+// parquetWriter is what stands in a file's created_by. It is no build
+// version: the same rows have to give the same bytes after an upgrade too.
+const parquetWriter = "entrepot parquet writer"
+
+const (
+	parquetRowGroup = 256 << 10 // rows, the bound on memory until a flush
+	parquetChunk    = 256       // rows handed over at once
+)
+
+// ParquetCodecs are the names that NewParquet knows.
+var ParquetCodecs = []string{"zstd", "snappy", "gzip", "none"}
+
+// Parquet writes one Parquet file.
+type Parquet struct {
+	schema Schema
+	split  *splitter
+	w      *parquet.Writer
+	rows   []parquet.Row
+	values []parquet.Value
+}
+
+// NewParquet begins a file. codec is one of ParquetCodecs. lenient leaves out
+// fields that have no column; else they are an UnknownFieldError.
+func NewParquet(w io.Writer, s Schema, codec string, lenient bool) (*Parquet, error) {
+	if err := s.Check(); err != nil {
+		return nil, err
+	}
+	var c compress.Codec
+	switch codec {
+	case "zstd":
+		c = &parquet.Zstd
+	case "snappy":
+		c = &parquet.Snappy
+	case "gzip":
+		c = &parquet.Gzip
+	case "none":
+		c = &parquet.Uncompressed
+	default:
+		return nil, fmt.Errorf("unknown compression %q, want one of %v", codec, ParquetCodecs)
+	}
+	return &Parquet{
+		schema: s, split: newSplitter(s, lenient),
+		rows: make([]parquet.Row, 0, parquetChunk), values: make([]parquet.Value, 0, parquetChunk*len(s)),
+		w: parquet.NewWriter(w, &parquet.WriterConfig{
+			Schema: parquet.NewSchema("record", orderedGroup(s)), CreatedBy: parquetWriter, Compression: c,
+			MaxRowsPerRowGroup: parquetRowGroup, DataPageStatistics: true, DictionaryMaxBytes: 1 << 20,
+		}),
+	}, nil
+}
+
+// Append implements Table. The message's memory must stay as it is until
+// Close.
+func (p *Parquet) Append(m *connectors.Message) error {
+	raws, err := p.split.split(m)
+	if err != nil {
+		return err
+	}
+	begin := len(p.values)
+	for i, c := range p.schema {
+		v, level := parquet.NullValue(), 0
+		switch {
+		case c.Meta != "":
+			v, err = c.metaCell(m)
+		case raws[i] != nil:
+			v, err = c.cell(raws[i])
+		}
+		if err != nil {
+			p.values = p.values[:begin]
+			return err
+		}
+		if !v.IsNull() {
+			level = 1
+		}
+		p.values = append(p.values, v.Level(0, level, i))
+	}
+	p.rows = append(p.rows, parquet.Row(p.values[begin:len(p.values):len(p.values)]))
+	if len(p.rows) < parquetChunk {
+		return nil
+	}
+	return p.flush()
+}
+
+func (p *Parquet) flush() error {
+	_, err := p.w.WriteRows(p.rows)
+	p.rows, p.values = p.rows[:0], p.values[:0]
+	return err
+}
+
+// Close implements Table.
+func (p *Parquet) Close() error {
+	if err := p.flush(); err != nil {
+		return err
+	}
+	return p.w.Close()
+}
+
+// group is a Parquet group whose columns keep the order of the schema, where
+// the library's own sorts them by name.
+type group struct {
+	parquet.Group
+	fields []parquet.Field
+}
+
+func orderedGroup(s Schema) parquet.Node {
+	g := group{Group: parquet.Group{}}
+	for _, c := range s {
+		g.Group[c.Name] = c.node()
+	}
+	sorted := g.Group.Fields()
+	for _, c := range s {
+		i := slices.IndexFunc(sorted, func(f parquet.Field) bool { return f.Name() == c.Name })
+		g.fields = append(g.fields, sorted[i])
+	}
+	return g
+}
+
+func (g group) Fields() []parquet.Field { return g.fields }
+
+// GoType is only asked for by readers into Go values, which this is not for.
+func (g group) GoType() reflect.Type { return reflect.TypeFor[map[string]any]() }
