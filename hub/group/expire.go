@@ -27,7 +27,7 @@ func (g *Group) Expire(now time.Time) (out Output) {
 			gone = append(gone, tp)
 		}
 	}
-	g.drop(gone, &out)
+	g.drop(gone, 0, &out)
 	return out
 }
 
@@ -39,55 +39,66 @@ func (g *Group) Forget(topic string) (out Output) {
 			gone = append(gone, tp)
 		}
 	}
-	g.drop(gone, &out)
+	g.drop(gone, 0, &out)
 	return out
 }
 
-// DeleteOffsets handles OffsetDelete (KIP-496) for a group without members.
-func (g *Group) DeleteOffsets(tps []record.TopicPartition) (out Output, err error) {
+// DeleteOffsets handles OffsetDelete (KIP-496) for a group without members. It
+// is answered when the offsets are gone.
+func (g *Group) DeleteOffsets(t Ticket, tps []record.TopicPartition) (out Output) {
 	switch {
 	case g.state == Dead:
-		return out, ErrNotFound
+		out.end(t, ErrNotFound)
 	case len(g.members) > 0:
-		return out, ErrSubscribed
+		out.end(t, ErrSubscribed)
+	default:
+		g.drop(tps, t, &out)
 	}
-	g.drop(tps, &out)
-	return out, nil
+	return out
 }
 
 // drop writes tombstones for offsets, and one for the group when it is empty
-// and keeps none.
-func (g *Group) drop(gone []record.TopicPartition, out *Output) {
+// and keeps none. t, unless it is 0, is answered afterwards.
+func (g *Group) drop(gone []record.TopicPartition, t Ticket, out *Output) {
+	named := map[record.TopicPartition]bool{}
 	var ws []OffsetWrite
 	for _, tp := range gone {
-		if _, ok := g.offsets[tp]; ok {
+		if _, ok := g.offsets[tp]; ok && !named[tp] {
+			named[tp] = true
 			ws = append(ws, OffsetWrite{TopicPartition: tp})
 		}
 	}
 	last := g.state == Empty && len(g.pending) == 0 && len(g.inFlight) == 0 && len(ws) == len(g.offsets)
 	if len(ws) == 0 && !last {
+		out.end(t, nil)
 		return
 	}
 	sortWrites(ws)
-	g.write(out, Write{Offsets: ws, Delete: last}, func(now time.Time, err error, _ *Output) {
-		if err != nil {
-			return // the next round tries again
+	g.write(out, Write{Offsets: ws, Delete: last}, func(now time.Time, err error, out *Output) {
+		if err == nil { // or else the next round tries again
+			g.apply(ws)
+			g.dieIf(now, last)
 		}
-		g.apply(ws)
-		if last && g.state == Empty && len(g.offsets) == 0 && len(g.inFlight) == 0 {
-			g.enter(now, Dead)
-		}
+		out.end(t, err)
 	})
+}
+
+// dieIf ends a group whose records are all removed, unless something came to
+// it in the meantime.
+func (g *Group) dieIf(now time.Time, removed bool) {
+	if removed && g.state == Empty && len(g.offsets)+len(g.pending)+len(g.inFlight) == 0 {
+		g.enter(now, Dead)
+	}
 }
 
 // Delete handles DeleteGroups: everything goes, if there are no members.
 func (g *Group) Delete(t Ticket) (out Output) {
 	switch {
 	case g.state == Dead:
-		out.fail(t, ErrNotFound)
+		out.end(t, ErrNotFound)
 		return out
 	case len(g.members)+len(g.pending) > 0 || g.state != Empty:
-		out.fail(t, ErrNotEmpty)
+		out.end(t, ErrNotEmpty)
 		return out
 	}
 	var ws []OffsetWrite
@@ -98,11 +109,9 @@ func (g *Group) Delete(t Ticket) (out Output) {
 	g.write(&out, Write{Offsets: ws, Delete: true}, func(now time.Time, err error, out *Output) {
 		if err == nil {
 			g.apply(ws)
-			if g.state == Empty && len(g.offsets) == 0 && len(g.inFlight) == 0 {
-				g.enter(now, Dead)
-			}
+			g.dieIf(now, true)
 		}
-		out.answer(Answer{Ticket: t, Err: err})
+		out.end(t, err)
 	})
 	return out
 }

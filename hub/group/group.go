@@ -105,7 +105,8 @@ type Output struct {
 
 func (o *Output) answer(a Answer) { o.Answers = append(o.Answers, a) }
 
-func (o *Output) fail(t Ticket, err error) {
+// end answers a request that has nothing to say but its outcome.
+func (o *Output) end(t Ticket, err error) {
 	if t != 0 {
 		o.answer(Answer{Ticket: t, Err: err})
 	}
@@ -221,7 +222,7 @@ func (g *Group) Tick(now time.Time) (out Output) {
 	}
 	for _, m := range slices.Clone(g.members) {
 		if g.byID[m.id] == m && m.expires() && !now.Before(m.deadline) {
-			out.fail(m.join, ErrUnknownMember)
+			out.end(m.join, ErrUnknownMember)
 			g.remove(m)
 			g.afterRemoval(now, &out)
 		}

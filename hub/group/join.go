@@ -52,7 +52,7 @@ func (e *NewMemberID) Unwrap() error { return ErrMemberIDRequired }
 // when nothing changes, otherwise when the rebalance gets to its end.
 func (g *Group) Join(now time.Time, t Ticket, r JoinRequest) (out Output) {
 	if err := g.checkJoin(r); err != nil {
-		out.fail(t, err)
+		out.end(t, err)
 		return out
 	}
 	var err error
@@ -68,7 +68,7 @@ func (g *Group) Join(now time.Time, t Ticket, r JoinRequest) (out Output) {
 		err = g.joinKnown(now, t, r, &out)
 	}
 	if err != nil {
-		out.fail(t, err)
+		out.end(t, err)
 	}
 	return out
 }
@@ -172,7 +172,7 @@ func (g *Group) joinKnown(now time.Time, t Ticket, r JoinRequest, out *Output) e
 func (g *Group) rejoin(now time.Time, t Ticket, m *member, r JoinRequest, out *Output) {
 	// The client asks again while its first request is parked: the first one
 	// is stale, its connection is gone.
-	out.fail(m.join, ErrUnknownMember)
+	out.end(m.join, ErrUnknownMember)
 	m.protocols, m.session, m.rebalance = r.Protocols, r.Session, r.Rebalance
 	m.clientID, m.clientHost = r.ClientID, r.ClientHost
 	m.join = t

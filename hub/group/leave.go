@@ -25,8 +25,8 @@ func (g *Group) Leave(now time.Time, leavers []Leaver) ([]error, Output) {
 			errs[i] = err
 			continue
 		}
-		out.fail(m.join, ErrUnknownMember)
-		out.fail(m.sync, ErrUnknownMember)
+		out.end(m.join, ErrUnknownMember)
+		out.end(m.sync, ErrUnknownMember)
 		g.remove(m)
 		changed = true
 		if g.state != Preparing {

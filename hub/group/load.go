@@ -81,11 +81,17 @@ func (g *Group) Describe() Metadata {
 	return *md
 }
 
+// Vacant reports whether there is nothing to remember of the group: it came
+// into being with a request that changed nothing.
+func (g *Group) Vacant() bool {
+	return g.state == Empty && g.generation == 0 && len(g.pending)+len(g.offsets)+len(g.inFlight) == 0
+}
+
 // Close answers every parked request with err: the group is handed over.
 func (g *Group) Close(err error) (out Output) {
 	for _, m := range g.members {
-		out.fail(m.join, err)
-		out.fail(m.sync, err)
+		out.end(m.join, err)
+		out.end(m.sync, err)
 		m.join, m.sync = 0, 0
 	}
 	g.state = Dead

@@ -29,7 +29,7 @@ type CommitRequest struct {
 // durable, with an error for each of them.
 func (g *Group) Commit(now time.Time, t Ticket, r CommitRequest) (out Output) {
 	if err := g.checkCommit(now, r); err != nil {
-		out.fail(t, err)
+		out.end(t, err)
 		return out
 	}
 	errs := make([]error, len(r.Offsets))
@@ -47,7 +47,7 @@ func (g *Group) Commit(now time.Time, t Ticket, r CommitRequest) (out Output) {
 	}
 	g.write(&out, Write{Offsets: good}, func(_ time.Time, err error, out *Output) {
 		if err != nil {
-			out.fail(t, err)
+			out.end(t, err)
 			return
 		}
 		g.apply(good)
@@ -102,13 +102,3 @@ func (g *Group) Offset(tp record.TopicPartition) (Offset, bool) {
 
 // Offsets returns a copy of all committed offsets.
 func (g *Group) Offsets() map[record.TopicPartition]Offset { return maps.Clone(g.offsets) }
-
-// CheckMember verifies the member that OffsetFetch v9+ names; one that names
-// none may read any group's offsets.
-func (g *Group) CheckMember(id string, epoch int32) error {
-	if id == "" && epoch < 0 {
-		return nil
-	}
-	_, err := g.current(id, "", epoch)
-	return err
-}

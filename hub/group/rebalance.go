@@ -16,6 +16,9 @@ import (
 
 // rebalance begins a rebalance, or looks whether the one that runs is over.
 func (g *Group) rebalance(now time.Time, out *Output) {
+	if g.state == Dead {
+		return
+	}
 	if g.state != Preparing {
 		g.prepare(now, out)
 	}
@@ -26,7 +29,7 @@ func (g *Group) prepare(now time.Time, out *Output) {
 	if g.state == Completing {
 		// The members that wait for their assignment will not get one.
 		for _, m := range g.members {
-			out.fail(m.sync, ErrRebalancing)
+			out.end(m.sync, ErrRebalancing)
 			m.sync, m.assignment = 0, nil
 			m.alive(now)
 		}

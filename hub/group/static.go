@@ -32,12 +32,12 @@ func (g *Group) joinStatic(now time.Time, t Ticket, r JoinRequest, out *Output) 
 	g.write(out, Write{Metadata: g.snapshot(nil)}, func(now time.Time, err error, out *Output) {
 		switch {
 		case err != nil:
-			out.fail(t, err)
+			out.end(t, err)
 			if g.byID[m.id] == m && g.generation == generation {
 				g.rebalance(now, out)
 			}
 		case g.byID[m.id] != m:
-			out.fail(t, ErrFencedInstance)
+			out.end(t, ErrFencedInstance)
 		default:
 			out.answer(Answer{Ticket: t, Join: answer})
 		}
@@ -46,8 +46,8 @@ func (g *Group) joinStatic(now time.Time, t Ticket, r JoinRequest, out *Output) 
 
 // replace gives the place of old to a new process with a new member ID.
 func (g *Group) replace(now time.Time, old *member, r JoinRequest, out *Output) *member {
-	out.fail(old.join, ErrFencedInstance)
-	out.fail(old.sync, ErrFencedInstance)
+	out.end(old.join, ErrFencedInstance)
+	out.end(old.sync, ErrFencedInstance)
 	m := *old
 	m.id, m.join, m.sync = r.NewID, 0, 0
 	m.protocols, m.session, m.rebalance = r.Protocols, r.Session, r.Rebalance

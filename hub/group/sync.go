@@ -27,7 +27,7 @@ type Synced struct {
 func (g *Group) Sync(now time.Time, t Ticket, r SyncRequest) (out Output) {
 	m, err := g.checkSync(r)
 	if err != nil {
-		out.fail(t, err)
+		out.end(t, err)
 		return out
 	}
 	m.alive(now)
@@ -35,7 +35,7 @@ func (g *Group) Sync(now time.Time, t Ticket, r SyncRequest) (out Output) {
 		out.answer(Answer{Ticket: t, Sync: g.synced(m)})
 		return out
 	}
-	out.fail(m.sync, ErrRebalancing) // a repeated request: the first is stale
+	out.end(m.sync, ErrRebalancing) // a repeated request: the first is stale
 	first := !m.synced
 	m.sync, m.synced = t, true
 	if m.id == g.leader && first {
@@ -75,7 +75,7 @@ func (g *Group) assign(now time.Time, assignments map[string][]byte, out *Output
 		}
 		if err != nil {
 			for _, m := range g.members {
-				out.fail(m.sync, err)
+				out.end(m.sync, err)
 				m.sync = 0
 			}
 			g.rebalance(now, out)

@@ -1,0 +1,229 @@
+package protocol
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// Fetch: v4-18
+//
+// Behaviour:
+//   - Long poll: answered when min bytes are there, on any error, or after the
+//     wait the client asks for, at most Limits.FetchWait.
+//   - The first batch found is returned whatever its size; it may begin before
+//     the offset asked for.
+//   - Sessions (v7+, KIP-227) are answered with ID 0: every fetch is a full one.
+//   - read_committed never goes beyond the last stable offset; the list of
+//     aborted transactions is empty, and null for read_uncommitted.
+//   - Leader epochs are checked (KIP-320), a diverging one is answered with
+//     where it ended (v12+).
+//   - Followers are not served: replication is not done by Fetch.
+//
+// Version notes:
+//   - v5: log start offset; v9: leader epoch; v11: rack; v12: flexible
+//   - v13: topic IDs; v15: replica ID tagged; v16: leaders named; v17, v18: tags
+//     of followers only
+var fetchAPI = api{
+	key: 1, name: "Fetch", min: 4, max: 18,
+	shape: body(12,
+		fixed(4).to(14), fixed(4), fixed(4), fixed(4), fixed(1), fixed(4).from(7), fixed(4).from(7),
+		array(str().to(12), fixed(16).from(13), array(
+			fixed(4), fixed(4).from(9), fixed(8), fixed(4).from(12), fixed(8).from(5), fixed(4))),
+		array(str().to(12), fixed(16).from(13), list(fixed(4))).from(7),
+		str().from(11)).tagged(tagShapes{1: {structure(fixed(4), fixed(8))}}),
+	handle: (*Server).fetch,
+}
+
+const readCommitted = 1
+
+// errSession: the client asks for a session although none was ever given.
+var errSession = fmt.Errorf("%w: no such fetch session", record.ErrInvalidRequest)
+
+func (s *Server) fetch(ctx context.Context, r *request) (answer, error) {
+	req, err := decode[kmsg.FetchRequest](r)
+	if err != nil {
+		return answer{}, err
+	}
+	f := newFetch(s, r, req)
+	if req.SessionID != 0 {
+		f.answer.err = errSession
+		return answer{fetch: f.answer}, nil
+	}
+	f.resolve()
+	wait := min(time.Duration(max(req.MaxWaitMillis, 0))*time.Millisecond, s.cfg.Limits.FetchWait)
+	f.poll(ctx, wait)
+	s.answers.Add(f.answer.size)
+	return answer{fetch: f.answer}, nil
+}
+
+// fetch is one Fetch request at work.
+type fetch struct {
+	s       *Server
+	req     *kmsg.FetchRequest
+	answer  *fetchAnswer
+	parts   []*fetchPart
+	limit   int // bytes of the whole answer
+	settled bool
+}
+
+// fetchPart is one partition of it.
+type fetchPart struct {
+	req     *kmsg.FetchRequestTopicPartition
+	topic   *catalog.Topic
+	log     Partition
+	out     *fetchedPart
+	changed <-chan struct{}
+}
+
+func newFetch(s *Server, r *request, req *kmsg.FetchRequest) *fetch {
+	f := &fetch{s: s, req: req, limit: min(max(int(req.MaxBytes), 0), s.cfg.Limits.Fetch)}
+	if s.answers.Load() >= s.cfg.Limits.Answers {
+		f.limit = 0 // one batch, so that every client gets on
+	}
+	f.answer = &fetchAnswer{committed: req.IsolationLevel == readCommitted}
+	f.answer.broker = func(id int32) (kmsg.FetchResponseBroker, bool) { return s.fetchBroker(r, id) }
+	return f
+}
+
+// resolve finds the partitions asked for.
+func (f *fetch) resolve() {
+	st := f.s.meta.State()
+	f.answer.topics = make([]fetchedTopic, len(f.req.Topics))
+	for i := range f.req.Topics {
+		rt, out := &f.req.Topics[i], &f.answer.topics[i]
+		out.name, out.id = rt.Topic, rt.TopicID
+		out.parts = make([]fetchedPart, len(rt.Partitions))
+		t, err := find(st, f.req.Version >= 13, rt.Topic, rt.TopicID)
+		for j := range rt.Partitions {
+			p := &fetchPart{req: &rt.Partitions[j], topic: t, out: &out.parts[j]}
+			p.out.reset(p.req.Partition)
+			if err != nil {
+				f.refuse(p, err)
+				continue
+			}
+			f.locate(p)
+			f.parts = append(f.parts, p)
+		}
+	}
+}
+
+// locate finds one partition's log.
+func (f *fetch) locate(p *fetchPart) {
+	log, err := f.s.partition(p.topic, p.req.Partition)
+	if err != nil {
+		f.refuse(p, err)
+		return
+	}
+	p.log = log
+}
+
+// refuse ends a partition with an error, which is answered at once.
+func (f *fetch) refuse(p *fetchPart, err error) {
+	p.out.reset(p.req.Partition)
+	p.out.code = code(err)
+	f.settled = true
+	if p.topic != nil && p.out.code != 0 && isLeadership(p.out.code) {
+		p.out.leader, p.out.leaderEpoch = f.s.parts.Leader(p.topic.Name, p.req.Partition)
+	}
+}
+
+// read fills all partitions from what the logs have now.
+func (f *fetch) read() (total int) {
+	left := f.limit
+	for _, p := range f.parts {
+		if p.log == nil {
+			continue
+		}
+		p.changed = p.log.Changed() // before the read: what comes after it is not missed
+		n := f.readPart(p, left, total == 0)
+		left -= n
+		total += n
+	}
+	f.answer.size = int64(total)
+	return total
+}
+
+// readPart reads one partition; first says that no batch was found yet, so that
+// one is returned whatever its size.
+func (f *fetch) readPart(p *fetchPart, left int, first bool) int {
+	p.out.reset(p.req.Partition)
+	epoch := p.log.Offsets().LeaderEpoch
+	if err := checkEpoch(p.req.CurrentLeaderEpoch, epoch); f.req.Version >= 9 && err != nil {
+		f.refuse(p, err)
+		return 0
+	}
+	if f.diverges(p) {
+		return 0
+	}
+	limit := min(left, max(int(p.req.PartitionMaxBytes), 0))
+	chunk, err := p.log.Read(p.req.FetchOffset, max(limit, 1))
+	if err != nil {
+		f.refuse(p, err)
+		return 0
+	}
+	p.out.offsets = chunk.Offsets
+	p.out.batches = chunk.Batches
+	if f.answer.committed {
+		p.out.batches = below(p.out.batches, chunk.Offsets.LastStable)
+	}
+	if !first {
+		p.out.batches = within(p.out.batches, limit)
+	}
+	return p.out.bytes()
+}
+
+// diverges compares the epoch of the client's last record with the log's
+// (KIP-595): where it ended below what the client has read, the client's
+// records are not in this log. An epoch that the log does not know says
+// nothing; only the offset can be judged then.
+func (f *fetch) diverges(p *fetchPart) bool {
+	if f.req.Version < 12 || p.req.LastFetchedEpoch < 0 {
+		return false
+	}
+	end := p.log.EpochEnd(p.req.LastFetchedEpoch)
+	if end.Epoch < 0 || end.End < 0 || end.Epoch == p.req.LastFetchedEpoch && end.End >= p.req.FetchOffset {
+		return false
+	}
+	o := p.log.Offsets()
+	p.out.offsets = o
+	p.out.diverging, p.out.divergingEnd = end.Epoch, end.End
+	f.settled = true
+	return true
+}
+
+// below cuts off the batches at or above offset.
+func below(batches []record.Batch, offset int64) []record.Batch {
+	for i, b := range batches {
+		if b.BaseOffset() >= offset {
+			return batches[:i]
+		}
+	}
+	return batches
+}
+
+// within cuts off the batches beyond limit bytes.
+func within(batches []record.Batch, limit int) []record.Batch {
+	for i, b := range batches {
+		if limit -= len(b); limit < 0 {
+			return batches[:i]
+		}
+	}
+	return batches
+}
+
+// fetchBroker is the address of a leader that an answer names.
+func (s *Server) fetchBroker(r *request, id int32) (kmsg.FetchResponseBroker, bool) {
+	b := kmsg.NewFetchResponseBroker()
+	n, ok := s.meta.State().Node(id)
+	if ok {
+		b.NodeID, b.Rack = id, rack(n)
+		b.Host, b.Port = s.advertised(r, n)
+	}
+	return b, ok
+}

@@ -1,0 +1,140 @@
+package protocol
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// Metadata: v0-13
+//
+// Behaviour:
+//   - No list of topics is all of them, an empty one none (in v0, empty is all).
+//   - Brokers are this site's nodes, with the address that fits the listener
+//     the client came in on. The controller is the node that answers: any node
+//     takes changes of the catalog.
+//   - Topics that do not exist are created when both the request (v4+; before,
+//     always) and Config.AutoCreate want it.
+//
+// Version notes:
+//   - v1: null topics, rack, controller, internal; v2: cluster ID
+//   - v4: auto creation asked for; v5: offline replicas; v7: leader epochs
+//   - v8-10: authorised operations; v9: flexible; v10: topic IDs; v12: asked for
+//     by ID; v13: error of the whole
+var metadataAPI = api{
+	key: 3, name: "Metadata", min: 0, max: 13,
+	shape: body(9, array(fixed(16).from(10), str()),
+		fixed(1).from(4), fixed(1).from(8).to(10), fixed(1).from(8)),
+	handle: plain[kmsg.MetadataRequest]((*Server).metadata),
+}
+
+// What anyone may do as long as there are no ACLs, as the bits of Kafka's
+// AclOperation numbers.
+const (
+	allTopicOperations   = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11
+	allClusterOperations = 1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12
+	allGroupOperations   = 1<<3 | 1<<6 | 1<<8
+)
+
+func (s *Server) metadata(ctx context.Context, r *request, req *kmsg.MetadataRequest) kmsg.Response {
+	resp := kmsg.NewPtrMetadataResponse()
+	resp.ClusterID, resp.ControllerID = &s.cfg.ClusterID, s.cfg.Node
+	if req.IncludeClusterAuthorizedOperations {
+		resp.AuthorizedOperations = allClusterOperations
+	}
+	if req.Topics == nil || req.Version == 0 && len(req.Topics) == 0 {
+		for _, t := range s.meta.State().Topics() {
+			resp.Topics = append(resp.Topics, s.describeTopic(req, t))
+		}
+	}
+	for i := range req.Topics {
+		resp.Topics = append(resp.Topics, s.metadataTopic(ctx, req, &req.Topics[i]))
+	}
+	for _, n := range s.meta.State().Nodes() {
+		b := kmsg.NewMetadataResponseBroker()
+		b.NodeID, b.Rack = n.ID, rack(n)
+		b.Host, b.Port = s.advertised(r, n)
+		resp.Brokers = append(resp.Brokers, b)
+	}
+	return resp
+}
+
+func rack(n catalog.Node) *string { return nonEmpty(n.Rack) }
+
+// metadataTopic answers for one topic that was asked for.
+func (s *Server) metadataTopic(ctx context.Context, req *kmsg.MetadataRequest, rt *kmsg.MetadataRequestTopic) kmsg.MetadataResponseTopic {
+	t, err := s.metadataFind(ctx, req, rt)
+	if err == nil {
+		return s.describeTopic(req, t)
+	}
+	out := kmsg.NewMetadataResponseTopic()
+	out.Topic, out.TopicID, out.ErrorCode = rt.Topic, rt.TopicID, code(err)
+	if out.Topic == nil && req.Version < 12 {
+		out.Topic = new(string)
+	}
+	return out
+}
+
+func (s *Server) metadataFind(ctx context.Context, req *kmsg.MetadataRequest, rt *kmsg.MetadataRequestTopic) (*catalog.Topic, error) {
+	byID := !record.TopicID(rt.TopicID).IsZero()
+	switch {
+	case byID && req.Version < 12:
+		return nil, fmt.Errorf("%w: topics are asked for by ID from version 12 on", record.ErrInvalidRequest)
+	case !byID && rt.Topic == nil:
+		return nil, fmt.Errorf("%w: a topic without a name and an ID", record.ErrInvalidRequest)
+	}
+	t, err := find(s.meta.State(), byID, orEmpty(rt.Topic), rt.TopicID)
+	if err == nil || byID {
+		return t, err
+	}
+	if err := record.CheckTopicName(*rt.Topic); err != nil {
+		return nil, err
+	}
+	if !s.cfg.AutoCreate || req.Version >= 4 && !req.AllowAutoTopicCreation {
+		return nil, err
+	}
+	return s.autoCreate(ctx, *rt.Topic)
+}
+
+func (s *Server) autoCreate(ctx context.Context, name string) (*catalog.Topic, error) {
+	cmd, err := s.newTopic(name, -1, -1)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.meta.Propose(ctx, cmd); err != nil && !errors.Is(err, record.ErrTopicExists) {
+		return nil, err
+	}
+	return find(s.meta.State(), false, name, record.TopicID{})
+}
+
+// describeTopic is a topic with where its partitions are.
+func (s *Server) describeTopic(req *kmsg.MetadataRequest, t *catalog.Topic) kmsg.MetadataResponseTopic {
+	out := kmsg.NewMetadataResponseTopic()
+	out.Topic, out.TopicID, out.IsInternal = &t.Name, t.ID, isInternal(t.Name)
+	if req.IncludeTopicAuthorizedOperations {
+		out.AuthorizedOperations = allTopicOperations
+	}
+	out.Partitions = make([]kmsg.MetadataResponseTopicPartition, 0, len(t.Partitions))
+	for i, p := range t.Partitions {
+		op := kmsg.NewMetadataResponseTopicPartition()
+		op.Partition = int32(i)
+		op.Leader, op.LeaderEpoch = s.parts.Leader(t.Name, op.Partition)
+		if op.Leader < 0 {
+			op.ErrorCode = code(record.ErrLeaderUnknown)
+		}
+		op.Replicas, op.ISR = p.Replicas, p.Replicas
+		out.Partitions = append(out.Partitions, op)
+	}
+	return out
+}
+
+// isInternal is Kafka's sense of the word: topics that clients cannot produce
+// to, and that consumers of a pattern leave out.
+func isInternal(topic string) bool {
+	return topic == catalog.OffsetsTopic || topic == catalog.TransactionsTopic
+}

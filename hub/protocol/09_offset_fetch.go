@@ -1,0 +1,151 @@
+package protocol
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/group"
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// OffsetFetch: v1-10
+//
+// Behaviour:
+//   - A group or partition without an offset gets -1 and no error.
+//   - No list of topics (v2+) is everything that the group has.
+//   - RequireStable (v7+) makes no difference: no offset is ever pending in a
+//     transaction.
+//
+// Version notes:
+//   - v2: all topics, error of the whole; v5: leader epoch; v6: flexible
+//   - v8: several groups; v9: member and epoch, of the consumer protocol only;
+//     v10: topic IDs
+var offsetFetchAPI = api{
+	key: 9, name: "OffsetFetch", min: 1, max: 10,
+	shape: body(6, str().to(7), array(str(), list(fixed(4))).to(7),
+		array(str(), str().from(9), fixed(4).from(9), array(
+			str().to(9), fixed(16).from(10), list(fixed(4)))).from(8),
+		fixed(1).from(7)),
+	handle: plain[kmsg.OffsetFetchRequest]((*Server).offsetFetch),
+}
+
+func (s *Server) offsetFetch(ctx context.Context, _ *request, req *kmsg.OffsetFetchRequest) kmsg.Response {
+	resp := kmsg.NewPtrOffsetFetchResponse()
+	if req.Version >= 8 {
+		for i := range req.Groups {
+			resp.Groups = append(resp.Groups, s.offsetFetchGroup(ctx, req.Version, &req.Groups[i]))
+		}
+		return resp
+	}
+	one := kmsg.NewOffsetFetchRequestGroup()
+	one.Group = req.Group
+	for _, t := range req.Topics {
+		one.Topics = append(one.Topics, kmsg.OffsetFetchRequestGroupTopic{Topic: t.Topic, Partitions: t.Partitions})
+	}
+	if req.Topics != nil && one.Topics == nil {
+		one.Topics = []kmsg.OffsetFetchRequestGroupTopic{}
+	}
+	got := s.offsetFetchGroup(ctx, req.Version, &one)
+	resp.ErrorCode = got.ErrorCode
+	for _, t := range got.Topics {
+		ot := kmsg.OffsetFetchResponseTopic{Topic: t.Topic}
+		for _, p := range t.Partitions {
+			ot.Partitions = append(ot.Partitions, kmsg.OffsetFetchResponseTopicPartition{
+				Partition: p.Partition, Offset: p.Offset, LeaderEpoch: p.LeaderEpoch, Metadata: p.Metadata, ErrorCode: p.ErrorCode,
+			})
+		}
+		resp.Topics = append(resp.Topics, ot)
+	}
+	if req.Version < 2 && got.ErrorCode != 0 { // no place for it above
+		resp.Topics = refusedTopics(req.Topics, got.ErrorCode)
+	}
+	return resp
+}
+
+func refusedTopics(topics []kmsg.OffsetFetchRequestTopic, code int16) (out []kmsg.OffsetFetchResponseTopic) {
+	for _, t := range topics {
+		ot := kmsg.OffsetFetchResponseTopic{Topic: t.Topic}
+		for _, p := range t.Partitions {
+			ot.Partitions = append(ot.Partitions, kmsg.OffsetFetchResponseTopicPartition{
+				Partition: p, Offset: -1, LeaderEpoch: -1, Metadata: new(string), ErrorCode: code,
+			})
+		}
+		out = append(out, ot)
+	}
+	return out
+}
+
+func (s *Server) offsetFetchGroup(ctx context.Context, version int16, rg *kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchResponseGroup {
+	out := kmsg.NewOffsetFetchResponseGroup()
+	out.Group = rg.Group
+	var offsets map[record.TopicPartition]group.Offset
+	err := s.groups.do(ctx, rg.Group, func(_ time.Time, g *group.Group) group.Output {
+		if g != nil {
+			offsets = g.Offsets()
+		}
+		return group.Output{}
+	})
+	if err != nil {
+		out.ErrorCode = code(err)
+		return out
+	}
+	st := s.meta.State()
+	if rg.Topics == nil {
+		out.Topics = allOffsets(st, version, offsets)
+		return out
+	}
+	for i := range rg.Topics {
+		out.Topics = append(out.Topics, offsetsOf(st, version, &rg.Topics[i], offsets))
+	}
+	return out
+}
+
+// offsetsOf answers for the partitions that were asked for.
+func offsetsOf(st *catalog.State, version int16, rt *kmsg.OffsetFetchRequestGroupTopic, offsets map[record.TopicPartition]group.Offset) kmsg.OffsetFetchResponseGroupTopic {
+	ot := kmsg.OffsetFetchResponseGroupTopic{Topic: rt.Topic, TopicID: rt.TopicID}
+	name, failed := rt.Topic, int16(0)
+	if version >= 10 {
+		t, err := find(st, true, "", rt.TopicID)
+		if failed = code(err); err == nil {
+			name = t.Name
+		}
+	}
+	for _, p := range rt.Partitions {
+		op := kmsg.OffsetFetchResponseGroupTopicPartition{Partition: p, Offset: -1, LeaderEpoch: -1, Metadata: new(string), ErrorCode: failed}
+		if o, ok := offsets[record.TopicPartition{Topic: name, Partition: p}]; ok && failed == 0 {
+			op.Offset, op.LeaderEpoch, op.Metadata = o.Offset, o.LeaderEpoch, &o.Metadata
+		}
+		ot.Partitions = append(ot.Partitions, op)
+	}
+	return ot
+}
+
+// allOffsets answers with everything the group has, by topic and partition.
+// By ID, a topic that is gone cannot be named and is left out.
+func allOffsets(st *catalog.State, version int16, offsets map[record.TopicPartition]group.Offset) (out []kmsg.OffsetFetchResponseGroupTopic) {
+	tps := slices.SortedFunc(maps.Keys(offsets), func(a, b record.TopicPartition) int {
+		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
+	})
+	for len(tps) > 0 {
+		rt := kmsg.OffsetFetchRequestGroupTopic{Topic: tps[0].Topic}
+		for len(tps) > 0 && tps[0].Topic == rt.Topic {
+			rt.Partitions = append(rt.Partitions, tps[0].Partition)
+			tps = tps[1:]
+		}
+		if version >= 10 {
+			t, ok := st.Topic(rt.Topic)
+			if !ok {
+				continue
+			}
+			rt.TopicID = t.ID
+		}
+		out = append(out, offsetsOf(st, version, &rt, offsets))
+	}
+	return out
+}

@@ -1,0 +1,53 @@
+package protocol
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/entrepot-hub/entrepot/hub/group"
+)
+
+// ListGroups: v0-5
+//
+// Behaviour:
+//   - The groups that this node coordinates. All are classic ones.
+//
+// Version notes:
+//   - v3: flexible; v4: states; v5: types
+var listGroupsAPI = api{
+	key: 16, name: "ListGroups", min: 0, max: 5,
+	shape:  body(3, list(str()).from(4), list(str()).from(5)),
+	handle: plain[kmsg.ListGroupsRequest]((*Server).listGroups),
+}
+
+const classic = "classic"
+
+func (s *Server) listGroups(ctx context.Context, _ *request, req *kmsg.ListGroupsRequest) kmsg.Response {
+	resp := kmsg.NewPtrListGroupsResponse()
+	var got []kmsg.ListGroupsResponseGroup
+	err := s.groups.each(ctx, func(g *group.Group) {
+		state := g.State().String()
+		if !listed(req.StatesFilter, state) || !listed(req.TypesFilter, classic) {
+			return
+		}
+		got = append(got, kmsg.ListGroupsResponseGroup{
+			Group: g.ID(), ProtocolType: g.Describe().ProtocolType, GroupState: state, GroupType: classic,
+		})
+	})
+	if err != nil {
+		resp.ErrorCode = code(err)
+		return resp
+	}
+	slices.SortFunc(got, func(a, b kmsg.ListGroupsResponseGroup) int { return cmp.Compare(a.Group, b.Group) })
+	resp.Groups = got
+	return resp
+}
+
+// listed reports whether a filter lets a word through; an empty one does.
+func listed(filter []string, word string) bool {
+	return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, word) })
+}

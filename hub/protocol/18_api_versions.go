@@ -1,0 +1,64 @@
+package protocol
+
+import (
+	"context"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// ApiVersions: v0-4
+//
+// Behaviour:
+//   - A version that is not served gets a v0 answer with UNSUPPORTED_VERSION and
+//     the ranges, so that the client can come back with a lower one (KIP-511).
+//   - Produce is offered from version 0 although 3 is the lowest served:
+//     librdkafka takes a higher minimum for a broker without compression
+//     (KAFKA-18659).
+//   - Features are named only for protocols that are served.
+//
+// Version notes:
+//   - v3: flexible, client software name and version, features
+//   - v4: features may have a minimum of 0
+const apiVersionsKey = 18
+
+var apiVersionsAPI = api{
+	key: apiVersionsKey, name: "ApiVersions", min: 0, max: 4,
+	shape:  body(3, str().from(3), str().from(3)),
+	handle: (*Server).apiVersions,
+}
+
+func (s *Server) apiVersions(_ context.Context, r *request) (answer, error) {
+	resp := kmsg.NewPtrApiVersionsResponse()
+	for _, a := range s.table {
+		k := kmsg.NewApiVersionsResponseApiKey()
+		k.ApiKey, k.MinVersion, k.MaxVersion = a.key, a.min, a.max
+		if a.key == produceKey {
+			k.MinVersion = 0
+		}
+		resp.ApiKeys = append(resp.ApiKeys, k)
+	}
+	if !r.api.serves(r.version) {
+		resp.ErrorCode = kerr.UnsupportedVersion.Code
+		r.version = 0
+	}
+	if r.version >= 3 {
+		addFeatures(resp)
+	}
+	resp.SetVersion(r.version)
+	return answer{msg: resp}, nil
+}
+
+// addFeatures names the level of metadata by which tools tell the generation
+// of the cluster: 4.0's. Group and transaction features come with the
+// protocols that they stand for.
+func addFeatures(resp *kmsg.ApiVersionsResponse) {
+	const name, lowest, level = "metadata.version", 7, 25
+	sf := kmsg.NewApiVersionsResponseSupportedFeature()
+	sf.Name, sf.MinVersion, sf.MaxVersion = name, lowest, level
+	ff := kmsg.NewApiVersionsResponseFinalizedFeature()
+	ff.Name, ff.MinVersionLevel, ff.MaxVersionLevel = name, level, level
+	resp.SupportedFeatures = append(resp.SupportedFeatures, sf)
+	resp.FinalizedFeatures = append(resp.FinalizedFeatures, ff)
+	resp.FinalizedFeaturesEpoch = 0
+}

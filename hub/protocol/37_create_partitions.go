@@ -1,0 +1,49 @@
+package protocol
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+)
+
+// CreatePartitions: v0-3
+//
+// Behaviour:
+//   - Count is the number afterwards. Assignments are of the new ones alone.
+//
+// Version notes:
+//   - v2: flexible
+var createPartitionsAPI = api{
+	key: 37, name: "CreatePartitions", min: 0, max: 3,
+	shape:  body(2, array(str(), fixed(4), array(list(fixed(4)))), fixed(4), fixed(1)),
+	handle: plain[kmsg.CreatePartitionsRequest]((*Server).createPartitions),
+}
+
+func (s *Server) createPartitions(ctx context.Context, _ *request, req *kmsg.CreatePartitionsRequest) kmsg.Response {
+	ctx, cancel := adminTimeout(ctx, req.TimeoutMillis)
+	defer cancel()
+	resp := kmsg.NewPtrCreatePartitionsResponse()
+	times := map[string]int{}
+	for i := range req.Topics {
+		times[req.Topics[i].Topic]++
+	}
+	for i := range req.Topics {
+		rt := &req.Topics[i]
+		cmd := catalog.CreatePartitions{Name: rt.Topic, Count: rt.Count}
+		for _, a := range rt.Assignment {
+			cmd.Assignment = append(cmd.Assignment, slices.Concat([]int32{}, a.Replicas))
+		}
+		err := fmt.Errorf("%w: topic %q", errDuplicate, rt.Topic)
+		if times[rt.Topic] == 1 {
+			_, err = s.change(ctx, cmd, req.ValidateOnly)
+		}
+		ot := kmsg.NewCreatePartitionsResponseTopic()
+		ot.Topic, ot.ErrorCode, ot.ErrorMessage = rt.Topic, code(err), message(err)
+		resp.Topics = append(resp.Topics, ot)
+	}
+	return resp
+}

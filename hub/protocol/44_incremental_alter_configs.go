@@ -1,0 +1,106 @@
+package protocol
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// IncrementalAlterConfigs: v0-1
+//
+// Behaviour:
+//   - Set, delete, and for lists append and subtract, all or none for a topic.
+//     Append and subtract count from the value at this node at that moment.
+//
+// Version notes:
+//   - v1: flexible
+var incrementalAlterConfigsAPI = api{
+	key: 44, name: "IncrementalAlterConfigs", min: 0, max: 1,
+	shape:  body(1, array(fixed(1), str(), array(str(), fixed(1), str())), fixed(1)),
+	handle: plain[kmsg.IncrementalAlterConfigsRequest]((*Server).incrementalAlterConfigs),
+}
+
+func (s *Server) incrementalAlterConfigs(ctx context.Context, _ *request, req *kmsg.IncrementalAlterConfigsRequest) kmsg.Response {
+	resp := kmsg.NewPtrIncrementalAlterConfigsResponse()
+	for i := range req.Resources {
+		rr := &req.Resources[i]
+		or := kmsg.NewIncrementalAlterConfigsResponseResource()
+		or.ResourceType, or.ResourceName = rr.ResourceType, rr.ResourceName
+		cmd, err := s.alterConfig(rr)
+		if err == nil {
+			_, err = s.change(ctx, cmd, req.ValidateOnly)
+		}
+		or.ErrorCode, or.ErrorMessage = code(err), message(err)
+		resp.Resources = append(resp.Resources, or)
+	}
+	return resp
+}
+
+func (s *Server) alterConfig(rr *kmsg.IncrementalAlterConfigsRequestResource) (catalog.Command, error) {
+	t, err := s.configured(rr.ResourceType, rr.ResourceName)
+	if err != nil {
+		return nil, err
+	}
+	cmd := catalog.AlterTopicConfig{Name: t.Name, Set: map[string]string{}}
+	for _, c := range rr.Configs {
+		if _, twice := cmd.Set[c.Name]; twice || slices.Contains(cmd.Remove, c.Name) {
+			return nil, fmt.Errorf("%w: setting %s of topic %q", errDuplicate, c.Name, t.Name)
+		}
+		if c.Op == kmsg.IncrementalAlterConfigOpDelete {
+			cmd.Remove = append(cmd.Remove, c.Name)
+			continue
+		}
+		if cmd.Set[c.Name], err = altered(t, c); err != nil {
+			return nil, err
+		}
+	}
+	return cmd, nil
+}
+
+// altered is the value of a setting after a change other than a deletion.
+func altered(t *catalog.Topic, c kmsg.IncrementalAlterConfigsRequestResourceConfig) (string, error) {
+	if c.Value == nil {
+		return "", fmt.Errorf("%w: %s of topic %q has no value", record.ErrInvalidConfig, c.Name, t.Name)
+	}
+	if c.Op == kmsg.IncrementalAlterConfigOpSet {
+		return *c.Value, nil
+	}
+	key, err := catalog.LookupKey(c.Name)
+	if err != nil {
+		return "", err
+	}
+	if key.Type != catalog.TypeList {
+		return "", fmt.Errorf("%w: %s is no list, nothing can be added to it or taken from it", record.ErrInvalidConfig, c.Name)
+	}
+	have := words(t.Value(c.Name))
+	switch c.Op {
+	case kmsg.IncrementalAlterConfigOpAppend:
+		for _, w := range words(*c.Value) {
+			if !slices.Contains(have, w) {
+				have = append(have, w)
+			}
+		}
+	case kmsg.IncrementalAlterConfigOpSubtract:
+		gone := words(*c.Value)
+		have = slices.DeleteFunc(have, func(w string) bool { return slices.Contains(gone, w) })
+	default:
+		return "", fmt.Errorf("%w: operation %d on %s, want 0 to 3", record.ErrInvalidRequest, c.Op, c.Name)
+	}
+	return strings.Join(have, ","), nil
+}
+
+// words cuts a list setting.
+func words(list string) (ws []string) {
+	for w := range strings.SplitSeq(list, ",") {
+		if w = strings.TrimSpace(w); w != "" {
+			ws = append(ws, w)
+		}
+	}
+	return ws
+}

@@ -1,0 +1,90 @@
+package protocol
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// DescribeTopicPartitions: v0 (flexible)
+//
+// Behaviour:
+//   - Metadata in pages (KIP-966): topics by name, at most as many partitions
+//     as asked for and 2,000, and a cursor to go on from.
+var describeTopicPartitionsAPI = api{
+	key: 75, name: "DescribeTopicPartitions", min: 0, max: 0,
+	shape:  body(0, array(str()), fixed(4), maybe(str(), fixed(4))),
+	handle: plain[kmsg.DescribeTopicPartitionsRequest]((*Server).describeTopicPartitions),
+}
+
+const partitionsPerPage = 2000
+
+func (s *Server) describeTopicPartitions(_ context.Context, _ *request, req *kmsg.DescribeTopicPartitionsRequest) kmsg.Response {
+	resp := kmsg.NewPtrDescribeTopicPartitionsResponse()
+	st := s.meta.State()
+	left := min(max(int(req.ResponsePartitionLimit), 1), partitionsPerPage)
+	for _, name := range pagedNames(st, req) {
+		from := int32(0)
+		if c := req.Cursor; c != nil {
+			if name < c.Topic {
+				continue
+			}
+			if name == c.Topic {
+				from = max(c.Partition, 0)
+			}
+		}
+		t, err := find(st, false, name, record.TopicID{})
+		if left == 0 {
+			resp.NextCursor = &kmsg.DescribeTopicPartitionsResponseNextCursor{Topic: name, Partition: from}
+			break
+		}
+		ot := kmsg.NewDescribeTopicPartitionsResponseTopic()
+		ot.Topic, ot.ErrorCode = &name, code(err)
+		if err == nil {
+			ot.TopicID, ot.IsInternal, ot.AuthorizedOperations = t.ID, isInternal(name), allTopicOperations
+			to := min(len(t.Partitions), int(from)+left)
+			for i := int(from); i < to; i++ {
+				ot.Partitions = append(ot.Partitions, s.pagedPartition(t, int32(i)))
+			}
+			left -= len(ot.Partitions)
+			if to < len(t.Partitions) {
+				resp.NextCursor = &kmsg.DescribeTopicPartitionsResponseNextCursor{Topic: name, Partition: int32(to)}
+			}
+		}
+		resp.Topics = append(resp.Topics, ot)
+		if resp.NextCursor != nil {
+			break
+		}
+	}
+	return resp
+}
+
+// pagedNames are the topics asked for, or all, by name.
+func pagedNames(st *catalog.State, req *kmsg.DescribeTopicPartitionsRequest) (names []string) {
+	for _, t := range req.Topics {
+		names = append(names, t.Topic)
+	}
+	if len(req.Topics) == 0 {
+		for _, t := range st.Topics() {
+			names = append(names, t.Name)
+		}
+	}
+	slices.SortFunc(names, cmp.Compare)
+	return slices.Compact(names)
+}
+
+func (s *Server) pagedPartition(t *catalog.Topic, i int32) kmsg.DescribeTopicPartitionsResponseTopicPartition {
+	op := kmsg.NewDescribeTopicPartitionsResponseTopicPartition()
+	op.Partition = i
+	op.LeaderID, op.LeaderEpoch = s.parts.Leader(t.Name, i)
+	if op.LeaderID < 0 {
+		op.ErrorCode = code(record.ErrLeaderUnknown)
+	}
+	op.Replicas, op.ISR = t.Partitions[i].Replicas, t.Partitions[i].Replicas
+	return op
+}

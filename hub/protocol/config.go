@@ -1,0 +1,128 @@
+package protocol
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/group"
+)
+
+// Config is a Server's configuration. Default has all but Node.
+type Config struct {
+	Node      int32  // this node's broker ID, as the catalog gave it
+	ClusterID string // the same at all nodes of the site; Kafka's form is 22 characters of base64
+
+	// Advertise gives the address that clients of the connection with this
+	// local address are told for a node; nil: the node's own Kafka address.
+	Advertise func(local net.Addr, n catalog.Node) string
+
+	AutoCreate bool  // Metadata and Produce create topics that do not exist
+	Partitions int32 // of topics created without a number
+	Replicas   int32 // of topics created without a number
+
+	OffsetsPartitions int32 // of __consumer_offsets, when it is created
+	Group             group.Config
+	GroupSweep        time.Duration // between searches for expired offsets
+
+	LogDir string // what DescribeLogDirs calls the place of the logs
+
+	Limits Limits
+	Logger *slog.Logger
+	Rand   io.Reader        // member, topic and cluster IDs
+	Clock  func() time.Time // what is written into records and answers
+}
+
+// Limits bound what clients can make the server hold. All bytes are those of
+// requests as they were sent.
+type Limits struct {
+	Request  int   // largest request; larger ones end the connection
+	InFlight int64 // requests read and not yet answered, of all connections together
+	Pipeline int   // requests read and not yet answered, of one connection
+	Pending  int64 // their bytes; at least one request is always read
+
+	Conns      int // open connections; more are closed at once
+	ConnsPerIP int
+
+	Idle  time.Duration // a connection without a request for as long is closed
+	Frame time.Duration // a request that has begun must be complete within it, and one more for each 8 MiB
+	Write time.Duration // a client that reads nothing for as long is cut off
+	Drain time.Duration // at the end of the context, for answers still due
+
+	Fetch     int           // largest Fetch answer; one batch is always returned
+	FetchWait time.Duration // longest long poll, whatever the client asks for
+	Answers   int64         // Fetch answers in flight of all connections; above it they have one batch
+}
+
+// Default is a Config with Kafka's values where Kafka has the setting.
+func Default() Config {
+	return Config{
+		ClusterID:         "entrepot",
+		Partitions:        1,
+		Replicas:          1,
+		OffsetsPartitions: 8,
+		Group:             group.Default(),
+		GroupSweep:        10 * time.Minute,
+		LogDir:            "data",
+		Limits: Limits{
+			Request:  100 << 20,
+			InFlight: 512 << 20,
+			Pipeline: 64,
+			Pending:  128 << 20,
+
+			Conns:      10_000,
+			ConnsPerIP: 5_000,
+
+			Idle:  10 * time.Minute,
+			Frame: 30 * time.Second,
+			Write: 30 * time.Second,
+			Drain: 5 * time.Second,
+
+			Fetch:     55 << 20,
+			FetchWait: time.Minute,
+			Answers:   1 << 30,
+		},
+		Logger: slog.New(slog.DiscardHandler),
+		Rand:   rand.Reader,
+		Clock:  time.Now,
+	}
+}
+
+// Validate says what is wrong with the configuration. It has no effects.
+func (c Config) Validate() error {
+	var errs []error
+	positive := func(name string, v int64) {
+		if v < 1 {
+			errs = append(errs, fmt.Errorf("%s is %d, want 1 or more", name, v))
+		}
+	}
+	l := c.Limits
+	for _, f := range []struct {
+		name string
+		v    int64
+	}{
+		{"Partitions", int64(c.Partitions)}, {"Replicas", int64(c.Replicas)},
+		{"OffsetsPartitions", int64(c.OffsetsPartitions)}, {"GroupSweep", int64(c.GroupSweep)},
+		{"Limits.Request", int64(l.Request)}, {"Limits.InFlight", l.InFlight},
+		{"Limits.Pipeline", int64(l.Pipeline)}, {"Limits.Pending", l.Pending},
+		{"Limits.Conns", int64(l.Conns)}, {"Limits.ConnsPerIP", int64(l.ConnsPerIP)},
+		{"Limits.Idle", int64(l.Idle)}, {"Limits.Frame", int64(l.Frame)},
+		{"Limits.Write", int64(l.Write)}, {"Limits.Drain", int64(l.Drain)},
+		{"Limits.Fetch", int64(l.Fetch)}, {"Limits.FetchWait", int64(l.FetchWait)}, {"Limits.Answers", l.Answers},
+		{"Group.MinSession", int64(c.Group.MinSession)}, {"Group.MaxMembers", int64(c.Group.MaxMembers)},
+	} {
+		positive(f.name, f.v)
+	}
+	if int64(l.Request) > l.InFlight {
+		errs = append(errs, fmt.Errorf("Limits.Request %d is above Limits.InFlight %d: the largest request could never be read", l.Request, l.InFlight))
+	}
+	if c.Logger == nil || c.Rand == nil || c.Clock == nil {
+		errs = append(errs, errors.New("Logger, Rand and Clock must be set"))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,243 @@
+package protocol
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/entrepot-hub/entrepot/hub/group"
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// The records of __consumer_offsets are Kafka's, so that tools which read the
+// topic understand it: key versions 0 and 1 are offsets, 2 is a group; a null
+// value removes either.
+const (
+	offsetKeyVersion   = 1
+	groupKeyVersion    = 2
+	offsetValueVersion = 3
+	groupValueVersion  = 3
+)
+
+// groupBatch builds one batch of such records.
+type groupBatch struct {
+	b   *record.Builder
+	now int64
+	err error
+}
+
+func newGroupBatch(now int64) *groupBatch {
+	return &groupBatch{b: record.NewBuilder(record.None), now: now}
+}
+
+func (g *groupBatch) size() int { return g.b.Size() }
+
+func (g *groupBatch) build() (record.Batch, error) {
+	if g.err != nil {
+		return nil, g.err
+	}
+	return g.b.Build()
+}
+
+// add appends the records of one write.
+func (g *groupBatch) add(id string, w group.Write) {
+	for _, o := range w.Offsets {
+		g.put(offsetKey(id, o.TopicPartition), offsetValue(o.Offset))
+	}
+	key := kmsg.GroupMetadataKey{Version: groupKeyVersion, Group: id}
+	switch {
+	case w.Delete:
+		g.put(key.AppendTo(nil), nil)
+	case w.Metadata != nil:
+		g.put(key.AppendTo(nil), metadataValue(w.Metadata))
+	}
+}
+
+func (g *groupBatch) put(key, value []byte) {
+	if err := g.b.Append(record.Record{Timestamp: g.now, Key: key, Value: value}); err != nil && g.err == nil {
+		g.err = err
+	}
+}
+
+func offsetKey(id string, tp record.TopicPartition) []byte {
+	k := kmsg.OffsetCommitKey{Version: offsetKeyVersion, Group: id, Topic: tp.Topic, Partition: tp.Partition}
+	return k.AppendTo(nil)
+}
+
+func offsetValue(o *group.Offset) []byte {
+	if o == nil {
+		return nil
+	}
+	v := kmsg.NewOffsetCommitValue()
+	v.Version = offsetValueVersion
+	v.Offset, v.LeaderEpoch, v.Metadata, v.CommitTimestamp = o.Offset, o.LeaderEpoch, o.Metadata, o.CommitTime
+	return v.AppendTo(nil)
+}
+
+func metadataValue(m *group.Metadata) []byte {
+	v := kmsg.NewGroupMetadataValue()
+	v.Version = groupValueVersion
+	v.ProtocolType, v.Generation, v.CurrentStateTimestamp = m.ProtocolType, m.Generation, m.Since
+	v.Protocol, v.Leader = nonEmpty(m.Protocol), nonEmpty(m.Leader)
+	for _, mm := range m.Members {
+		vm := kmsg.NewGroupMetadataValueMember()
+		vm.MemberID, vm.InstanceID = mm.ID, nonEmpty(mm.Instance)
+		vm.ClientID, vm.ClientHost = mm.ClientID, mm.ClientHost
+		vm.RebalanceTimeoutMillis = int32(mm.Rebalance.Milliseconds())
+		vm.SessionTimeoutMillis = int32(mm.Session.Milliseconds())
+		vm.Subscription, vm.Assignment = mm.Subscription, mm.Assignment
+		v.Members = append(v.Members, vm)
+	}
+	return v.AppendTo(nil)
+}
+
+func nonEmpty(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// keptGroup is what a partition has of a group.
+type keptGroup struct {
+	metadata *group.Metadata
+	offsets  map[record.TopicPartition]group.Offset
+}
+
+func (k *keptGroup) writes() (ws []group.OffsetWrite) {
+	for tp, o := range k.offsets {
+		ws = append(ws, group.OffsetWrite{TopicPartition: tp, Offset: &o})
+	}
+	return ws
+}
+
+// maxGroupRecords bounds what one batch may unpack to.
+const maxGroupRecords = 1 << 30
+
+// readGroups reads a partition from its start to its end and returns the
+// groups that are left.
+func readGroups(ctx context.Context, log Partition, logger *slog.Logger) (map[string]*keptGroup, error) {
+	groups := map[string]*keptGroup{}
+	o := log.Offsets()
+	for at, end := o.Start, o.HighWatermark; at < end; {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		chunk, err := log.Read(at, 1<<20)
+		if err != nil {
+			return nil, fmt.Errorf("read offset %d: %w", at, err)
+		}
+		if len(chunk.Batches) == 0 {
+			return nil, fmt.Errorf("read offset %d: nothing there, the end is %d", at, end)
+		}
+		for _, b := range chunk.Batches {
+			if err := readGroupBatch(groups, b, logger); err != nil {
+				return nil, fmt.Errorf("batch at offset %d: %w", b.BaseOffset(), err)
+			}
+			at = b.NextOffset()
+		}
+	}
+	for id, k := range groups {
+		if k.metadata == nil && len(k.offsets) == 0 {
+			delete(groups, id)
+		}
+	}
+	return groups, nil
+}
+
+func readGroupBatch(groups map[string]*keptGroup, b record.Batch, logger *slog.Logger) error {
+	if b.IsControl() {
+		return nil
+	}
+	return b.Each(maxGroupRecords, func(r record.Record) error {
+		if err := readGroupRecord(groups, r); err != nil {
+			// Only the coordinator writes here: a record it cannot read is of a
+			// newer version, and one group's must not take all others down.
+			logger.Error("skipped a record of a consumer group", "offset", r.Offset, "error", err)
+		}
+		return nil
+	})
+}
+
+func readGroupRecord(groups map[string]*keptGroup, r record.Record) error {
+	if len(r.Key) < 2 {
+		return fmt.Errorf("the key has %d bytes, want a version first", len(r.Key))
+	}
+	switch v := binary.BigEndian.Uint16(r.Key); v {
+	case 0, offsetKeyVersion:
+		return readOffset(groups, r)
+	case groupKeyVersion:
+		return readMetadata(groups, r)
+	default:
+		return fmt.Errorf("key version %d, want 0 to %d", v, groupKeyVersion)
+	}
+}
+
+func keep(groups map[string]*keptGroup, id string) *keptGroup {
+	k := groups[id]
+	if k == nil {
+		k = &keptGroup{offsets: map[record.TopicPartition]group.Offset{}}
+		groups[id] = k
+	}
+	return k
+}
+
+func readOffset(groups map[string]*keptGroup, r record.Record) error {
+	var key kmsg.OffsetCommitKey
+	if err := key.ReadFrom(r.Key); err != nil {
+		return fmt.Errorf("offset key: %w", err)
+	}
+	tp := record.TopicPartition{Topic: key.Topic, Partition: key.Partition}
+	if r.Value == nil {
+		delete(keep(groups, key.Group).offsets, tp)
+		return nil
+	}
+	v := kmsg.NewOffsetCommitValue()
+	if err := v.ReadFrom(r.Value); err != nil {
+		return fmt.Errorf("offset of group %q for %v: %w", key.Group, tp, err)
+	}
+	keep(groups, key.Group).offsets[tp] = group.Offset{
+		Offset: v.Offset, LeaderEpoch: v.LeaderEpoch, Metadata: v.Metadata, CommitTime: v.CommitTimestamp,
+	}
+	return nil
+}
+
+func readMetadata(groups map[string]*keptGroup, r record.Record) error {
+	var key kmsg.GroupMetadataKey
+	if err := key.ReadFrom(r.Key); err != nil {
+		return fmt.Errorf("group key: %w", err)
+	}
+	if r.Value == nil {
+		keep(groups, key.Group).metadata = nil
+		return nil
+	}
+	v := kmsg.NewGroupMetadataValue()
+	if err := v.ReadFrom(r.Value); err != nil {
+		return fmt.Errorf("group %q: %w", key.Group, err)
+	}
+	m := &group.Metadata{
+		ProtocolType: v.ProtocolType, Generation: v.Generation, Since: v.CurrentStateTimestamp,
+		Protocol: orEmpty(v.Protocol), Leader: orEmpty(v.Leader),
+	}
+	for _, vm := range v.Members {
+		m.Members = append(m.Members, group.MemberMetadata{
+			ID: vm.MemberID, Instance: orEmpty(vm.InstanceID), ClientID: vm.ClientID, ClientHost: vm.ClientHost,
+			Rebalance:    time.Duration(vm.RebalanceTimeoutMillis) * time.Millisecond,
+			Session:      time.Duration(vm.SessionTimeoutMillis) * time.Millisecond,
+			Subscription: vm.Subscription, Assignment: vm.Assignment,
+		})
+	}
+	keep(groups, key.Group).metadata = m
+	return nil
+}
+
+func orEmpty(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

@@ -1,0 +1,124 @@
+package protocol
+
+import (
+	"context"
+	"errors"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/entrepot-hub/entrepot/hub/group"
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// Faults of requests that have no home in another package.
+var (
+	errAcks           = errors.New("acks must be -1, 0 or 1")
+	errNoTransactions = errors.New("transactions are not supported by this version")
+	errLoading        = errors.New("the group coordinator is still loading")
+	errNotCoordinator = errors.New("this node does not coordinate the group")
+	errNoCoordinator  = errors.New("the group coordinator is not available")
+	errPolicy         = errors.New("not allowed by the settings of the topic")
+	errDuplicate      = errors.New("named twice in one request")
+	errUnknownMode    = errors.New("unsupported by this version of the API")
+)
+
+// codes says which Kafka error stands for which of ours; the first match counts.
+var codes = []struct {
+	err  error
+	code *kerr.Error
+}{
+	{record.ErrUnknownTopicID, kerr.UnknownTopicID},
+	{record.ErrUnknownTopic, kerr.UnknownTopicOrPartition},
+	{record.ErrTopicExists, kerr.TopicAlreadyExists},
+	{record.ErrInvalidTopic, kerr.InvalidTopicException},
+	{record.ErrInvalidPartitions, kerr.InvalidPartitions},
+	{record.ErrInvalidReplicas, kerr.InvalidReplicationFactor},
+	{record.ErrInvalidConfig, kerr.InvalidConfig},
+	{record.ErrInvalidRequest, kerr.InvalidRequest},
+
+	{record.ErrNotLeader, kerr.NotLeaderForPartition},
+	{record.ErrLeaderUnknown, kerr.LeaderNotAvailable},
+	{record.ErrFencedEpoch, kerr.FencedLeaderEpoch},
+	{record.ErrUnknownEpoch, kerr.UnknownLeaderEpoch},
+	{record.ErrOffsetOutOfRange, kerr.OffsetOutOfRange},
+	{record.ErrNotEnoughReplicas, kerr.NotEnoughReplicas},
+	{record.ErrCorruptBatch, kerr.CorruptMessage},
+	{record.ErrBatchTooLarge, kerr.MessageTooLarge},
+	{record.ErrUnsupportedCodec, kerr.UnsupportedCompressionType},
+	{record.ErrInvalidBatch, kerr.InvalidRecord},
+	{record.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
+	{record.ErrProducerFenced, kerr.InvalidProducerEpoch},
+
+	// Kafka has no code for a mirror. POLICY_VIOLATION is not retriable, and
+	// its message reaches the application.
+	{record.ErrReadOnly, kerr.PolicyViolation},
+	{record.ErrMirrorFenced, kerr.PolicyViolation},
+	{record.ErrDiskFull, kerr.KafkaStorageError},
+	{record.ErrOffline, kerr.KafkaStorageError},
+	{record.ErrQuarantined, kerr.KafkaStorageError},
+	{record.ErrStopped, kerr.NotLeaderForPartition},
+	{record.ErrTimeout, kerr.RequestTimedOut},
+	{context.DeadlineExceeded, kerr.RequestTimedOut},
+
+	{group.ErrInvalidGroupID, kerr.InvalidGroupID},
+	{group.ErrUnknownMember, kerr.UnknownMemberID},
+	{group.ErrMemberIDRequired, kerr.MemberIDRequired},
+	{group.ErrFencedInstance, kerr.FencedInstanceID},
+	{group.ErrIllegalGen, kerr.IllegalGeneration},
+	{group.ErrRebalancing, kerr.RebalanceInProgress},
+	{group.ErrInconsistent, kerr.InconsistentGroupProtocol},
+	{group.ErrSessionTimeout, kerr.InvalidSessionTimeout},
+	{group.ErrMaxSize, kerr.GroupMaxSizeReached},
+	{group.ErrNotEmpty, kerr.NonEmptyGroup},
+	{group.ErrNotFound, kerr.GroupIDNotFound},
+	{group.ErrSubscribed, kerr.GroupSubscribedToTopic},
+	{group.ErrMetadataTooLarge, kerr.OffsetMetadataTooLarge},
+	{group.ErrDead, kerr.CoordinatorNotAvailable},
+
+	{errAcks, kerr.InvalidRequiredAcks},
+	{errNoTransactions, kerr.InvalidRequest},
+	{errLoading, kerr.CoordinatorLoadInProgress},
+	{errNotCoordinator, kerr.NotCoordinator},
+	{errNoCoordinator, kerr.CoordinatorNotAvailable},
+	{errPolicy, kerr.PolicyViolation},
+	{errDuplicate, kerr.InvalidRequest},
+	{errUnknownMode, kerr.UnsupportedVersion},
+}
+
+// code is the only place where errors become Kafka's codes; nil is 0. An error
+// that nobody foresaw is UNKNOWN_SERVER_ERROR.
+func code(err error) int16 {
+	if err == nil {
+		return 0
+	}
+	for i := range codes {
+		if errors.Is(err, codes[i].err) {
+			return codes[i].code.Code
+		}
+	}
+	return kerr.UnknownServerError.Code
+}
+
+// message is the text for responses that have room for one.
+func message(err error) *string {
+	if err == nil {
+		return nil
+	}
+	m := err.Error()
+	return &m
+}
+
+// coordinatorError is what a client of the group coordinator gets for a fault
+// of the partition that keeps its group: never one that makes it believe the
+// group or a topic of its own is gone (pitfall 9).
+func coordinatorError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, record.ErrNotLeader), errors.Is(err, record.ErrStopped), errors.Is(err, record.ErrFencedEpoch):
+		return errors.Join(errNotCoordinator, err)
+	case errors.Is(err, record.ErrBatchTooLarge):
+		return errors.Join(group.ErrMetadataTooLarge, err)
+	}
+	return errors.Join(errNoCoordinator, err)
+}

@@ -1,0 +1,118 @@
+package protocol
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"time"
+)
+
+// A length is only a claim: memory runs ahead of the bytes that came by these
+// steps, no further. A frame of 1 MiB is read with one copy of 16 KiB.
+var frameSteps = [...]int{16 << 10, 1 << 20, 16 << 20}
+
+// minRate is how fast a frame must come beyond Limits.Frame, in bytes a second.
+const minRate = 1 << 20
+
+// frameReader reads length-prefixed requests from a connection.
+type frameReader struct {
+	nc     net.Conn
+	br     *bufio.Reader
+	limits Limits
+	budget *budget
+}
+
+// frame is one request as bytes, with what it holds of the budget.
+type frame struct {
+	bytes []byte
+	taken int64
+}
+
+// next reads one frame. It returns io.EOF when the client closed the
+// connection between two frames. waiting says that answers are still due, so
+// that silence is no idleness.
+func (r *frameReader) next(ctx context.Context, waiting func() bool) (frame, error) {
+	size, err := r.size(waiting)
+	if err != nil {
+		return frame{}, err
+	}
+	limit := r.limits.Frame + time.Duration(size/minRate)*time.Second
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := r.nc.SetReadDeadline(time.Now().Add(limit)); err != nil {
+		return frame{}, err
+	}
+	f, err := r.body(ctx, size)
+	if err != nil {
+		r.budget.give(f.taken)
+		return frame{}, fmt.Errorf("read a request of %d bytes: %w", size, err)
+	}
+	return f, nil
+}
+
+// size waits for a frame and reads its length.
+func (r *frameReader) size(waiting func() bool) (int, error) {
+	for {
+		if err := r.nc.SetReadDeadline(time.Now().Add(r.limits.Idle)); err != nil {
+			return 0, err
+		}
+		_, err := r.br.Peek(1)
+		if err == nil {
+			break
+		}
+		if isTimeout(err) && waiting() {
+			continue
+		}
+		return 0, err
+	}
+	if err := r.nc.SetReadDeadline(time.Now().Add(r.limits.Frame)); err != nil {
+		return 0, err
+	}
+	var head [4]byte
+	if _, err := io.ReadFull(r.br, head[:]); err != nil {
+		return 0, fmt.Errorf("read a request's length: %w", err)
+	}
+	n := int64(int32(binary.BigEndian.Uint32(head[:])))
+	if n < requestHeader || n > int64(r.limits.Request) {
+		return 0, fmt.Errorf("%w: a request of %d bytes, want %d to %d", errMalformed, n, requestHeader, r.limits.Request)
+	}
+	return int(n), nil
+}
+
+// body reads size bytes into a buffer of their own. The buffer grows as bytes
+// arrive, and each byte of it is drawn from the budget first.
+func (r *frameReader) body(ctx context.Context, size int) (frame, error) {
+	var f frame
+	for len(f.bytes) < size {
+		want := nextStep(len(f.bytes), size)
+		taken, err := r.budget.take(ctx, int64(want-len(f.bytes)))
+		f.taken += taken
+		if err != nil {
+			return f, fmt.Errorf("%w: no memory for it, %d bytes are in flight", err, r.budget.used())
+		}
+		grown := make([]byte, want)
+		have := copy(grown, f.bytes)
+		if _, err := io.ReadFull(r.br, grown[have:]); err != nil {
+			return f, err
+		}
+		f.bytes = grown
+	}
+	return f, nil
+}
+
+func nextStep(have, size int) int {
+	for _, step := range frameSteps {
+		if step > have {
+			return min(step, size)
+		}
+	}
+	return size
+}
+
+func isTimeout(err error) bool {
+	ne, ok := err.(net.Error)
+	return ok && ne.Timeout()
+}

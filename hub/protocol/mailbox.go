@@ -1,0 +1,48 @@
+package protocol
+
+import "sync"
+
+// mailbox is an unbounded queue of what the coordinator has to do, filled from
+// any goroutine without waiting: callbacks of appends must never block.
+type mailbox struct {
+	mu struct {
+		sync.Mutex
+		queue  []event
+		closed bool
+	}
+	ready chan struct{} // has room for one; a value says that the queue may not be empty
+}
+
+func (m *mailbox) put(e event) (open bool) {
+	m.mu.Lock()
+	if m.mu.closed {
+		m.mu.Unlock()
+		return false
+	}
+	m.mu.queue = append(m.mu.queue, e)
+	m.mu.Unlock()
+	select {
+	case m.ready <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// all takes everything that is queued.
+func (m *mailbox) all() []event {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	q := m.mu.queue
+	m.mu.queue = nil
+	return q
+}
+
+// close refuses everything from now on and returns what was queued.
+func (m *mailbox) close() []event {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.closed = true
+	q := m.mu.queue
+	m.mu.queue = nil
+	return q
+}

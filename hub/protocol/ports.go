@@ -1,0 +1,56 @@
+package protocol
+
+import (
+	"context"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// Partitions finds the partitions whose leader is this node.
+type Partitions interface {
+	// Partition returns an error wrapping record.ErrUnknownTopic,
+	// record.ErrNotLeader or record.ErrLeaderUnknown.
+	Partition(topic string, partition int32) (Partition, error)
+	// Leader is the node that leads a partition as far as this node knows, and
+	// its epoch; -1, -1 when nobody does.
+	Leader(topic string, partition int32) (node, epoch int32)
+}
+
+// Partition is one partition led by this node. All methods may be called from
+// any goroutine, and none but SetLogStart blocks for longer than a read from disk.
+type Partition interface {
+	// Append proposes the batches, which belong to the partition from now on,
+	// and calls done exactly once, from any goroutine, when they are committed
+	// and durable or cannot be. Appends take effect in the order of the calls.
+	Append(batches []record.Batch, done func([]record.Appended, error))
+	// Read returns whole committed batches from the one that holds offset on,
+	// at least one even if it is larger than maxBytes, none at the end. The
+	// error wraps record.ErrOffsetOutOfRange below the log start and beyond
+	// the end of the log.
+	Read(offset int64, maxBytes int) (record.Chunk, error)
+	Offsets() record.Offsets
+	// Changed is closed at the next commit, log start or change of leadership.
+	Changed() <-chan struct{}
+	EpochEnd(epoch int32) record.EpochEnd
+	OffsetForTime(ms int64) (record.TimeOffset, error)
+	// SetLogStart deletes the records below offset (DeleteRecords).
+	SetLogStart(ctx context.Context, offset int64) error
+	Producers() []Producer
+	Size() int64 // bytes on disk
+}
+
+// Producer is an idempotent producer as a partition remembers it.
+type Producer struct {
+	ID            int64
+	Epoch         int16
+	LastSequence  int32
+	LastTimestamp int64 // milliseconds
+}
+
+// Meta is the site's catalog.
+type Meta interface {
+	State() *catalog.State
+	// Propose returns the command's result once it is applied here.
+	Propose(ctx context.Context, cmd catalog.Command) (any, error)
+}

@@ -1,0 +1,192 @@
+// Package protocol is the Kafka server: connections, the table of APIs
+// (apis.go) and one numbered file for each of them. It knows no disk and no
+// Raft: partitions and the catalog are interfaces declared here (ports.go) and
+// joined to the real ones by package hub. README.md maps the files.
+//
+// Goroutines: Run owns the group coordinator's loop and its loads. Serve owns
+// the accept loop and, like ServeConn, three goroutines for each connection: one reads
+// frames, one handles them in order, one writes answers in order. A connection
+// ends when its client closes it, when it misbehaves or is idle for too long,
+// or when the context ends; Serve and ServeConn return after all of theirs.
+package protocol
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// Server answers Kafka clients. Make it with New; Run must be running for
+// consumer groups to work.
+type Server struct {
+	cfg    Config
+	parts  Partitions
+	meta   Meta
+	log    *slog.Logger
+	table  []*api
+	groups *coordinator
+
+	requests *budget // bytes of requests that are read and not yet answered
+	answers  atomic.Int64
+	counts   [maxKey + 1]atomic.Int64 // requests by API
+	conns    connTable
+	pids     producerIDs
+}
+
+// New returns a Server. cfg must be valid.
+func New(cfg Config, parts Partitions, meta Meta) *Server {
+	if err := cfg.Validate(); err != nil {
+		panic("protocol: " + err.Error())
+	}
+	s := &Server{cfg: cfg, parts: parts, meta: meta, log: cfg.Logger, table: apis[:]}
+	s.requests = newBudget(cfg.Limits.InFlight)
+	s.groups = newCoordinator(cfg, parts, meta)
+	s.conns.mu.perIP = map[string]int{}
+	s.pids.turn = make(chan struct{}, 1)
+	return s
+}
+
+// Run keeps the group coordinator going until ctx ends.
+func (s *Server) Run(ctx context.Context) error { return s.groups.run(ctx) }
+
+// Serve accepts connections from ln until ctx ends, then closes ln and lets
+// the requests that were read come to their end. It returns an error only if
+// ln fails before that.
+func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
+	defer stop()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for {
+		nc, err := ln.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = nc.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("accept Kafka connections on %s: %w", ln.Addr(), err)
+		case err != nil:
+			// Out of descriptors, or a client that is gone already: the
+			// listener itself is well.
+			s.log.Warn("cannot accept a connection", "addr", ln.Addr().String(), "error", err)
+			if !pause(ctx, 50*time.Millisecond) {
+				return nil
+			}
+			continue
+		}
+		wg.Go(func() { s.ServeConn(ctx, nc) })
+	}
+}
+
+// ServeConn serves one connection, which it closes, until its end or that of
+// ctx. Connections beyond the limits are closed at once.
+func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
+	ip := remoteIP(nc)
+	if !s.conns.enter(ip, s.cfg.Limits) {
+		_ = nc.Close()
+		return
+	}
+	defer s.conns.leave(ip)
+	newConn(s, nc).serve(ctx)
+}
+
+// connTable counts the open connections.
+type connTable struct {
+	mu struct {
+		sync.Mutex
+		total   int
+		perIP   map[string]int
+		refused int64
+	}
+}
+
+func (t *connTable) enter(ip string, l Limits) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.mu.total >= l.Conns || (ip != "" && t.mu.perIP[ip] >= l.ConnsPerIP) {
+		t.mu.refused++
+		return false
+	}
+	t.mu.total++
+	if ip != "" {
+		t.mu.perIP[ip]++
+	}
+	return true
+}
+
+func (t *connTable) leave(ip string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.mu.total--
+	if ip == "" {
+		return
+	}
+	if t.mu.perIP[ip]--; t.mu.perIP[ip] == 0 {
+		delete(t.mu.perIP, ip)
+	}
+}
+
+// remoteIP is the client's address without its port; empty for connections
+// that have none, such as in-memory pipes.
+func remoteIP(nc net.Conn) string {
+	host, _, err := net.SplitHostPort(nc.RemoteAddr().String())
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
+// Stats is what the server counts, for metrics.
+type Stats struct {
+	Connections  int
+	Refused      int64            // connections beyond a limit
+	RequestBytes int64            // held by requests in flight
+	AnswerBytes  int64            // held by Fetch answers in flight
+	Requests     map[string]int64 // by API name, since the start
+}
+
+// Stats returns the present counts.
+func (s *Server) Stats() Stats {
+	st := Stats{RequestBytes: s.requests.used(), AnswerBytes: s.answers.Load(), Requests: map[string]int64{}}
+	s.conns.mu.Lock()
+	st.Connections, st.Refused = s.conns.mu.total, s.conns.mu.refused
+	s.conns.mu.Unlock()
+	for _, a := range apis {
+		if n := s.counts[a.key].Load(); n > 0 {
+			st.Requests[a.name] = n
+		}
+	}
+	return st
+}
+
+// pause waits, and reports whether ctx let it.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// newUUID draws a random ID in the form that Kafka's member IDs have.
+func newUUID(rand io.Reader) (string, error) {
+	id, err := record.NewTopicID(rand)
+	if err != nil {
+		return "", err
+	}
+	h := id.Hex()
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:], nil
+}

@@ -1,0 +1,63 @@
+package protocol
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// find resolves what a request names a topic by: its ID from byID on, its name
+// before. The error wraps record.ErrUnknownTopicID or record.ErrUnknownTopic.
+func find(st *catalog.State, byID bool, name string, id record.TopicID) (*catalog.Topic, error) {
+	if byID {
+		if t, ok := st.TopicByID(id); ok {
+			return t, nil
+		}
+		return nil, fmt.Errorf("%w: %s", record.ErrUnknownTopicID, id)
+	}
+	if t, ok := st.Topic(name); ok {
+		return t, nil
+	}
+	return nil, fmt.Errorf("%w: %q", record.ErrUnknownTopic, name)
+}
+
+// partition finds a partition for a client's request.
+func (s *Server) partition(t *catalog.Topic, p int32) (Partition, error) {
+	if p < 0 || int(p) >= len(t.Partitions) {
+		return nil, fmt.Errorf("%w: topic %q has partitions 0 to %d, not %d", record.ErrUnknownTopic, t.Name, len(t.Partitions)-1, p)
+	}
+	return s.parts.Partition(t.Name, p)
+}
+
+// checkEpoch compares the leader epoch that a client knows, -1 for none, with
+// the partition's (KIP-320).
+func checkEpoch(client, current int32) error {
+	switch {
+	case client < 0 || client == current:
+		return nil
+	case client < current:
+		return fmt.Errorf("%w: %d, now %d", record.ErrFencedEpoch, client, current)
+	}
+	return fmt.Errorf("%w: %d, now %d", record.ErrUnknownEpoch, client, current)
+}
+
+// splitAddr cuts host:port; a missing host is that of the local address.
+func splitAddr(addr string, local net.Addr) (string, int32) {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return addr, 9092
+	}
+	if host == "" || host == "0.0.0.0" || host == "::" {
+		if h, _, err := net.SplitHostPort(local.String()); err == nil {
+			host = h
+		}
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return host, 9092
+	}
+	return host, int32(n)
+}

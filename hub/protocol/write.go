@@ -1,0 +1,113 @@
+package protocol
+
+import (
+	"encoding/binary"
+	"net"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// maxScratch is the largest encoding buffer that a connection keeps.
+const maxScratch = 64 << 10
+
+// writePiece is the most that is written under one deadline, so that a slow
+// reader is told from a stopped one.
+const writePiece = 256 << 10
+
+// write sends answers in order until there are no more, one ends the
+// connection, or the client does not take them.
+func (c *conn) write() {
+	var scratch []byte
+	for p := range c.out {
+		bufs := c.encode(scratch[:0], p)
+		if len(bufs) > 0 && cap(bufs[0]) <= maxScratch {
+			scratch = bufs[0]
+		}
+		err := c.send(bufs)
+		last := p.a.close || p.a.later != nil && p.a.later.mustClose()
+		c.release(p)
+		if err != nil {
+			c.fault(err)
+			return
+		}
+		if last {
+			return
+		}
+	}
+}
+
+// encode makes the bytes of an answer in dst, and waits for it if it is due
+// later; nil: none is sent.
+func (c *conn) encode(dst []byte, p pending) net.Buffers {
+	switch {
+	case p.a.msg != nil:
+		return net.Buffers{appendResponse(dst, p.r, p.a.msg)}
+	case p.a.fetch != nil:
+		return p.a.fetch.buffers(dst, p.r)
+	case p.a.later != nil:
+		if msg := p.a.later.wait(c.cut); msg != nil {
+			return net.Buffers{appendResponse(dst, p.r, msg)}
+		}
+	}
+	return nil
+}
+
+// appendResponse encodes a whole response: length, header, body.
+func appendResponse(dst []byte, r *request, msg kmsg.Response) []byte {
+	at := len(dst)
+	dst = appendHeader(dst, r)
+	dst = msg.AppendTo(dst)
+	binary.BigEndian.PutUint32(dst[at:], uint32(len(dst)-at-4))
+	return dst
+}
+
+// appendHeader encodes an empty length and the response header. That of
+// ApiVersions is always version 0: a client reads it before it knows what the
+// server speaks (KIP-511).
+func appendHeader(dst []byte, r *request) []byte {
+	dst = append(dst, 0, 0, 0, 0)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(r.correlation))
+	if r.api.flexible(r.version) && r.api.key != apiVersionsKey {
+		dst = append(dst, 0)
+	}
+	return dst
+}
+
+// send writes bufs, which it consumes. It fails when the client takes nothing
+// for Limits.Write.
+func (c *conn) send(bufs net.Buffers) error {
+	for len(bufs) > 0 {
+		if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.cfg.Limits.Write)); err != nil {
+			return err
+		}
+		piece, n := bufs, len(bufs[0])
+		for i := 1; i < len(bufs); i++ {
+			if n >= writePiece {
+				piece = bufs[:i]
+				break
+			}
+			n += len(bufs[i])
+		}
+		rest := bufs[len(piece):]
+		if err := c.sendPiece(piece); err != nil {
+			return err
+		}
+		bufs = rest
+	}
+	return nil
+}
+
+// sendPiece writes one piece, and goes on after a deadline as long as the
+// client takes something within each.
+func (c *conn) sendPiece(piece net.Buffers) error {
+	for {
+		n, err := piece.WriteTo(c.nc)
+		if err == nil || n == 0 || !isTimeout(err) || c.cut.Err() != nil {
+			return err
+		}
+		if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.cfg.Limits.Write)); err != nil {
+			return err
+		}
+	}
+}
