@@ -188,10 +188,13 @@ func Append(dst []byte, v any) ([]byte, error) {
 	return append(dst, b...), nil
 }
 
-// Compact brings one JSON value into one line, digits and order kept. It
-// returns b itself when there is nothing to do. Errors are of class Poison.
+// Compact brings one JSON value into one line, digits and order kept, in
+// memory of its own. Errors are of class Poison.
 func Compact(b []byte) ([]byte, error) {
-	v := jsontext.Value(b)
+	if len(b) == 0 {
+		return nil, notJSON(io.EOF)
+	}
+	v := jsontext.Value(bytes.Clone(b))
 	if err := v.Format(jsontext.PreserveRawStrings(true)); err != nil {
 		return nil, notJSON(err)
 	}
