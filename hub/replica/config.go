@@ -1,0 +1,131 @@
+package replica
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/storage"
+)
+
+// Config of a node's set of replicas. The zero value of a field means its
+// default, but for NodeID.
+type Config struct {
+	// NodeID is this node's number in all its groups, not 0: the broker ID.
+	NodeID uint64
+	// Workers step the groups that have something to do; default GOMAXPROCS.
+	Workers int
+	// Tick is the time between two ticks of groups with more than one voter;
+	// default 100 ms. Groups of one have no ticks.
+	Tick time.Duration
+	// ElectionTicks is how many ticks without a leader make a follower
+	// campaign, up to twice that, as chance has it; default 10.
+	ElectionTicks int
+	// GroupBytes bounds the bytes that a group has taken and not answered yet;
+	// default 16 MiB. What is more waits in Append.
+	GroupBytes int64
+	// TotalBytes bounds them for all groups together; default 256 MiB.
+	TotalBytes int64
+	// InflightBytes bounds the appends on the way to one follower of one
+	// group; default 8 MiB.
+	InflightBytes int64
+	// RetentionEvery is the time between two looks at what is too old or too
+	// much; default 1 min. A volume below its low watermark is looked at
+	// every second.
+	RetentionEvery time.Duration
+	// ProducerExpiry is how long a silent producer is remembered; default 24 h
+	// (Kafka's producer.id.expiration.ms).
+	ProducerExpiry time.Duration
+	// MaxProducers is how many producers a partition remembers; default
+	// 20,000. The ones silent for longest are forgotten first.
+	MaxProducers int
+
+	Clock  func() time.Time // default time.Now
+	Rand   io.Reader        // seeds of election timeouts; default crypto/rand
+	Logger *slog.Logger     // default: discard
+}
+
+// Validate says which field is wrong and what would be right.
+func (c Config) Validate() error {
+	var errs []error
+	if c.NodeID == 0 {
+		errs = append(errs, errors.New("node ID 0: want a broker ID from 1"))
+	}
+	if c.GroupBytes < 0 || c.TotalBytes < 0 || c.TotalBytes > 0 && c.TotalBytes < c.GroupBytes {
+		errs = append(errs, fmt.Errorf("bytes of one group %d, of all %d: want the first no larger than the second", c.GroupBytes, c.TotalBytes))
+	}
+	if c.InflightBytes != 0 && c.InflightBytes < 1<<20 {
+		errs = append(errs, fmt.Errorf("bytes in flight %d: want at least 1 MiB", c.InflightBytes))
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config) withDefaults() Config {
+	orDefault(&c.Workers, runtime.GOMAXPROCS(0))
+	orDefault(&c.Tick, 100*time.Millisecond)
+	orDefault(&c.ElectionTicks, 10)
+	orDefault(&c.GroupBytes, 16<<20)
+	orDefault(&c.TotalBytes, max(256<<20, c.GroupBytes))
+	orDefault(&c.InflightBytes, 8<<20)
+	orDefault(&c.RetentionEvery, time.Minute)
+	orDefault(&c.ProducerExpiry, 24*time.Hour)
+	orDefault(&c.MaxProducers, 20_000)
+	if c.Clock == nil {
+		c.Clock = time.Now
+	}
+	if c.Rand == nil {
+		c.Rand = rand.Reader
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}
+
+func orDefault[T comparable](v *T, d T) {
+	var zero T
+	if *v == zero {
+		*v = d
+	}
+}
+
+// TopicConfig is what a topic's settings mean for each of its replicas.
+type TopicConfig struct {
+	Replicated      bool          // durability=replicated: acknowledge what is written, not synced
+	LogAppendTime   bool          // message.timestamp.type
+	ReadOnly        bool          // refuse clients though no link holds the partition
+	MaxMessageBytes int           // of one batch; 0: no limit
+	SegmentBytes    int64         // 0: the store's default
+	SegmentAge      time.Duration // 0: the store's default
+	Retention       time.Duration // 0 or less: no limit
+	RetentionBytes  int64         // 0 or less: no limit
+	Keep            bool          // no retention at all: a compacted topic
+}
+
+func (t TopicConfig) log() storage.LogConfig {
+	return storage.LogConfig{SegmentBytes: t.SegmentBytes, SegmentAge: t.SegmentAge}
+}
+
+// Spec describes one replica of this node.
+type Spec struct {
+	ID      storage.LogID
+	Voters  []uint64 // of the group when it is new; nodes by NodeID
+	Topic   TopicConfig
+	Machine Machine // nil for a partition
+}
+
+// Machine is the state machine of a group that holds no records. Its methods
+// are called by one goroutine at a time.
+type Machine interface {
+	// Apply takes a committed command and yields what Propose returns.
+	Apply(index uint64, cmd []byte) any
+	// Snapshot encodes the present state.
+	Snapshot() []byte
+	// Restore replaces the state by one that Snapshot gave; empty is the state
+	// before the first command.
+	Restore([]byte) error
+}

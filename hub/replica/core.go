@@ -1,0 +1,303 @@
+package replica
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+
+	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storage"
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+// core is one replica as a step function: messages, ticks, proposals and
+// completed disk writes go in; rounds for the log, messages and answers come
+// out. There is no goroutine, clock or file inside; it reads its log, and the
+// driver writes it. The caller does what output says, in order, before the
+// next step.
+//
+// The core decides itself when to campaign, from a seeded source: Raft's own
+// timeouts come from crypto/rand and would make no simulation repeatable.
+type core struct {
+	cfg    coreConfig
+	rn     *raft.RawNode
+	log    *raftLog
+	window window
+	rng    *rand.Rand
+	now    int64 // of this step, ms
+	out    output
+
+	// The end of the log, and what Raft knows of who leads.
+	tail      logState
+	conf      confState
+	role      raft.StateType
+	lead      uint64
+	term      uint64
+	termStart uint64 // leader: index of its first entry; it serves once that is applied
+
+	// The commit.
+	applied       uint64
+	hw            int64
+	control       controlState // as of applied, or of the newest header if that is higher
+	controlAt     uint64
+	durableCommit uint64       // highest commit that a synced hard state states
+	heldApply     []pb.Message // committed entries that wait for durableCommit (Invariant 11)
+
+	// What waits.
+	staged   []storage.Entry // given to Raft in this step, not seen in a Ready yet
+	pending  queue[pending]
+	inflight queue[inflight]
+
+	// The hard state as of the last round, and whether a commit has not been
+	// written with one yet: it goes along with the next round.
+	hard      storage.HardState
+	hardDirty bool
+
+	// Rolling.
+	roll        bool         // the log wants a new segment in this step
+	before      *storage.Aux // taken before the first entry of this step
+	beforeAt    uint64       // index of the entry before it
+	beforeSnap  uint64       // index of the machine's snapshot in before
+	snapshotAt  uint64       // the same of the newest durable header
+	checkpoints []storage.State
+
+	elapsed, timeout int // ticks since a leader was heard; ticks until a campaign
+	campaigned       bool
+	failed           error
+}
+
+// coreConfig is what does not change over a core's life, but for topic.
+type coreConfig struct {
+	id            uint64
+	topic         TopicConfig
+	machine       Machine // nil for partitions
+	electionTicks int
+	maxInflight   uint64 // bytes of appends on the way to one follower
+	mostProducers int
+	seed          uint64
+	logger        *slog.Logger
+}
+
+// input is what one step takes.
+type input struct {
+	now      int64 // ms since the Unix epoch
+	roll     bool  // storage.Log.ShouldRoll
+	rollNow  bool  // begin a new segment even without an entry
+	trimmed  bool  // segments were deleted since the last step
+	durable  int   // rounds completed since the last step, oldest first
+	err      error // the log cannot be written any more
+	msgs     []pb.Message
+	ticks    int
+	props    []*proposal
+	diskFull bool  // refuse what clients write
+	expire   int64 // forget producers not seen since then, ms; 0: none
+	flush    bool  // write a hard state that waits
+}
+
+// output is what one step asks for. It is valid until the next step.
+type output struct {
+	rounds []storage.Round // to append in order; each one's completion is counted in input.durable
+	msgs   []pb.Message    // to send, after nothing
+	acks   []ack
+	trim   bool // the log start or a snapshot moved: segments may be deleted
+}
+
+// ack ends a proposal.
+type ack struct {
+	p        *proposal
+	appended []record.Appended
+	result   any
+	err      error
+}
+
+// pending is a proposal whose entries are in the log up to index.
+type pending struct {
+	index    uint64
+	p        *proposal
+	appended []record.Appended
+	result   any
+}
+
+// inflight is a round on its way to the disk.
+type inflight struct {
+	responses []pb.Message // to deliver once it is durable
+	commit    uint64
+	snapshot  uint64 // index of the machine's snapshot in its header
+}
+
+// step takes everything in and returns what to do.
+func (c *core) step(in *input) *output {
+	c.out.rounds, c.out.msgs, c.out.acks, c.out.trim = c.out.rounds[:0], c.out.msgs[:0], clearAcks(c.out.acks), false
+	c.now, c.roll = in.now, in.roll
+	if in.err != nil && c.failed == nil {
+		c.fail(in.err)
+	}
+	if c.failed != nil {
+		for _, p := range in.props {
+			c.refuse(p, c.failed)
+		}
+		return &c.out
+	}
+	defer c.endOnReadError()
+	if in.trimmed {
+		c.log.first = c.log.log.First().Index + 1
+	}
+	for range in.durable {
+		c.durable()
+	}
+	for i := range in.msgs {
+		c.receive(in.msgs[i])
+	}
+	c.tick(in.ticks)
+	if in.expire != 0 {
+		c.tail.producers.expire(in.expire)
+	}
+	c.propose(in.props, in.diskFull)
+	if in.flush || in.rollNow {
+		c.flushHard(in.rollNow)
+	}
+	return &c.out
+}
+
+func clearAcks(acks []ack) []ack {
+	clear(acks)
+	return acks[:0]
+}
+
+// receive takes a message of a peer.
+func (c *core) receive(m pb.Message) {
+	// An error says that the sender is not in the configuration or the message
+	// is not for a network: there is nobody to tell.
+	_ = c.rn.Step(m)
+	c.pump()
+	if (m.Type == pb.MsgApp || m.Type == pb.MsgHeartbeat || m.Type == pb.MsgSnap) && c.lead == m.From {
+		c.elapsed = 0
+	}
+}
+
+// tick lets time pass. A group of one has nothing to time: it campaigns at
+// once and needs no heartbeats.
+func (c *core) tick(n int) {
+	if c.alone() {
+		if c.role != raft.StateLeader && !c.campaigned {
+			c.campaign()
+		}
+		return
+	}
+	for range n {
+		if c.role == raft.StateLeader {
+			c.rn.Tick()
+			c.pump()
+			continue
+		}
+		c.rn.TickQuiesced() // Raft's lease on its leader runs on it; its own timeout does not
+		if c.elapsed++; c.elapsed >= c.timeout {
+			c.campaign()
+		}
+	}
+}
+
+func (c *core) campaign() {
+	c.campaigned = true
+	c.elapsed, c.timeout = 0, c.cfg.electionTicks+c.rng.IntN(c.cfg.electionTicks)
+	// An error says that this node is no voter or has changes to apply first.
+	_ = c.rn.Campaign()
+	c.pump()
+}
+
+// alone reports whether this node is the only voter.
+func (c *core) alone() bool {
+	s := &c.conf.state
+	return len(s.Voters) == 1 && s.Voters[0] == c.cfg.id && len(s.VotersOutgoing) == 0
+}
+
+// pump handles all that Raft has ready, until nothing more comes of it.
+func (c *core) pump() {
+	for again := true; again; again = c.apply() {
+		for c.rn.HasReady() {
+			c.ready(c.rn.Ready())
+		}
+	}
+}
+
+func (c *core) ready(rd raft.Ready) {
+	if rd.SoftState != nil {
+		c.roleChanged(rd.SoftState)
+	}
+	for i := range rd.Messages {
+		switch m := &rd.Messages[i]; m.To {
+		case raft.LocalAppendThread:
+			c.write(m)
+		case raft.LocalApplyThread:
+			c.heldApply = append(c.heldApply, *m)
+		default:
+			c.out.msgs = append(c.out.msgs, *m)
+		}
+	}
+}
+
+func (c *core) roleChanged(s *raft.SoftState) {
+	was := c.role
+	c.role, c.lead = s.RaftState, s.Lead
+	if was == c.role {
+		return
+	}
+	if was == raft.StateLeader {
+		// Whether these are committed after all is the next leader's affair;
+		// an idempotent client finds out by sending again.
+		c.failPending(c.notLeader())
+	}
+	if c.role == raft.StateLeader {
+		c.term = c.rn.BasicStatus().Term
+		c.termStart = c.tail.index + 1
+	}
+}
+
+// notLeader is the error of a replica that does not lead.
+func (c *core) notLeader() error {
+	if c.lead == raft.None || c.lead == c.cfg.id {
+		return record.ErrLeaderUnknown
+	}
+	return fmt.Errorf("%w: node %d is", record.ErrNotLeader, c.lead)
+}
+
+// serving reports whether reads and writes are answered here: this node leads,
+// and its high watermark is at or above every one before it.
+func (c *core) serving() bool {
+	return c.failed == nil && c.role == raft.StateLeader && c.applied >= c.termStart
+}
+
+// epoch is the leader epoch of what is appended now (Invariant 4).
+func (c *core) epoch() int32 { return leaderEpoch(c.term, c.tail.control.epochBase) }
+
+func leaderEpoch(term uint64, base int32) int32 {
+	e := int64(min(term, math.MaxInt32)) + int64(base)
+	return int32(min(e, math.MaxInt32))
+}
+
+// fail ends the core: it answers everything with err from now on.
+func (c *core) fail(err error) {
+	c.failed = err
+	c.role, c.lead = raft.StateFollower, raft.None
+	c.failPending(err)
+}
+
+func (c *core) failPending(err error) {
+	for c.pending.len() > 0 {
+		c.refuse(c.pending.pop().p, err)
+	}
+}
+
+func (c *core) refuse(p *proposal, err error) { c.out.acks = append(c.out.acks, ack{p: p, err: err}) }
+
+// endOnReadError turns Raft's panic over a log that cannot be read into the end of
+// this one replica. Any other panic is a broken invariant and goes on.
+func (c *core) endOnReadError() {
+	if c.log.err == nil {
+		return
+	}
+	recover() //nolint:errcheck // the panic repeats log.err
+	c.fail(c.log.err)
+}

@@ -1,0 +1,150 @@
+package replica
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// inbox collects what a group has to step through, and knows whether a worker
+// has it: a group is stepped by one worker at a time.
+type inbox struct {
+	mu struct {
+		sync.Mutex
+		state   inboxState
+		props   []*proposal
+		durable int
+		err     error
+		ticks   int
+		rollNow bool
+		expire  int64
+		calls   []func(*core)
+		trimmed bool
+		closed  error         // not nil: nothing is taken any more
+		idle    chan struct{} // closed when a worker lets go of a closed group
+	}
+}
+
+type inboxState uint8
+
+const (
+	inboxIdle    inboxState = iota // nobody has it
+	inboxQueued                    // it is in the queue of groups
+	inboxRunning                   // a worker steps it
+	inboxAgain                     // so, and something came meanwhile
+)
+
+// propose takes a proposal, unless the group is closed.
+func (b *inbox) propose(p *proposal) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.mu.closed != nil {
+		return b.mu.closed
+	}
+	b.mu.props = append(b.mu.props, p)
+	return nil
+}
+
+// completed counts a round that is durable, or keeps why none will be.
+func (b *inbox) completed(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case err == nil && b.mu.err == nil:
+		b.mu.durable++
+	case b.mu.err == nil:
+		b.mu.err = err
+	}
+}
+
+// post changes the inbox under its lock.
+func (b *inbox) post(f func(b *inbox)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f(b)
+}
+
+// call has f run by the worker that steps the group.
+func (b *inbox) call(f func(*core)) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.mu.closed != nil {
+		return b.mu.closed
+	}
+	b.mu.calls = append(b.mu.calls, f)
+	return nil
+}
+
+// wake notes that something came. It reports whether the group must be put
+// into the queue now.
+func (b *inbox) wake() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch b.mu.state {
+	case inboxIdle:
+		b.mu.state = inboxQueued
+		return true
+	case inboxRunning:
+		b.mu.state = inboxAgain
+	}
+	return false
+}
+
+// begin gives everything that came to a worker. It reports false for a group
+// that was closed meanwhile.
+func (b *inbox) begin(in *input) (calls []func(*core), ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.mu.closed != nil {
+		b.mu.state = inboxIdle
+		return nil, false
+	}
+	b.mu.state = inboxRunning
+	props := in.props[:0]
+	clear(in.props)
+	in.props, b.mu.props = b.mu.props, props
+	in.durable, b.mu.durable = b.mu.durable, 0
+	in.err, in.ticks, in.rollNow, in.expire, in.trimmed = b.mu.err, b.mu.ticks, b.mu.rollNow, b.mu.expire, b.mu.trimmed
+	b.mu.ticks, b.mu.rollNow, b.mu.expire, b.mu.trimmed = 0, false, 0, false
+	calls, b.mu.calls = b.mu.calls, nil
+	return calls, true
+}
+
+// end lets go of the group. It reports whether it must be queued again.
+func (b *inbox) end() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	again := b.mu.state == inboxAgain && b.mu.closed == nil
+	b.mu.state = inboxIdle
+	if again {
+		b.mu.state = inboxQueued
+	}
+	if b.mu.idle != nil {
+		close(b.mu.idle)
+		b.mu.idle = nil
+	}
+	return again
+}
+
+// close refuses everything from now on and waits until no worker has the
+// group. It returns what was waiting.
+func (b *inbox) close(why error) ([]*proposal, []func(*core)) {
+	b.mu.Lock()
+	if b.mu.closed == nil {
+		b.mu.closed = fmt.Errorf("%w: %w", record.ErrStopped, why)
+	}
+	for b.mu.state == inboxRunning || b.mu.state == inboxAgain {
+		if b.mu.idle == nil {
+			b.mu.idle = make(chan struct{})
+		}
+		idle := b.mu.idle
+		b.mu.Unlock()
+		<-idle
+		b.mu.Lock()
+	}
+	defer b.mu.Unlock()
+	props, calls := b.mu.props, b.mu.calls
+	b.mu.props, b.mu.calls = nil, nil
+	return props, calls
+}

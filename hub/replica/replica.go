@@ -1,0 +1,211 @@
+// Package replica keeps a node's copies of partitions: one Raft group each,
+// whose log is the topic log. The core (core.go) is a pure step function with
+// all decisions: offsets, epochs, idempotence, mirror guards, when to campaign,
+// what is committed. A Set drives the cores of a node: it hands proposals,
+// messages and completed disk writes to them and does what they ask for.
+// The rules are numbered in docs/invariants.md and cited as "Invariant N".
+//
+// Goroutines: Set.Run starts a fixed number of workers, which step whatever
+// group has something to do, and runs one ticker itself; all end with its
+// context. There is none per group. Callbacks of Append run on a worker and
+// must not block.
+package replica
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storage"
+)
+
+// MirrorGuard is what a link must know to append to a partition: it is checked
+// against the log before anything is proposed, so that a link that lost the
+// partition cannot write.
+type MirrorGuard struct {
+	Link  string
+	Epoch int64 // of the MirrorStart that gave the link the partition
+	Next  int64 // the offset at which the link thinks the partition ends
+}
+
+// Replica is this node's copy of one partition, or of a machine group. Its
+// methods may be called from any goroutine.
+type Replica struct {
+	set   *Set
+	id    storage.LogID
+	log   *storage.Log
+	topic atomic.Pointer[TopicConfig]
+	room  *budget // bytes taken and not answered
+	view  atomic.Pointer[view]
+	inbox inbox
+
+	// Of the worker that runs the group, and of nobody else.
+	core    *core // nil when quarantined
+	stalled []storage.Round
+	in      input
+
+	mu struct {
+		sync.Mutex
+		changed chan struct{} // nil while nobody waits
+	}
+}
+
+// ID is the identity of the replica's log.
+func (r *Replica) ID() storage.LogID { return r.id }
+
+// Append takes batches of a client that protocol has checked (Batch.Check). All
+// of them are appended, in order, or none. done is called once, from another
+// goroutine or from this one, when they are committed and as durable as the
+// topic wants, or with an error that wraps one of record's; after ErrNotLeader,
+// ErrLeaderUnknown, ErrOffline, ErrStopped and, rarely, ErrDiskFull they may
+// have been appended all the same. done must not block.
+//
+// The batches belong to the replica from now on: base offset and epoch are
+// written into them. Append blocks while the group, or the node, holds as many
+// bytes as it may (Config.GroupBytes, TotalBytes): that is how a client that is
+// faster than the disk is slowed down.
+func (r *Replica) Append(batches []record.Batch, done func([]record.Appended, error)) {
+	r.AppendContext(context.Background(), batches, done)
+}
+
+// AppendContext is Append that stops waiting for room when ctx ends: done gets
+// an error wrapping record.ErrTimeout, and nothing is appended.
+func (r *Replica) AppendContext(ctx context.Context, batches []record.Batch, done func([]record.Appended, error)) {
+	size := 0
+	for _, b := range batches {
+		if err := b.CheckProduced(); err != nil {
+			done(nil, r.wrap("append", err))
+			return
+		}
+		size += len(b)
+	}
+	if len(batches) == 0 {
+		done(nil, nil)
+		return
+	}
+	r.submit(ctx, &proposal{kind: propAppend, batches: batches, bytes: size, appended: done})
+}
+
+// AppendMirrored takes batches as their source has them, offsets and epochs
+// included, for the link that holds the partition. Offsets may leave gaps. done
+// is as for Append.
+func (r *Replica) AppendMirrored(g MirrorGuard, batches []record.Batch, done func(error)) {
+	size := 0
+	for _, b := range batches {
+		size += len(b)
+	}
+	r.submit(context.Background(), &proposal{kind: propMirrored, guard: g, batches: batches, bytes: size, failed: done})
+}
+
+// Control appends a control entry and waits until it is applied. When ctx ends
+// first, whether it will be is not known.
+func (r *Replica) Control(ctx context.Context, e ControlEntry) error {
+	done := make(chan error, 1)
+	r.submit(ctx, &proposal{kind: propControl, control: e, failed: func(err error) { done <- err }})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return r.wrap("control entry", fmt.Errorf("%w: %w", record.ErrTimeout, ctx.Err()))
+	}
+}
+
+// SetLogStart makes records below the offset unreadable (DeleteRecords, or the
+// trim of a mirror).
+func (r *Replica) SetLogStart(ctx context.Context, offset int64) error {
+	return r.Control(ctx, LogStart{Offset: offset})
+}
+
+// Propose appends a command and returns what the group's Machine makes of it.
+// When ctx ends first, whether it will be applied is not known.
+func (r *Replica) Propose(ctx context.Context, cmd []byte) (any, error) {
+	type outcome struct {
+		result any
+		err    error
+	}
+	done := make(chan outcome, 1)
+	r.submit(ctx, &proposal{
+		kind: propCommand, payload: append(control(subCommand), cmd...), bytes: len(cmd),
+		applied: func(result any, err error) { done <- outcome{result, err} },
+	})
+	select {
+	case o := <-done:
+		return o.result, o.err
+	case <-ctx.Done():
+		return nil, r.wrap("command", fmt.Errorf("%w: %w", record.ErrTimeout, ctx.Err()))
+	}
+}
+
+// submit waits for room and hands p to the group.
+func (r *Replica) submit(ctx context.Context, p *proposal) {
+	if err := r.acquire(ctx, int64(p.bytes)); err != nil {
+		p.finish(ack{p: p, err: r.wrap("append", err)})
+		return
+	}
+	if err := r.inbox.propose(p); err != nil {
+		r.release(int64(p.bytes))
+		p.finish(ack{p: p, err: r.wrap("append", err)})
+		return
+	}
+	r.set.ready(r)
+}
+
+func (r *Replica) acquire(ctx context.Context, n int64) error {
+	if n == 0 {
+		return nil
+	}
+	if err := r.room.acquire(ctx, n); err != nil {
+		return err
+	}
+	if err := r.set.room.acquire(ctx, n); err != nil {
+		r.room.release(n)
+		return err
+	}
+	return nil
+}
+
+func (r *Replica) release(n int64) {
+	if n > 0 {
+		r.set.room.release(n)
+		r.room.release(n)
+	}
+}
+
+// wrap says which replica an error is of.
+func (r *Replica) wrap(what string, err error) error {
+	return fmt.Errorf("%s to %s: %w", what, r.id, err)
+}
+
+// finish calls the callback that p has.
+func (p *proposal) finish(a ack) {
+	switch {
+	case p.appended != nil:
+		p.appended(a.appended, a.err)
+	case p.failed != nil:
+		p.failed(a.err)
+	case p.applied != nil:
+		p.applied(a.result, a.err)
+	}
+}
+
+// Changed is closed at the next change of the high watermark, the log start or
+// the leadership. To miss nothing, take it first and look at the replica then.
+func (r *Replica) Changed() <-chan struct{} {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mu.changed == nil {
+		r.mu.changed = make(chan struct{})
+	}
+	return r.mu.changed
+}
+
+func (r *Replica) wake() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mu.changed != nil {
+		close(r.mu.changed)
+		r.mu.changed = nil
+	}
+}

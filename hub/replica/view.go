@@ -1,0 +1,168 @@
+package replica
+
+import (
+	"fmt"
+
+	"github.com/entrepot-hub/entrepot/record"
+	"go.etcd.io/raft/v3"
+)
+
+// Role is what a replica is to its group.
+type Role string
+
+// The roles of a replica.
+const (
+	RoleLeader      Role = "leader"
+	RoleFollower    Role = "follower"
+	RoleCandidate   Role = "candidate"
+	RoleQuarantined Role = "quarantined" // its log is damaged (Invariant 8)
+	RoleFailed      Role = "failed"      // its log cannot be written or read any more
+)
+
+// view is what the rest of the node sees of a replica. Each step publishes a
+// new one; a view is never changed.
+type view struct {
+	role                         Role
+	leader                       uint64
+	term, commit, applied, index uint64
+	serving                      bool
+	err                          error // of a replica that is quarantined or failed
+	stalled                      bool
+	offsets                      record.Offsets
+	next                         int64 // end of the log, committed or not
+	lastEpoch                    int32 // of the last record in the log; -1 when there is none
+	lineage                      []epochStart
+	mirror                       Mirror
+	readOnly                     bool
+}
+
+// publish makes the core's state visible and wakes who waits for a change.
+func (r *Replica) publish() {
+	old := r.view.Load()
+	v := r.core.view()
+	v.stalled = len(r.stalled) > 0
+	r.view.Store(v)
+	if old == nil || old.offsets != v.offsets || old.serving != v.serving || old.leader != v.leader || old.role != v.role {
+		r.wake()
+	}
+}
+
+func (c *core) view() *view {
+	v := &view{
+		role: RoleFollower, leader: c.lead, term: c.term, commit: c.hard.Commit, applied: c.applied, index: c.tail.index,
+		serving: c.serving(), err: c.failed, offsets: c.offsets(),
+		next: c.tail.next, lastEpoch: -1, lineage: c.control.lineage, mirror: c.control.mirror, readOnly: c.control.readOnly,
+	}
+	if l := c.tail.control.lineage; len(l) > 0 {
+		v.lastEpoch = l[len(l)-1].epoch
+	}
+	switch {
+	case c.failed != nil:
+		v.role = RoleFailed
+	case c.role == raft.StateLeader:
+		v.role = RoleLeader
+	case c.role != raft.StateFollower:
+		v.role = RoleCandidate
+	}
+	return v
+}
+
+// offsets are the committed ones. The last stable offset is the high watermark
+// while no transaction can be open: this is the one place to change.
+func (c *core) offsets() record.Offsets {
+	return record.Offsets{
+		Start:         c.control.logStart,
+		LastStable:    c.hw,
+		HighWatermark: c.hw,
+		LeaderEpoch:   leaderEpoch(c.term, c.control.epochBase),
+	}
+}
+
+// quarantine is the view of a replica whose log is damaged: what is committed
+// below the damage can be read, nothing else is done.
+func (r *Replica) quarantine(damage error) {
+	v := &view{role: RoleQuarantined, err: fmt.Errorf("%w: %w", record.ErrQuarantined, damage), lastEpoch: -1}
+	v.term, v.commit = r.log.Hard().Term, r.log.Hard().Commit
+	v.index, _ = r.log.Last()
+	start, end := r.log.Offsets()
+	if v.index > v.commit {
+		// Above the commit nothing may be shown, and entries there begin at
+		// the offset where it ends.
+		end = start
+		if e, err := r.log.Entries(v.commit+1, v.commit+2, 1); err == nil && len(e) == 1 {
+			end = e[0].BaseOffset
+		}
+	}
+	v.next = end
+	v.offsets = record.Offsets{Start: start, LastStable: end, HighWatermark: end}
+	r.view.Store(v)
+}
+
+// Status describes a replica.
+type Status struct {
+	Role                  Role
+	Leader                uint64 // node; 0 when there is none
+	Term                  uint64
+	Commit, Applied, Last uint64 // Raft indexes
+	Serving               bool   // reads and writes are answered here
+	Quarantined           bool
+	Err                   error // why it is quarantined or failed
+	Offsets               record.Offsets
+	Next                  int64 // end of the log, committed or not
+	LastEpoch             int32 // of the last record in the log; -1 when there is none
+	Bytes                 int64 // on disk
+	Buffered              int64 // taken and not answered, bytes
+	Mirror                Mirror
+	ReadOnly              bool
+}
+
+// Status is the replica as of its last step.
+func (r *Replica) Status() Status {
+	v := r.view.Load()
+	return Status{
+		Role: v.role, Leader: v.leader, Term: v.term, Commit: v.commit, Applied: v.applied, Last: v.index,
+		Serving: v.serving, Quarantined: v.role == RoleQuarantined, Err: v.err,
+		Offsets: v.offsets, Next: v.next, LastEpoch: v.lastEpoch,
+		Bytes: r.log.Size(), Buffered: r.room.used(), Mirror: v.mirror, ReadOnly: v.readOnly,
+	}
+}
+
+// Offsets are the replica's committed offsets.
+func (r *Replica) Offsets() record.Offsets { return r.view.Load().offsets }
+
+// Next is where the log ends, committed or not, and the epoch of its last
+// record, -1 when there is none: what a link must know to go on.
+func (r *Replica) Next() (offset int64, lastEpoch int32) {
+	v := r.view.Load()
+	return v.next, v.lastEpoch
+}
+
+// Leader is the node that leads the group, 0 when none is known, and the
+// leader epoch.
+func (r *Replica) Leader() (node uint64, epoch int32) {
+	v := r.view.Load()
+	return v.leader, v.offsets.LeaderEpoch
+}
+
+// Serving is nil when reads and writes are answered here: this node leads and
+// knows of everything that was ever acknowledged. Otherwise it wraps
+// record.ErrNotLeader, ErrLeaderUnknown, ErrQuarantined or what the group
+// failed of.
+func (r *Replica) Serving() error {
+	if err := r.view.Load().mayServe(); err != nil {
+		return fmt.Errorf("%s: %w", r.id, err)
+	}
+	return nil
+}
+
+func (v *view) mayServe() error {
+	switch {
+	case v.err != nil:
+		return v.err
+	case v.serving:
+		return nil
+	case v.role == RoleLeader || v.leader == 0:
+		return record.ErrLeaderUnknown
+	}
+	return fmt.Errorf("%w: node %d is", record.ErrNotLeader, v.leader)
+}

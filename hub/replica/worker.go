@@ -1,0 +1,166 @@
+package replica
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storage"
+)
+
+// runQueue holds the groups that have something to do.
+type runQueue struct {
+	more *sync.Cond
+	mu   struct {
+		sync.Mutex
+		groups queue[*Replica]
+		closed bool
+	}
+}
+
+func newRunQueue() *runQueue {
+	q := &runQueue{}
+	q.more = sync.NewCond(&q.mu)
+	return q
+}
+
+func (q *runQueue) push(r *Replica) {
+	q.mu.Lock()
+	q.mu.groups.push(r)
+	q.mu.Unlock()
+	q.more.Signal()
+}
+
+// next waits for a group; nil means that the queue is closed.
+func (q *runQueue) next() *Replica {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for q.mu.groups.len() == 0 && !q.mu.closed {
+		q.more.Wait()
+	}
+	if q.mu.closed {
+		return nil
+	}
+	return q.mu.groups.pop()
+}
+
+func (q *runQueue) close() {
+	q.mu.Lock()
+	q.mu.closed = true
+	q.mu.Unlock()
+	q.more.Broadcast()
+}
+
+// ready puts a group into the queue unless it is there or a worker has it.
+func (s *Set) ready(r *Replica) {
+	if r.inbox.wake() {
+		s.queue.push(r)
+	}
+}
+
+// work steps groups until the queue is closed.
+func (s *Set) work() {
+	for r := s.queue.next(); r != nil; r = s.queue.next() {
+		calls, ok := r.inbox.begin(&r.in)
+		if !ok {
+			continue
+		}
+		r.step(calls)
+		if r.inbox.end() {
+			s.queue.push(r)
+		}
+	}
+}
+
+// step runs the core once and does what it asks for.
+func (r *Replica) step(calls []func(*core)) {
+	now := r.set.cfg.Clock()
+	r.in.now = now.UnixMilli()
+	r.in.roll = r.log.ShouldRoll(now)
+	r.in.diskFull = r.set.diskFull.Load() || len(r.stalled) > 0
+	r.core.cfg.topic = *r.topic.Load()
+	r.retryStalled()
+	out := r.core.step(&r.in)
+	r.append(out.rounds)
+	r.publish()
+	r.answer(out.acks)
+	for _, f := range calls {
+		f(r.core)
+	}
+	if out.trim {
+		r.trim()
+	}
+}
+
+// append hands rounds to the log. On a full disk they wait: Raft has counted
+// on them, and they need no more room than it takes to free some.
+func (r *Replica) append(rounds []storage.Round) {
+	for i := range rounds {
+		rounds[i].Done = r.completed
+		if len(r.stalled) > 0 {
+			r.stalled = append(r.stalled, rounds[i])
+			continue
+		}
+		switch err := r.log.Append(rounds[i]); {
+		case err == nil:
+		case errors.Is(err, record.ErrDiskFull):
+			r.stalled = append(r.stalled, rounds[i])
+			r.core.failPending(err)
+			r.answer(r.core.out.acks)
+			r.core.out.acks = clearAcks(r.core.out.acks)
+		default:
+			r.completed(err)
+		}
+		rounds[i] = storage.Round{}
+	}
+}
+
+// retryStalled tries the rounds again that did not fit on the disk.
+func (r *Replica) retryStalled() {
+	rounds := r.stalled
+	r.stalled = nil
+	r.append(rounds)
+}
+
+// completed is the Done of every round: they complete in order, so that a
+// count is enough.
+func (r *Replica) completed(err error) {
+	r.inbox.completed(err)
+	r.set.ready(r)
+}
+
+func (r *Replica) answer(acks []ack) {
+	for i := range acks {
+		a := &acks[i]
+		r.release(int64(a.p.bytes))
+		if a.err != nil {
+			a.err = r.wrap("append", a.err)
+		}
+		a.p.finish(*a)
+	}
+}
+
+// shut ends a group that no worker has any more: what waits gets why, and a
+// commit that is not written yet is handed to the log.
+func (r *Replica) shut(why error) {
+	props, calls := r.inbox.close(why)
+	for _, p := range props {
+		r.answer([]ack{{p: p, err: why}})
+	}
+	if r.core == nil {
+		return
+	}
+	for _, f := range calls {
+		f(r.core)
+	}
+	r.in = input{now: r.in.now, flush: true}
+	out := r.core.step(&r.in)
+	r.append(out.rounds)
+	r.answer(out.acks)
+	r.core.out.acks = clearAcks(r.core.out.acks)
+	r.core.fail(why)
+	r.answer(r.core.out.acks)
+	r.publish()
+	r.room.close()
+	r.wake()
+}
