@@ -37,8 +37,9 @@ type Deps struct {
 	Getenv func(string) (string, bool)
 	// Registry lists the connectors that config files may name.
 	Registry connectors.Registry
-	// CheckNode judges a node's config file (as opposed to a jobs file).
-	CheckNode func(file string, text []byte) strict.Errors
+	// CheckNode judges a node's config file (as opposed to a jobs file) and
+	// returns the globs of the jobs files that it names.
+	CheckNode func(file string, text []byte) (jobs []string, errs strict.Errors)
 	// Serve runs a node until ctx ends.
 	Serve func(ctx context.Context, opts ServeOptions) error
 	// Demo runs the demonstration and writes its report.

@@ -35,6 +35,7 @@ New here?  entrepot demo         two sites on this machine, checked end to end
 	root.AddGroup(
 		&cobra.Group{ID: "run", Title: "Run:"},
 		&cobra.Group{ID: "site", Title: "A running site:"},
+		&cobra.Group{ID: "files", Title: "Files, without a site:"},
 	)
 	add := func(group string, commands ...*cobra.Command) {
 		for _, cmd := range commands {
@@ -44,6 +45,8 @@ New here?  entrepot demo         two sites on this machine, checked end to end
 	}
 	add("run", c.serveCommand(), c.demoCommand())
 	add("site", c.topicCommand(), c.groupCommand(), c.linkCommand(), c.connectorCommand(), c.dlqCommand(), c.meshCommand(), c.nodeCommand(), c.benchCommand())
+	add("files", c.configCommand())
+	root.SetHelpCommandGroupID("files")
 	return root
 }
 
