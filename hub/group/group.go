@@ -132,7 +132,7 @@ type Group struct {
 	initial bool      // Preparing: the delay of an empty group's first rebalance
 	more    bool      // Preparing: a member came during the initial delay
 	capBy   time.Time // Preparing: the initial delay is never extended beyond
-	syncBy  time.Time // Completing: members without a sync are removed
+	syncBy  time.Time // Completing, Stable: members without a sync are removed; zero: all have synced
 
 	offsets   map[record.TopicPartition]Offset
 	inFlight  map[uint64]inFlight
@@ -206,7 +206,7 @@ func (g *Group) Deadline() time.Time {
 	switch g.state {
 	case Preparing:
 		earlier(g.joinBy)
-	case Completing:
+	case Completing, Stable:
 		earlier(g.syncBy)
 	}
 	return d
@@ -230,7 +230,7 @@ func (g *Group) Tick(now time.Time) (out Output) {
 	switch {
 	case g.state == Preparing && !now.Before(g.joinBy):
 		g.joinTimeout(now, &out)
-	case g.state == Completing && !now.Before(g.syncBy):
+	case (g.state == Completing || g.state == Stable) && !g.syncBy.IsZero() && !now.Before(g.syncBy):
 		g.syncTimeout(now, &out)
 	}
 	return out

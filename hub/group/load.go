@@ -57,6 +57,7 @@ func Load(id string, cfg Config, now time.Time, md *Metadata, offsets []OffsetWr
 			id: m.ID, instance: m.Instance, clientID: m.ClientID, clientHost: m.ClientHost,
 			session: m.Session, rebalance: m.Rebalance, assignment: m.Assignment,
 			protocols: []Protocol{{Name: md.Protocol, Metadata: m.Subscription}},
+			synced:    true,
 			deadline:  now.Add(m.Session),
 		})
 	}

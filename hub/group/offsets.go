@@ -62,13 +62,12 @@ func (g *Group) checkCommit(now time.Time, r CommitRequest) error {
 		return ErrInvalidGroupID
 	case g.state == Dead:
 		return ErrDead
-	case r.Generation < 0 && r.MemberID == "" && r.Instance == "":
-		if len(g.members) > 0 {
-			return ErrUnknownMember // the members own the group's offsets
-		}
+	case r.Generation < 0 && g.state == Empty:
 		return nil
-	case len(g.members) == 0 && r.Generation >= 0:
-		return ErrIllegalGen
+	case r.Generation < 0 && r.MemberID == "" && r.Instance == "":
+		return ErrUnknownMember // the members own the group's offsets
+	case g.Vacant():
+		return ErrIllegalGen // there never was such a generation
 	}
 	m, err := g.current(r.MemberID, r.Instance, r.Generation)
 	if err != nil {

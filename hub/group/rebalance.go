@@ -152,8 +152,8 @@ func (g *Group) syncTimeout(now time.Time, out *Output) {
 		g.rebalance(now, out)
 		return
 	}
-	// All have synced and the write is under way.
-	g.syncBy = now.Add(g.longestRebalance())
+	// All have synced; in Completing the write is under way.
+	g.syncBy = time.Time{}
 }
 
 // selectProtocol lets each member vote for the first of its protocols that

@@ -32,6 +32,7 @@ func (g *Group) Sync(now time.Time, t Ticket, r SyncRequest) (out Output) {
 	}
 	m.alive(now)
 	if g.state == Stable {
+		m.synced = true
 		out.answer(Answer{Ticket: t, Sync: g.synced(m)})
 		return out
 	}
@@ -84,8 +85,8 @@ func (g *Group) assign(now time.Time, assignments map[string][]byte, out *Output
 		g.enter(now, Stable)
 		for _, m := range g.members {
 			m.assignment = assignments[m.id]
-			m.alive(now)
 			if m.sync != 0 {
+				m.alive(now)
 				out.answer(Answer{Ticket: m.sync, Sync: g.synced(m)})
 				m.sync = 0
 			}

@@ -1,0 +1,385 @@
+package group
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write the stories' outputs anew")
+
+// TestStories plays testdata/*.txt. A story is a list of commands, each
+// followed by "----" and what came of it; lines that begin with # are prose.
+func TestStories(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no stories: %v", err)
+	}
+	for _, f := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) { play(t, f) })
+	}
+}
+
+func play(t *testing.T, file string) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tell := newTeller()
+	var out strings.Builder
+	lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
+	for i := 0; i < len(lines); i++ {
+		line := lines[i]
+		out.WriteString(line + "\n")
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if i+1 < len(lines) && lines[i+1] == "----" {
+			for i++; i+1 < len(lines) && lines[i+1] != ""; i++ {
+			}
+		}
+		out.WriteString("----\n" + tell.command(t, line))
+	}
+	if *rewrite {
+		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if got := out.String(); got != string(text) {
+		t.Errorf("%s tells another story now; look at the difference after -rewrite. It tells:\n%s", file, got)
+	}
+}
+
+// teller drives one group, and keeps what was made durable.
+type teller struct {
+	g       *Group
+	cfg     Config
+	now     time.Time
+	ids     int
+	writes  map[uint64]Write
+	order   []uint64
+	auto    bool // writes become durable at once
+	md      *Metadata
+	offsets map[record.TopicPartition]*Offset
+	said    []string
+}
+
+func newTeller() *teller {
+	c := Default()
+	c.InitialDelay, c.MaxMembers = 0, 4
+	return &teller{
+		cfg: c, now: time.UnixMilli(0), auto: true, writes: map[uint64]Write{},
+		offsets: map[record.TopicPartition]*Offset{},
+	}
+}
+
+// args are the words of a command: key=value, or bare words.
+type args map[string]string
+
+func (a args) duration(t *testing.T, key string, d time.Duration) time.Duration {
+	if a[key] == "" {
+		return d
+	}
+	v, err := time.ParseDuration(a[key])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func (a args) number(t *testing.T, key string, d int) int {
+	if a[key] == "" {
+		return d
+	}
+	v, err := strconv.Atoi(a[key])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func (a args) has(key string) bool { _, ok := a[key]; return ok }
+
+func (te *teller) command(t *testing.T, line string) string {
+	te.said = nil
+	words := strings.Fields(line)
+	a := args{}
+	for _, w := range words[1:] {
+		k, v, _ := strings.Cut(w, "=")
+		a[k] = v
+	}
+	verb, ok := map[string]func(*testing.T, args){
+		"new": te.create, "join": te.join, "sync": te.sync, "heartbeat": te.heartbeat, "leave": te.leave,
+		"commit": te.commit, "written": te.written, "advance": te.advance, "offsets": te.listOffsets,
+		"expire": te.expire, "forget": te.forget, "delete": te.remove, "delete-offsets": te.removeOffsets, "reload": te.reload, "describe": te.describe,
+		"close": te.close,
+	}[words[0]]
+	if !ok {
+		t.Fatalf("no verb %q", words[0])
+	}
+	verb(t, a)
+	return strings.Join(append(te.said, ""), "\n")
+}
+
+func (te *teller) say(format string, a ...any) { te.said = append(te.said, fmt.Sprintf(format, a...)) }
+
+func (te *teller) create(t *testing.T, a args) {
+	te.cfg.InitialDelay = a.duration(t, "delay", 0)
+	te.auto = !a.has("manual")
+	te.g = New("g", te.cfg, te.now)
+	te.state()
+}
+
+func (te *teller) state() {
+	te.say("%v generation=%d members=%d", te.g.State(), te.g.Generation(), len(te.g.members))
+}
+
+// take prints an output and, unless writes are manual, makes its writes durable.
+func (te *teller) take(out Output) {
+	for _, a := range out.Answers {
+		te.answer(a)
+	}
+	for _, w := range out.Writes {
+		te.write(w)
+	}
+	for te.auto && len(te.order) > 0 {
+		te.durable(te.order[0], nil)
+	}
+}
+
+func (te *teller) answer(a Answer) {
+	switch {
+	case a.Err != nil:
+		te.say("-> %d: %v", a.Ticket, a.Err)
+	case a.Join != nil:
+		var ms []string
+		for _, m := range a.Join.Members {
+			ms = append(ms, fmt.Sprintf("%s%s:%s", m.ID, instance(m.Instance), m.Metadata))
+		}
+		skip := ""
+		if a.Join.Skip {
+			skip = " skip"
+		}
+		te.say("-> %d: joined generation=%d protocol=%s leader=%s member=%s%s %v", a.Ticket, a.Join.Generation, a.Join.Protocol, a.Join.Leader, a.Join.MemberID, skip, ms)
+	case a.Sync != nil:
+		te.say("-> %d: synced protocol=%s assignment=%q", a.Ticket, a.Sync.Protocol, a.Sync.Assignment)
+	default:
+		te.say("-> %d: done %v", a.Ticket, a.Commit)
+	}
+}
+
+func instance(s string) string {
+	if s == "" {
+		return ""
+	}
+	return "(" + s + ")"
+}
+
+func (te *teller) write(w Write) {
+	te.writes[w.ID], te.order = w, append(te.order, w.ID)
+	var what []string
+	if w.Delete {
+		what = append(what, "group removed")
+	}
+	if m := w.Metadata; m != nil {
+		var ms []string
+		for _, mm := range m.Members {
+			ms = append(ms, fmt.Sprintf("%s%s:%s", mm.ID, instance(mm.Instance), mm.Assignment))
+		}
+		what = append(what, fmt.Sprintf("group generation=%d protocol=%s leader=%s %v", m.Generation, m.Protocol, m.Leader, ms))
+	}
+	for _, o := range w.Offsets {
+		if o.Offset == nil {
+			what = append(what, fmt.Sprintf("%v removed", o.TopicPartition))
+			continue
+		}
+		what = append(what, fmt.Sprintf("%v=%d", o.TopicPartition, o.Offset.Offset))
+	}
+	te.say("write %d: %s", w.ID, strings.Join(what, ", "))
+}
+
+func (te *teller) durable(id uint64, err error) {
+	w := te.writes[id]
+	delete(te.writes, id)
+	te.order = slices.DeleteFunc(te.order, func(o uint64) bool { return o == id })
+	if err == nil {
+		if w.Delete {
+			te.md = nil
+		}
+		if w.Metadata != nil {
+			te.md = w.Metadata
+		}
+		for _, o := range w.Offsets {
+			te.offsets[o.TopicPartition] = o.Offset
+		}
+	}
+	te.take(te.g.Written(te.now, id, err))
+}
+
+func (te *teller) join(t *testing.T, a args) {
+	te.ids++
+	r := JoinRequest{
+		MemberID: a["member"], NewID: fmt.Sprintf("m%d", te.ids), Instance: a["instance"],
+		ClientID: a["client"], ClientHost: "/h",
+		Session: a.duration(t, "session", 10*time.Second), Rebalance: a.duration(t, "rebalance", time.Minute),
+		ProtocolType: "consumer", NeedID: a.has("v4"), CanSkip: a.has("v9"),
+	}
+	if a.has("type") {
+		r.ProtocolType = a["type"]
+	}
+	protocols := a["protocols"]
+	if protocols == "" {
+		protocols = "range:x"
+	}
+	for p := range strings.SplitSeq(protocols, ",") {
+		name, md, _ := strings.Cut(p, ":")
+		r.Protocols = append(r.Protocols, Protocol{Name: name, Metadata: []byte(md)})
+	}
+	te.take(te.g.Join(te.now, Ticket(a.number(t, "t", 0)), r))
+	te.state()
+}
+
+func (te *teller) sync(t *testing.T, a args) {
+	r := SyncRequest{MemberID: a["member"], Instance: a["instance"], Generation: int32(a.number(t, "generation", int(te.g.Generation()))), Assignments: map[string][]byte{}}
+	if a.has("protocol") {
+		p := a["protocol"]
+		r.Protocol = &p
+	}
+	for w := range strings.SplitSeq(a["assign"], ",") {
+		if id, as, ok := strings.Cut(w, ":"); ok {
+			r.Assignments[id] = []byte(as)
+		}
+	}
+	te.take(te.g.Sync(te.now, Ticket(a.number(t, "t", 0)), r))
+	te.state()
+}
+
+func (te *teller) heartbeat(t *testing.T, a args) {
+	err := te.g.Heartbeat(te.now, HeartbeatRequest{MemberID: a["member"], Instance: a["instance"], Generation: int32(a.number(t, "generation", int(te.g.Generation())))})
+	te.say("%v", err)
+}
+
+func (te *teller) leave(_ *testing.T, a args) {
+	var ls []Leaver
+	for w := range strings.SplitSeq(a["members"], ",") {
+		id, inst, _ := strings.Cut(w, "/")
+		ls = append(ls, Leaver{MemberID: id, Instance: inst})
+	}
+	errs, out := te.g.Leave(te.now, ls)
+	te.say("%v", errs)
+	te.take(out)
+	te.state()
+}
+
+func tp(s string) record.TopicPartition {
+	i := strings.LastIndexByte(s, '-')
+	p, _ := strconv.Atoi(s[i+1:])
+	return record.TopicPartition{Topic: s[:i], Partition: int32(p)}
+}
+
+func (te *teller) commit(t *testing.T, a args) {
+	r := CommitRequest{MemberID: a["member"], Instance: a["instance"], Generation: int32(a.number(t, "generation", -1))}
+	for w := range strings.SplitSeq(a["offsets"], ",") {
+		name, off, _ := strings.Cut(w, ":")
+		n, _ := strconv.Atoi(off)
+		o := &Offset{Offset: int64(n), LeaderEpoch: 1, CommitTime: te.now.UnixMilli()}
+		if a.has("metadata") {
+			o.Metadata = strings.Repeat("m", a.number(t, "metadata", 0))
+		}
+		r.Offsets = append(r.Offsets, OffsetWrite{TopicPartition: tp(name), Offset: o})
+	}
+	te.take(te.g.Commit(te.now, Ticket(a.number(t, "t", 0)), r))
+}
+
+var errDisk = errors.New("the disk is full")
+
+func (te *teller) written(t *testing.T, a args) {
+	var err error
+	if a.has("fails") {
+		err = errDisk
+	}
+	te.durable(uint64(a.number(t, "id", int(te.order[0]))), err)
+	te.state()
+}
+
+// advance lets time pass and calls Tick whenever it is due.
+func (te *teller) advance(t *testing.T, a args) {
+	end := te.now.Add(a.duration(t, "by", 0))
+	for {
+		d := te.g.Deadline()
+		if d.IsZero() || d.After(end) {
+			break
+		}
+		te.now = d
+		te.say("at %v:", te.now.Sub(time.UnixMilli(0)))
+		te.take(te.g.Tick(te.now))
+		if after := te.g.Deadline(); !after.IsZero() && !after.After(d) {
+			t.Fatalf("Tick at %v leaves the deadline at %v", d, after)
+		}
+	}
+	te.now = end
+	te.state()
+}
+
+func (te *teller) listOffsets(_ *testing.T, _ args) {
+	var all []string
+	for tp, o := range te.g.Offsets() {
+		all = append(all, fmt.Sprintf("%v=%d", tp, o.Offset))
+	}
+	slices.Sort(all)
+	te.say("%v", all)
+}
+
+func (te *teller) expire(_ *testing.T, _ args) { te.take(te.g.Expire(te.now)); te.state() }
+
+func (te *teller) forget(_ *testing.T, a args) { te.take(te.g.Forget(a["topic"])); te.state() }
+
+func (te *teller) remove(t *testing.T, a args) {
+	te.take(te.g.Delete(Ticket(a.number(t, "t", 0))))
+	te.state()
+}
+
+func (te *teller) removeOffsets(t *testing.T, a args) {
+	var tps []record.TopicPartition
+	for w := range strings.SplitSeq(a["of"], ",") {
+		tps = append(tps, tp(w))
+	}
+	te.take(te.g.DeleteOffsets(Ticket(a.number(t, "t", 0)), tps))
+	te.state()
+}
+
+// reload is a restart: what was durable comes back.
+func (te *teller) reload(_ *testing.T, _ args) {
+	var ws []OffsetWrite
+	for tp, o := range te.offsets {
+		if o != nil {
+			ws = append(ws, OffsetWrite{TopicPartition: tp, Offset: o})
+		}
+	}
+	te.writes, te.order = map[uint64]Write{}, nil
+	te.g = Load("g", te.cfg, te.now, te.md, ws)
+	te.state()
+}
+
+func (te *teller) describe(_ *testing.T, _ args) {
+	md := te.g.Describe()
+	te.say("%v %q protocol=%s leader=%s", te.g.State(), md.ProtocolType, md.Protocol, md.Leader)
+	for _, m := range md.Members {
+		te.say("  %s%s %s %s subscription=%q assignment=%q", m.ID, instance(m.Instance), m.ClientID, m.ClientHost, m.Subscription, m.Assignment)
+	}
+}
+
+func (te *teller) close(_ *testing.T, _ args) {
+	te.take(te.g.Close(errors.New("not coordinator")))
+	te.state()
+}

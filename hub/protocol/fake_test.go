@@ -1,0 +1,383 @@
+package protocol
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// memSite is a site of one node in memory: the catalog and the logs of all
+// partitions. Commits are made by one goroutine, in order, as a real log would
+// make them: after Append has returned.
+type memSite struct {
+	node    int32
+	commits chan func()
+	done    chan struct{}
+
+	mu struct {
+		sync.Mutex
+		state *catalog.State
+		logs  map[memKey]*memLog
+		away  map[record.TopicPartition]bool // led by nobody here
+	}
+}
+
+type memKey struct {
+	id record.TopicID
+	p  int32
+}
+
+func newMemSite() *memSite {
+	m := &memSite{node: 1, commits: make(chan func(), 1<<16), done: make(chan struct{})}
+	m.mu.logs = map[memKey]*memLog{}
+	m.mu.away = map[record.TopicPartition]bool{}
+	m.mu.state = catalog.New()
+	go func() {
+		defer close(m.done)
+		for f := range m.commits {
+			f()
+		}
+	}()
+	return m
+}
+
+func (m *memSite) close() {
+	close(m.commits)
+	<-m.done
+}
+
+func (m *memSite) State() *catalog.State {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mu.state
+}
+
+func (m *memSite) Propose(_ context.Context, cmd catalog.Command) (any, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	next, v, err := m.mu.state.Apply(cmd)
+	m.mu.state = next
+	return v, err
+}
+
+func (m *memSite) Leader(topic string, p int32) (int32, int32) {
+	m.mu.Lock()
+	away := m.mu.away[record.TopicPartition{Topic: topic, Partition: p}]
+	m.mu.Unlock()
+	if away {
+		return -1, -1
+	}
+	l, err := m.log(topic, p)
+	if err != nil {
+		return -1, -1
+	}
+	return m.node, l.Offsets().LeaderEpoch
+}
+
+func (m *memSite) Partition(topic string, p int32) (Partition, error) {
+	m.mu.Lock()
+	away := m.mu.away[record.TopicPartition{Topic: topic, Partition: p}]
+	m.mu.Unlock()
+	if away {
+		return nil, fmt.Errorf("%w: %s-%d", record.ErrNotLeader, topic, p)
+	}
+	l, err := m.log(topic, p)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (m *memSite) setAway(topic string, p int32, away bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.away[record.TopicPartition{Topic: topic, Partition: p}] = away
+}
+
+func (m *memSite) log(topic string, p int32) (*memLog, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	t, ok := m.mu.state.Topic(topic)
+	if !ok || p < 0 || int(p) >= len(t.Partitions) {
+		return nil, fmt.Errorf("%w: %s-%d", record.ErrUnknownTopic, topic, p)
+	}
+	k := memKey{t.ID, p}
+	l := m.mu.logs[k]
+	if l == nil {
+		l = newMemLog(m.commits, t.Settings().LogAppendTime)
+		m.mu.logs[k] = l
+	}
+	return l, nil
+}
+
+// memLog is one partition's log in memory.
+type memLog struct {
+	commits    chan func()
+	appendTime bool
+
+	mu struct {
+		sync.Mutex
+		batches   []record.Batch
+		start     int64
+		next, hw  int64
+		epoch     int32
+		ends      []record.EpochEnd // epochs with their first offset in End
+		changed   chan struct{}
+		producers map[int64]*memProducer
+		held      bool     // commits wait
+		waiting   []func() // for held
+		refuse    error    // appends fail
+	}
+}
+
+type memProducer struct {
+	epoch int16
+	last  []memBatch // the last five
+}
+
+type memBatch struct {
+	first, last int32
+	base        int64
+}
+
+func newMemLog(commits chan func(), appendTime bool) *memLog {
+	l := &memLog{commits: commits, appendTime: appendTime}
+	l.mu.changed = make(chan struct{})
+	l.mu.producers = map[int64]*memProducer{}
+	l.mu.epoch = 1
+	l.mu.ends = []record.EpochEnd{{Epoch: 1, End: 0}}
+	return l
+}
+
+func (l *memLog) Append(batches []record.Batch, done func([]record.Appended, error)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var got []record.Appended
+	err := l.mu.refuse
+	for _, b := range batches {
+		if err != nil {
+			break
+		}
+		var a record.Appended
+		a, err = l.appendOne(b)
+		got = append(got, a)
+	}
+	hw := l.mu.next
+	commit := func() {
+		if err != nil {
+			done(nil, err)
+			return
+		}
+		l.commit(hw)
+		done(got, nil)
+	}
+	if l.mu.held {
+		l.mu.waiting = append(l.mu.waiting, commit)
+		return
+	}
+	l.commits <- commit
+}
+
+func (l *memLog) appendOne(b record.Batch) (record.Appended, error) {
+	a := record.Appended{BaseOffset: l.mu.next, LogAppendTime: -1, LogStart: l.mu.start}
+	if b.ProducerID() != record.NoProducer {
+		if base, dup, err := l.checkSequence(b); err != nil || dup {
+			a.BaseOffset, a.Duplicate = base, dup
+			return a, err
+		}
+	}
+	if l.appendTime {
+		a.LogAppendTime = 1_700_000_000_000
+		b.SetLogAppendTime(a.LogAppendTime)
+	}
+	b.SetBaseOffset(l.mu.next)
+	b.SetLeaderEpoch(l.mu.epoch)
+	l.mu.batches = append(l.mu.batches, b)
+	l.mu.next = b.NextOffset()
+	return a, nil
+}
+
+func (l *memLog) checkSequence(b record.Batch) (int64, bool, error) {
+	p := l.mu.producers[b.ProducerID()]
+	if p == nil || b.ProducerEpoch() > p.epoch {
+		p = &memProducer{epoch: b.ProducerEpoch()}
+		l.mu.producers[b.ProducerID()] = p
+	}
+	if b.ProducerEpoch() < p.epoch {
+		return -1, false, record.ErrProducerFenced
+	}
+	for _, o := range p.last {
+		if o.first == b.BaseSequence() && o.last == b.LastSequence() {
+			return o.base, true, nil
+		}
+	}
+	if n := len(p.last); n > 0 && b.BaseSequence() != (p.last[n-1].last+1)&0x7fffffff {
+		return -1, false, record.ErrOutOfOrderSequence
+	}
+	p.last = append(p.last, memBatch{b.BaseSequence(), b.LastSequence(), l.mu.next})
+	if len(p.last) > 5 {
+		p.last = p.last[1:]
+	}
+	return 0, false, nil
+}
+
+func (l *memLog) commit(hw int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if hw > l.mu.hw {
+		l.mu.hw = hw
+		l.wake()
+	}
+}
+
+func (l *memLog) wake() {
+	close(l.mu.changed)
+	l.mu.changed = make(chan struct{})
+}
+
+// hold makes commits wait until release.
+func (l *memLog) hold() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.held = true
+}
+
+func (l *memLog) release() {
+	l.mu.Lock()
+	waiting := l.mu.waiting
+	l.mu.waiting, l.mu.held = nil, false
+	l.mu.Unlock()
+	for _, f := range waiting {
+		l.commits <- f
+	}
+}
+
+// held is the number of appends that wait.
+func (l *memLog) heldAppends() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.mu.waiting)
+}
+
+func (l *memLog) refuse(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.refuse = err
+}
+
+// newEpoch begins a new leader epoch at the present end.
+func (l *memLog) newEpoch() int32 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.epoch++
+	l.mu.ends = append(l.mu.ends, record.EpochEnd{Epoch: l.mu.epoch, End: l.mu.next})
+	l.wake()
+	return l.mu.epoch
+}
+
+func (l *memLog) Read(offset int64, maxBytes int) (record.Chunk, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := record.Chunk{Offsets: l.offsets()}
+	if offset < l.mu.start || offset > l.mu.next {
+		return c, fmt.Errorf("%w: %d", record.ErrOffsetOutOfRange, offset)
+	}
+	i, _ := slices.BinarySearchFunc(l.mu.batches, offset, func(b record.Batch, o int64) int {
+		if b.LastOffset() < o {
+			return -1
+		}
+		return 1
+	})
+	for n := 0; i < len(l.mu.batches) && l.mu.batches[i].BaseOffset() < l.mu.hw; i++ {
+		b := l.mu.batches[i]
+		if n += len(b); n > maxBytes && len(c.Batches) > 0 {
+			break
+		}
+		c.Batches = append(c.Batches, b)
+	}
+	return c, nil
+}
+
+func (l *memLog) offsets() record.Offsets {
+	return record.Offsets{Start: l.mu.start, LastStable: l.mu.hw, HighWatermark: l.mu.hw, LeaderEpoch: l.mu.epoch}
+}
+
+func (l *memLog) Offsets() record.Offsets {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.offsets()
+}
+
+func (l *memLog) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.changed
+}
+
+func (l *memLog) EpochEnd(epoch int32) record.EpochEnd {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	out := record.EpochEnd{Epoch: -1, End: -1}
+	for i, e := range l.mu.ends {
+		if e.Epoch > epoch {
+			break
+		}
+		out = record.EpochEnd{Epoch: e.Epoch, End: l.mu.next}
+		if i+1 < len(l.mu.ends) {
+			out.End = l.mu.ends[i+1].End
+		}
+	}
+	return out
+}
+
+func (l *memLog) OffsetForTime(ms int64) (record.TimeOffset, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range l.mu.batches {
+		if b.MaxTime() < ms || b.LastOffset() < l.mu.start || b.BaseOffset() >= l.mu.hw {
+			continue
+		}
+		for r, err := range b.All(1 << 30) {
+			if err != nil {
+				return record.TimeOffset{}, err
+			}
+			if r.Timestamp >= ms {
+				return record.TimeOffset{Offset: r.Offset, Timestamp: r.Timestamp, LeaderEpoch: b.LeaderEpoch()}, nil
+			}
+		}
+	}
+	return record.TimeOffset{Offset: -1, Timestamp: -1, LeaderEpoch: -1}, nil
+}
+
+func (l *memLog) SetLogStart(_ context.Context, offset int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.start = max(l.mu.start, offset)
+	for len(l.mu.batches) > 0 && l.mu.batches[0].LastOffset() < l.mu.start {
+		l.mu.batches = l.mu.batches[1:]
+	}
+	l.wake()
+	return nil
+}
+
+func (l *memLog) Producers() (all []Producer) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, p := range l.mu.producers {
+		all = append(all, Producer{ID: id, Epoch: p.epoch, LastSequence: p.last[len(p.last)-1].last, LastTimestamp: -1})
+	}
+	return all
+}
+
+func (l *memLog) Size() (n int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, b := range l.mu.batches {
+		n += int64(len(b))
+	}
+	return n
+}
