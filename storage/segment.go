@@ -1,0 +1,252 @@
+package storage
+
+import (
+	"container/list"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storage/vfs"
+)
+
+// segment is one live segment of a log. Its fields are guarded by the log's
+// lock; header, name and footer do not change once set.
+type segment struct {
+	name   string
+	header segHeader // without Aux
+	// p tells where the segment ends as far as it is live: a later segment may
+	// have superseded its tail. Only the active segment's p has the lists.
+	p      progress
+	footer uint32   // position of the footer, 0 for none
+	size   int64    // of the file
+	file   *segFile // of the active segment
+}
+
+func segmentName(seq uint32, first uint64) string { return fmt.Sprintf("%010d-%020d.log", seq, first) }
+
+func (s *segment) firstIndex() uint64 { return s.header.state.Index + 1 }
+func (s *segment) base() int64        { return s.header.state.NextOffset }
+
+// segFile is an open file that several hold: the log while it writes to it,
+// the flusher until it is synced, readers while they read.
+type segFile struct {
+	f       vfs.File
+	refs    atomic.Int32
+	syncing struct {
+		sync.Mutex // held over the sync on purpose: see sync
+		err        error
+	}
+	// lists of a segment that is not active, once somebody needed them.
+	lists atomic.Pointer[progress]
+}
+
+func newSegFile(f vfs.File) *segFile {
+	s := &segFile{f: f}
+	s.refs.Store(1)
+	return s
+}
+
+// retain takes a reference; false when the last one was given back already.
+func (s *segFile) retain() bool {
+	for {
+		n := s.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if s.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+// release gives a reference back; the last one closes the file. Nothing is
+// written by closing: what had to be durable was synced.
+func (s *segFile) release() {
+	if s.refs.Add(-1) == 0 {
+		_ = s.f.Close()
+	}
+}
+
+// sync makes the file durable. The system reports a failed write-back once, to
+// whoever asks first, and forgets it: so calls follow each other, and an error
+// stays (Invariant 7).
+func (s *segFile) sync() error {
+	s.syncing.Lock()
+	defer s.syncing.Unlock()
+	if s.syncing.err == nil {
+		s.syncing.err = s.f.Sync()
+	}
+	return s.syncing.err
+}
+
+// handles keeps sealed segments open for reading, the recently used ones.
+type handles struct {
+	fs    vfs.FS
+	limit int
+	mu    struct {
+		sync.Mutex
+		byKey map[*segment]*list.Element
+		used  *list.List // of *handle, the most recent first
+	}
+}
+
+type handle struct {
+	key  *segment
+	file *segFile
+}
+
+func newHandles(fs vfs.FS, limit int) *handles {
+	h := &handles{fs: fs, limit: limit}
+	h.mu.byKey, h.mu.used = map[*segment]*list.Element{}, list.New()
+	return h
+}
+
+// acquire opens the segment's file, or finds it open. The caller releases it.
+func (h *handles) acquire(s *segment, path string) (*segFile, error) {
+	if f := h.lookup(s); f != nil {
+		return f, nil
+	}
+	f, err := h.fs.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	file := newSegFile(f)
+	file.retain() // for the caller; the first reference is the cache's
+	h.mu.Lock()
+	if e := h.mu.byKey[s]; e != nil && e.Value.(*handle).file.retain() {
+		other := e.Value.(*handle).file
+		h.mu.Unlock()
+		file.release()
+		file.release()
+		return other, nil
+	}
+	h.mu.byKey[s] = h.mu.used.PushFront(&handle{s, file})
+	var evicted *segFile
+	if h.mu.used.Len() > h.limit {
+		evicted = h.remove(h.mu.used.Back())
+	}
+	h.mu.Unlock()
+	if evicted != nil {
+		evicted.release()
+	}
+	return file, nil
+}
+
+func (h *handles) lookup(s *segment) *segFile {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	e := h.mu.byKey[s]
+	if e == nil {
+		return nil
+	}
+	h.mu.used.MoveToFront(e)
+	f := e.Value.(*handle).file
+	f.retain()
+	return f
+}
+
+func (h *handles) remove(e *list.Element) *segFile {
+	hd := h.mu.used.Remove(e).(*handle)
+	delete(h.mu.byKey, hd.key)
+	return hd.file
+}
+
+// drop forgets a segment that is deleted or closed.
+func (h *handles) drop(s *segment) {
+	h.mu.Lock()
+	e := h.mu.byKey[s]
+	var f *segFile
+	if e != nil {
+		f = h.remove(e)
+	}
+	h.mu.Unlock()
+	if f != nil {
+		f.release()
+	}
+}
+
+// view is a segment as a reader sees it: the file, and the progress with its
+// lists, neither of which changes while the reader looks.
+type view struct {
+	seg  *segment
+	file *segFile
+	p    progress
+}
+
+func (v *view) close() { v.file.release() }
+
+// walk reads the view's frames from pos on.
+func (v *view) walk(pos uint32, chunk int) *walker {
+	return &walker{f: v.file.f, sealing: v.p.sealing, pos: pos, end: v.p.end, chunk: chunk}
+}
+
+// view opens a live segment for reading.
+func (l *Log) view(s *segment) (*view, error) {
+	l.mu.RLock()
+	v := &view{seg: s, p: s.p}
+	if s.file != nil {
+		v.file = s.file
+		s.file.retain() // the log's own reference is there while we hold the lock
+	}
+	l.mu.RUnlock()
+	if v.file != nil {
+		return v, nil
+	}
+	file, err := l.store.handles.acquire(s, l.path(s.name))
+	if err != nil {
+		return nil, l.gone(s, err)
+	}
+	v.file = file
+	lists := file.lists.Load()
+	if lists == nil {
+		loaded, err := s.loadLists(file.f, v.p.end)
+		if err != nil {
+			file.release()
+			return nil, l.damaged(s, err)
+		}
+		lists = &loaded
+		file.lists.Store(lists)
+	}
+	v.p.runs, v.p.blocks, v.p.open = lists.runs, lists.blocks, lists.open
+	return v, nil
+}
+
+// loadLists reads the index of a segment that is not active: from its footer,
+// or from its frames when it has none.
+func (s *segment) loadLists(f vfs.File, end uint32) (progress, error) {
+	if s.footer != 0 {
+		p, err := loadSummary(f, s.header.sealing(), s.footer)
+		if err != nil {
+			return p, &placeError{s.footer, err}
+		}
+		return p, nil
+	}
+	return indexFrames(f, begin(&s.header), end)
+}
+
+// gone explains why a segment's file cannot be opened: it may have been
+// trimmed since the caller looked.
+func (l *Log) gone(s *segment, err error) error {
+	l.mu.RLock()
+	trimmed := len(l.mu.segs) == 0 || s.header.seq < l.mu.segs[0].header.seq
+	l.mu.RUnlock()
+	if trimmed {
+		return ErrCompacted
+	}
+	return l.damaged(s, fmt.Errorf("cannot be opened: %w", err))
+}
+
+// damaged makes an error of what a reader found and quarantines the log.
+func (l *Log) damaged(s *segment, err error) error {
+	var at *placeError
+	pos := int64(0)
+	if asPlace(err, &at) {
+		pos = int64(at.pos)
+	}
+	return l.quarantine(&record.CorruptionError{File: l.path(s.name), Offset: pos, Err: err})
+}
+
+// asPlace finds the place in an error, if it has one.
+func asPlace(err error, at **placeError) bool { return errors.As(err, at) }

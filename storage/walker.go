@@ -1,0 +1,144 @@
+package storage
+
+import (
+	"io"
+
+	"github.com/entrepot-hub/entrepot/storage/vfs"
+)
+
+// walker reads the frames of a file one after the other. Each call of head is
+// followed by body or skip.
+type walker struct {
+	f        vfs.File
+	sealing  sealing
+	pos, end uint32 // of the next frame; where to stop
+	chunk    int    // how much is read ahead
+	reuse    bool   // payloads are valid until the next call only
+	buf      []byte
+	at       uint32 // where buf begins
+	cur      frame
+	err      error
+}
+
+// walkChunk is what a walker reads at once when only heads matter.
+const walkChunk = 64 << 10
+
+// window makes buf hold n bytes from pos and returns them; fewer at the end.
+func (w *walker) window(n int) ([]byte, error) {
+	n = min(n, int(w.end-w.pos))
+	off := int64(w.pos) - int64(w.at)
+	if off >= 0 && off+int64(n) <= int64(len(w.buf)) {
+		return w.buf[off : off+int64(n) : off+int64(n)], nil
+	}
+	size := min(max(n, w.chunk), int(w.end-w.pos))
+	if !w.reuse || cap(w.buf) < size {
+		w.buf = make([]byte, size)
+	}
+	k, err := readFull(w.f, w.buf[:size], int64(w.pos))
+	if err != nil {
+		return nil, err
+	}
+	w.buf, w.at = w.buf[:k], w.pos
+	return w.buf[:min(n, k):min(n, k)], nil
+}
+
+// head reads the next frame's header and the first bytes of its payload, and
+// checks them. io.EOF says that end is reached; any other error is about the
+// place pos.
+func (w *walker) head() (*frame, []byte, error) {
+	if w.pos >= w.end {
+		return nil, nil, io.EOF
+	}
+	b, err := w.window(frameHeader + headBytes)
+	if err != nil {
+		return nil, nil, err
+	}
+	if w.cur, err = parseHead(b, w.sealing, w.pos); err != nil {
+		return nil, nil, err
+	}
+	if int64(w.pos)+int64(w.cur.size()) > int64(w.end) {
+		return nil, nil, errShort
+	}
+	return &w.cur, b[frameHeader : frameHeader+min(int(w.cur.length), headBytes)], nil
+}
+
+// body returns the whole payload of the frame that head found, checked, and
+// goes on to the next.
+func (w *walker) body() ([]byte, error) {
+	n := w.cur.size()
+	b, err := w.window(n)
+	if err != nil {
+		return nil, err
+	}
+	if len(b) < n {
+		return nil, errShort
+	}
+	if err := w.cur.checkBody(b[frameHeader:]); err != nil {
+		return nil, err
+	}
+	w.pos += uint32(n)
+	return b[frameHeader : frameHeader+int(w.cur.length) : frameHeader+int(w.cur.length)], nil
+}
+
+// skip goes on to the next frame.
+func (w *walker) skip() { w.pos += uint32(w.cur.size()) }
+
+// verify reads frames from p on until one is bad or end is reached, checking
+// every byte and the order. It returns the progress up to there and why it
+// stopped; nil at the end.
+func verify(f vfs.File, p progress, end uint32, visit func(*frame, []byte) error) (progress, error) {
+	w := walker{f: f, sealing: p.sealing, pos: p.end, end: end, chunk: 1 << 20, reuse: true}
+	for {
+		fr, _, err := w.head()
+		if err == io.EOF { //nolint:errorlint // head returns it bare
+			return p, nil
+		}
+		if err != nil {
+			return p, err
+		}
+		cur := *fr
+		payload, err := w.body()
+		if err != nil {
+			return p, err
+		}
+		if err := p.add(&cur, payload); err != nil {
+			return p, err
+		}
+		if visit != nil {
+			if err := visit(&cur, payload); err != nil {
+				return p, err
+			}
+		}
+		if cur.kind == kindFooter {
+			return p, nil
+		}
+	}
+}
+
+// index reads heads only, to find the blocks and terms of a segment that has
+// no footer.
+func indexFrames(f vfs.File, p progress, end uint32) (progress, error) {
+	w := walker{f: f, sealing: p.sealing, pos: p.end, end: end, chunk: walkChunk, reuse: true}
+	for {
+		fr, head, err := w.head()
+		if err == io.EOF { //nolint:errorlint // head returns it bare
+			return p, nil
+		}
+		if err != nil {
+			return p, &placeError{w.pos, err}
+		}
+		w.skip()
+		if err := p.add(fr, head); err != nil {
+			return p, &placeError{p.end, err}
+		}
+	}
+}
+
+// placeError says where in a file something is wrong.
+type placeError struct {
+	pos uint32
+	err error
+}
+
+func (e *placeError) Error() string { return e.err.Error() }
+func (e *placeError) Unwrap() error { return e.err }
