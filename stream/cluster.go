@@ -31,7 +31,7 @@ func (c *cluster) client(ctx context.Context, id string, opts ...kgo.Opt) (cl *k
 		kgo.MetadataMinAge(200 * time.Millisecond), kgo.RetryBackoffFn(retryPause),
 	}
 	if c.dial != nil {
-		base = append(base, kgo.Dialer(c.dial))
+		base = append(base, kgo.Dialer(c.patientDial))
 	}
 	if cl, err = kgo.NewClient(append(base, opts...)...); err != nil {
 		return nil, nil, connectors.Fatalf("Kafka client of %s: %w", id, err)
@@ -45,6 +45,29 @@ func (c *cluster) client(ctx context.Context, id string, opts ...kgo.Opt) (cl *k
 		}
 		<-gone
 	}, nil
+}
+
+// dialPause is how long a failed dial takes at least. The client tries some
+// requests again at once, which would be a busy loop while a hub in the same
+// process refuses connections in no time.
+const dialPause = 100 * time.Millisecond
+
+func (c *cluster) patientDial(ctx context.Context, network, addr string) (net.Conn, error) {
+	conn, err := c.dial(ctx, network, addr)
+	if err == nil {
+		return conn, nil
+	}
+	pause := time.NewTimer(dialPause)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-ctx.Done():
+	}
+	var op *net.OpError
+	if !errors.As(err, &op) { // by this the client knows that nothing was sent
+		err = &net.OpError{Op: "dial", Net: network, Err: err}
+	}
+	return nil, err
 }
 
 // retryPause is the client's own pause between tries of one request.

@@ -24,7 +24,7 @@ import (
 // for any more.
 type session struct {
 	soft, hard context.Context
-	fail       context.CancelCauseFunc // ends both with the first error
+	fail       context.CancelCauseFunc // ends soft with the first error
 
 	cluster *cluster
 	store   *store
@@ -60,10 +60,9 @@ func openSession(ctx context.Context, sh *shared, spec ConnectorSpec, m *monitor
 }
 
 func (s *session) contexts(ctx context.Context, drain time.Duration) {
-	var stopSoft, stopHard context.CancelCauseFunc
-	s.soft, stopSoft = context.WithCancelCause(ctx)
+	var stopHard context.CancelCauseFunc
+	s.soft, s.fail = context.WithCancelCause(ctx)
 	s.hard, stopHard = context.WithCancelCause(context.WithoutCancel(ctx))
-	s.fail = func(err error) { stopSoft(err); stopHard(err) }
 	var (
 		mu    sync.Mutex
 		timer *time.Timer
@@ -77,6 +76,7 @@ func (s *session) contexts(ctx context.Context, drain time.Duration) {
 	s.closers = append(s.closers, func() {
 		unhook()
 		s.fail(context.Canceled)
+		stopHard(context.Canceled)
 		mu.Lock()
 		defer mu.Unlock()
 		if timer != nil {
@@ -128,10 +128,10 @@ func (s *session) close() {
 // reason for that end.
 func (s *session) cause(err error) error {
 	if err == nil || connectors.ClassOf(err) == connectors.ClassStopped || errors.Is(err, kgo.ErrClientClosed) {
-		if why := context.Cause(s.hard); why != nil {
+		if why := context.Cause(s.soft); why != nil {
 			return why
 		}
-		if why := context.Cause(s.soft); why != nil {
+		if why := context.Cause(s.hard); why != nil {
 			return why
 		}
 	}

@@ -109,6 +109,9 @@ func (t *sinkTask) poll(cl *kgo.Client) error {
 	now := time.Now()
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {
 		l := t.lanes[p.Partition]
+		if p.Topic == "" || l == nil { // how the client says that time is up
+			return
+		}
 		l.end = max(l.end, p.HighWatermark)
 		for _, r := range p.Records {
 			if err == nil {

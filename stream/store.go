@@ -95,11 +95,23 @@ func (s *store) put(ctx context.Context, key string, v any) error {
 	if err != nil {
 		return err
 	}
-	r, err := s.client.ProduceSync(ctx, &kgo.Record{Topic: CheckpointTopic, Key: []byte(key), Value: text}).First()
+	// The client cannot take back what it has sent, so a hub that does not
+	// answer would hold up the caller beyond ctx: the answer comes by itself.
+	answer := make(chan error, 1)
+	s.client.Produce(ctx, &kgo.Record{Topic: CheckpointTopic, Key: []byte(key), Value: text}, func(r *kgo.Record, err error) {
+		if err == nil {
+			s.set(key, text, r.Offset, false)
+		}
+		answer <- err
+	})
+	select {
+	case err = <-answer:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
 	if err != nil {
 		return fmt.Errorf("write checkpoint %s: %w", key, err)
 	}
-	s.set(key, text, r.Offset, false)
 	return nil
 }
 
