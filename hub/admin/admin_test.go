@@ -72,8 +72,8 @@ func sample() *fakeHub {
 			{ID: "west-1", Site: "west", Status: "alive", Pool: "lan"},
 		},
 		links: []Link{
-			{Name: "east", Source: "east", Kind: "mirror", State: "running", Records: 9000, LagRecords: Known(12), LagSeconds: Known(0.25), Heard: Known(1)},
-			{Name: "north", Source: "north", Kind: "mirror", State: "connecting", Reason: "dial tcp: connection refused", Partitions: []LinkPartition{{Topic: "orders"}}},
+			{Name: "east", Source: "east", Kind: "mirror", State: "streaming", Records: 9000, LagRecords: Known(12), LagSeconds: Known(0.25), Heard: Known(1)},
+			{Name: "north", Source: "north", Kind: "mirror", State: "source-unreachable", Reason: "dial tcp: connection refused", Partitions: []LinkPartition{{Topic: "orders"}}},
 		},
 		jobs: []Job{{Name: "lake", Kind: "sink", Connector: "files", Topic: "clicks", State: "running", Lag: Known(3), Counters: map[string]int64{"read": 10000, "written": 9999, "dead": 1}}},
 	}
@@ -133,6 +133,9 @@ func TestAnswers(t *testing.T) {
 		}
 		if c.code >= 400 && !json.Valid(w.Body.Bytes()) {
 			t.Errorf("%s %s: the error is not JSON: %q", c.method, c.path, w.Body)
+		}
+		if strings.Contains(w.Body.String(), "null") {
+			t.Errorf("%s %s: a list is null: %s", c.method, c.path, w.Body)
 		}
 		if c.code == 405 && w.Header().Get("Allow") == "" {
 			t.Errorf("%s %s: 405 without Allow", c.method, c.path)

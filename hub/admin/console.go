@@ -30,7 +30,6 @@ var console = template.Must(template.New("console").Funcs(template.FuncMap{
 // view is what the page is made of.
 type view struct {
 	Status   Status
-	Reason   string // why not ready; empty: ready
 	Uptime   time.Duration
 	Sites    []site
 	Links    []Link
@@ -55,11 +54,6 @@ func (s *Server) page() ([]byte, error) {
 	v := view{Status: s.status(), Links: s.links(), Jobs: s.jobs(), At: now.UTC()}
 	v.Uptime = now.Sub(v.Status.Started)
 	v.Sites = sites(s.members(), v.Status.Site)
-	if s.src.Node != nil {
-		if err := s.src.Node.Ready(); err != nil {
-			v.Reason = err.Error()
-		}
-	}
 	for _, t := range v.Status.Topics {
 		if t.Internal {
 			v.Internal++
@@ -125,11 +119,11 @@ func sites(members []Member, here string) (all []site) {
 // tone chooses a colour for a state word.
 func tone(state string) string {
 	switch state {
-	case "running", "alive", "ok", "done", "caught_up", "copying":
+	case "running", "completed", "streaming", "alive", "ok":
 		return "good"
-	case "failed", "full", "offline", "diverged", "quarantined":
-		return "bad"
-	case unknown, "paused", "stopped", "left":
+	case "failed", "full", "offline", "DIVERGED", "SOURCE_RECREATED", "gap", "refused":
+		return "bad" // stays so until somebody does something
+	case "paused", "stopped", "left":
 		return "quiet"
 	default:
 		return "warn"

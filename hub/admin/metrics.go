@@ -107,7 +107,7 @@ func linkSamples(links []Link) (samples []Sample) {
 			Sample{Name: "mirror_lag_records", Help: "Records behind the source; NaN when the source has not been heard.", Labels: of, Value: number(l.LagRecords)},
 			Sample{Name: "mirror_lag_seconds", Help: "Seconds behind the source; NaN when the source has not been heard.", Labels: of, Value: number(l.LagSeconds)},
 			Sample{Name: "mirror_sample_age_seconds", Help: "Seconds since the source was heard.", Labels: of, Value: number(l.Heard)},
-			Sample{Name: "mirror_running", Help: "1 when the link copies or waits for new records.", Labels: of, Value: truth(l.State == "running")})
+			Sample{Name: "mirror_running", Help: "1 when the link is level with its source, or on the way there.", Labels: of, Value: truth(l.State == "streaming" || l.State == "catching-up")})
 	}
 	return samples
 }

@@ -58,7 +58,7 @@ type Status struct {
 	DataDir   string    `json:"data_dir"`
 	Started   time.Time `json:"started"`
 	Ready     bool      `json:"ready"`
-	Reason    string    `json:"reason,omitempty"` // why it is not ready
+	Reason    string    `json:"reason,omitempty"` // why it is not ready, or what is wrong although it is
 	Disk      Disk      `json:"disk"`
 	Topics    []Topic   `json:"topics"` // internal ones included, sorted by name
 }
@@ -132,7 +132,7 @@ type Link struct {
 	Name       string          `json:"name"`
 	Kind       string          `json:"kind"`   // mirror
 	Source     string          `json:"source"` // site
-	State      string          `json:"state"`
+	State      string          `json:"state"`  // streaming, catching-up, source-unreachable, ...
 	Reason     string          `json:"reason,omitempty"`
 	Records    int64           `json:"records"` // copied since this node started
 	Bytes      int64           `json:"bytes"`
@@ -160,7 +160,7 @@ type Job struct {
 	Kind      string           `json:"kind"`      // source, sink
 	Connector string           `json:"connector"` // file, files, postgres, ...
 	Topic     string           `json:"topic"`
-	State     string           `json:"state"`            // running, paused, restarting, failed, done
+	State     string           `json:"state"`            // running, paused, backing-off, failed, completed, ...
 	Reason    string           `json:"reason,omitempty"` // why it is not running
 	Guarantee string           `json:"guarantee,omitempty"`
 	Lag       Measure          `json:"lag_records"`

@@ -78,20 +78,24 @@ type failure struct {
 }
 
 func writeError(w http.ResponseWriter, err error) {
-	code := http.StatusInternalServerError
-	var bad badRequest
-	var notReady notReadyError
-	switch {
-	case errors.As(err, &bad):
-		code = http.StatusBadRequest
-	case errors.As(err, &notReady):
-		code = http.StatusServiceUnavailable
-	case errors.Is(err, ErrNotFound):
-		code = http.StatusNotFound
-	case errors.Is(err, ErrConflict):
-		code = http.StatusConflict
+	writeJSON(w, codeOf(err), failure{err.Error()})
+}
+
+func codeOf(err error) int {
+	if _, ok := errors.AsType[badRequest](err); ok {
+		return http.StatusBadRequest
 	}
-	writeJSON(w, code, failure{err.Error()})
+	if _, ok := errors.AsType[notReadyError](err); ok {
+		return http.StatusServiceUnavailable
+	}
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return http.StatusNotFound
+	case errors.Is(err, ErrConflict):
+		return http.StatusConflict
+	default:
+		return http.StatusInternalServerError
+	}
 }
 
 func writeJSON(w http.ResponseWriter, code int, v any) {
@@ -171,7 +175,13 @@ func (s *Server) status() Status {
 		return Status{Topics: []Topic{}}
 	}
 	st := s.src.Node.Status()
+	if err := s.src.Node.Ready(); err != nil {
+		st.Ready, st.Reason = false, err.Error()
+	}
 	st.Topics = list(st.Topics)
+	for i := range st.Topics {
+		st.Topics[i].Partitions = list(st.Topics[i].Partitions)
+	}
 	return st
 }
 
@@ -186,19 +196,23 @@ func (s *Server) links() []Link {
 	if s.src.Links == nil {
 		return []Link{}
 	}
-	return list(s.src.Links.Links())
+	links := list(s.src.Links.Links())
+	for i := range links {
+		links[i].Partitions = list(links[i].Partitions)
+	}
+	return links
 }
 
 func (s *Server) jobs() []Job {
 	if s.src.Jobs == nil {
 		return []Job{}
 	}
-	return list(s.src.Jobs.Jobs())
+	jobs := list(s.src.Jobs.Jobs())
+	for i := range jobs {
+		jobs[i].Tasks = list(jobs[i].Tasks)
+	}
+	return jobs
 }
 
-func list[T any](items []T) []T {
-	if items == nil {
-		return []T{}
-	}
-	return items
-}
+// list is a copy that is never nil.
+func list[T any](items []T) []T { return append([]T{}, items...) }

@@ -218,8 +218,7 @@ func (p *parsed) expand(node, glob string) []string {
 }
 
 func fileError(path string, err error) *strict.Error {
-	var p *os.PathError
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*os.PathError](err); ok {
 		err = p.Err
 	}
 	return &strict.Error{File: path, Msg: fmt.Sprintf("cannot be read: %v", err)}

@@ -84,7 +84,6 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 
 // report writes err, if it is one, and returns the exit status for it.
 func report(err error, stderr io.Writer) int {
-	var usage UsageError
 	var config strict.Errors
 	switch {
 	case err == nil:
@@ -98,7 +97,7 @@ func report(err error, stderr io.Writer) int {
 		return Usage
 	}
 	fmt.Fprintf(stderr, "entrepot: %v\n", err)
-	if errors.As(err, &usage) {
+	if _, ok := errors.AsType[UsageError](err); ok {
 		return Usage
 	}
 	return Failed

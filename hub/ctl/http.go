@@ -78,8 +78,7 @@ func adminURL(s string) (string, error) {
 
 // httpCause drops method, URL and address; the sentence has them already.
 func httpCause(err error) error {
-	var u *url.Error
-	if errors.As(err, &u) {
+	if u, ok := errors.AsType[*url.Error](err); ok {
 		err = u.Err
 	}
 	return cause(err)

@@ -105,8 +105,7 @@ func reachable(ctx context.Context, addrs []string) error {
 
 // cause drops the address from a dial error; the sentence has it already.
 func cause(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
+	if op, ok := errors.AsType[*net.OpError](err); ok {
 		return op.Err
 	}
 	return err
@@ -146,8 +145,7 @@ func (e codeError) Error() string { return e.err.Message }
 func (e codeError) Unwrap() error { return e.err }
 
 func codeOnly(err error) error {
-	var k *kerr.Error
-	if errors.As(err, &k) {
+	if k, ok := errors.AsType[*kerr.Error](err); ok {
 		return codeError{k}
 	}
 	return err

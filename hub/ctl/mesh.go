@@ -78,9 +78,9 @@ func (c *cli) nodeStatus() *cobra.Command {
 }
 
 func writeStatus(w io.Writer, st admin.Status) {
-	ready := "yes"
-	if !st.Ready {
-		ready = "no: " + st.Reason
+	ready := map[bool]string{true: "yes", false: "no"}[st.Ready]
+	if st.Reason != "" {
+		ready += ": " + st.Reason
 	}
 	disk := size(st.Disk.FreeBytes) + " free, " + st.Disk.State
 	if st.Disk.Reason != "" {
