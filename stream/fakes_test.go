@@ -183,21 +183,21 @@ func (r *fakeReader) Close(context.Context) error {
 // takes each plan once, by its bounds, as a file named after them would be,
 // or it keeps the offset itself.
 type fakeSink struct {
-	mu       sync.Mutex
-	limits   connectors.Limits
-	own      bool
-	next     map[record.TopicPartition]int64
-	epoch    int64
-	plans    map[record.TopicPartition][]connectors.Plan
-	rows     map[record.TopicPartition][]int64
-	values   []string
-	refuse   func(m connectors.Message) bool                          // record errors
-	poison   func(m connectors.Message) bool                          // the whole plan fails
-	before   func(p connectors.Plan) error                            // called before anything happens
-	after    func(p connectors.Plan) error                            // called when all has happened
-	writes   int
-	faults   []string
-	opened   int
+	mu     sync.Mutex
+	limits connectors.Limits
+	own    bool
+	next   map[record.TopicPartition]int64
+	epoch  int64
+	plans  map[record.TopicPartition][]connectors.Plan
+	rows   map[record.TopicPartition][]int64
+	values []string
+	refuse func(m connectors.Message) bool // record errors
+	poison func(m connectors.Message) bool // the whole plan fails
+	before func(p connectors.Plan) error   // called before anything happens
+	after  func(p connectors.Plan) error   // called when all has happened
+	writes int
+	faults []string
+	opened int
 }
 
 func newFakeSink(own bool, limits connectors.Limits) *fakeSink {
