@@ -164,7 +164,7 @@ func fetchRequest(f fetch) *kmsg.FetchRequest {
 		// Asks come by topic but for the one that the turn has cut in two.
 		if n == 0 || req.Topics[n-1].Topic != a.part.tp.Topic {
 			t := kmsg.NewFetchRequestTopic()
-			t.Topic, t.TopicID = a.part.tp.Topic, a.part.topic.id
+			t.Topic, t.TopicID = a.part.tp.Topic, a.id
 			req.Topics, n = append(req.Topics, t), n+1
 		}
 		p := kmsg.NewFetchRequestTopicPartition()
@@ -187,7 +187,7 @@ type partKey struct {
 func readAnswers(asks []ask, resp *kmsg.FetchResponse) (answers []answer, size int, err error) {
 	place := make(map[partKey]int, len(asks))
 	for i, a := range asks {
-		place[partKey{a.part.topic.id, a.part.tp.Partition}] = i
+		place[partKey{a.id, a.part.tp.Partition}] = i
 	}
 	found := make([]*kmsg.FetchResponseTopicPartition, len(asks))
 	for i := range resp.Topics {

@@ -51,6 +51,7 @@ type (
 // ask is one partition in a fetch.
 type ask struct {
 	part        *partition
+	id          record.TopicID
 	era         int // of the partition when it asked; an answer of another era is void
 	offset      int64
 	leaderEpoch int32 // of the leader asked, -1 unknown

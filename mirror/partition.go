@@ -73,6 +73,7 @@ type chunk struct {
 	next    int64 // the guard: end of the log before it
 	end     int64
 	bytes   int
+	records int64
 }
 
 // Gap is a range of offsets [From, To) that the source deleted before they
@@ -182,7 +183,7 @@ func (p *partition) unmeasured(now time.Time) bool {
 
 func (p *partition) ask(maxBytes int32) ask {
 	p.asked = true
-	return ask{part: p, era: p.era, offset: p.from, leaderEpoch: p.leader.epoch, lastEpoch: p.fromEpoch, maxBytes: maxBytes}
+	return ask{part: p, id: p.topic.id, era: p.era, offset: p.from, leaderEpoch: p.leader.epoch, lastEpoch: p.fromEpoch, maxBytes: maxBytes}
 }
 
 // trouble notes what went wrong and pauses fetching.
@@ -254,8 +255,7 @@ func (p *partition) observe(now time.Time, start, end int64) {
 func (p *partition) take(a ask, ans answer) error {
 	c := continuity{floor: p.end(), from: p.from, end: ans.end, epoch: p.fromEpoch, leaderEpoch: a.leaderEpoch}
 	var (
-		good   []record.Batch
-		bytes  int
+		got    = chunk{next: p.end()}
 		failed error
 	)
 	for i, b := range ans.batches {
@@ -272,11 +272,12 @@ func (p *partition) take(a ask, ans answer) error {
 			c = before
 			break
 		}
-		good, bytes = append(good, b), bytes+len(b)
+		got.batches, got.end = append(got.batches, b), b.NextOffset()
+		got.bytes, got.records = got.bytes+len(b), got.records+int64(b.Count())
 	}
-	if len(good) > 0 {
-		p.queue = append(p.queue, chunk{good, p.end(), c.floor, bytes})
-		p.queued += bytes
+	if len(got.batches) > 0 {
+		p.queue = append(p.queue, got)
+		p.queued += got.bytes
 		p.from, p.fromEpoch = c.from, c.epoch
 	}
 	return failed
@@ -314,9 +315,7 @@ func (p *partition) written(now time.Time, w written) {
 	p.queue = p.queue[1:]
 	p.queued -= done.bytes
 	p.next = done.end
-	for _, b := range done.batches {
-		p.count.records += int64(b.Count())
-	}
+	p.count.records += done.records
 	p.count.batches += int64(len(done.batches))
 	p.count.bytes += int64(done.bytes)
 	p.lag.reached(p.position())
