@@ -3,6 +3,7 @@ package protocol
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
@@ -110,15 +111,16 @@ func message(err error) *string {
 
 // coordinatorError is what a client of the group coordinator gets for a fault
 // of the partition that keeps its group: never one that makes it believe the
-// group or a topic of its own is gone (pitfall 9).
+// group or a topic of its own is gone (pitfall 9). The cause is told, and no
+// longer found by errors.Is.
 func coordinatorError(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, record.ErrNotLeader), errors.Is(err, record.ErrStopped), errors.Is(err, record.ErrFencedEpoch):
-		return errors.Join(errNotCoordinator, err)
+		return fmt.Errorf("%w: %v", errNotCoordinator, err)
 	case errors.Is(err, record.ErrBatchTooLarge):
-		return errors.Join(group.ErrMetadataTooLarge, err)
+		return fmt.Errorf("%w: %v", group.ErrMetadataTooLarge, err)
 	}
-	return errors.Join(errNoCoordinator, err)
+	return fmt.Errorf("%w: %v", errNoCoordinator, err)
 }
