@@ -15,7 +15,7 @@ func TestConsole(t *testing.T) {
 	for _, want := range []string{
 		"west-1", "site west", "2026-03-01 12:00:00", "1m33s", "5.0 GiB free",
 		"from east", "9,000", "3.5 MiB", "partition 1 quarantined", "segment 3: &lt;checksum&gt;",
-		"clicks → files", "read <b>10,000</b>", "1 internal topics are not shown",
+		"clicks → files", "read <b>10,000</b>", "Internal topics (1) are not shown",
 		"&lt;script&gt;alert(1)&lt;/script&gt;",
 		`action="/v1/jobs/lake/pause"`, `action="/v1/jobs/lake/restart"`,
 	} {
