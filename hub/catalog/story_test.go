@@ -34,11 +34,29 @@ func runStories(t *testing.T, env func(t *testing.T) func(verb string, args args
 				}
 				return
 			}
-			if got != string(text) {
-				t.Errorf("%s tells another story now; run with -rewrite and look at the difference:\n%s", file, got)
+			if i, a, b := firstDifference(string(text), got); a != b {
+				t.Errorf("%s:%d: %q is %q now; if that is right, run with -rewrite", file, i, a, b)
 			}
 		})
 	}
+}
+
+// firstDifference is the first line, counted from 1, that differs.
+func firstDifference(was, is string) (line int, a, b string) {
+	before, now := strings.Split(was, "\n"), strings.Split(is, "\n")
+	for line < len(before) && line < len(now) && before[line] == now[line] {
+		line++
+	}
+	if line < len(before) {
+		a = before[line]
+	}
+	if line < len(now) {
+		b = now[line]
+	}
+	if a == b && len(before) != len(now) {
+		b += " (end)"
+	}
+	return line + 1, a, b
 }
 
 func runStory(t *testing.T, text string, do func(verb string, args args) string) string {

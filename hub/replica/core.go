@@ -90,6 +90,7 @@ type input struct {
 	err      error // the log cannot be written any more
 	msgs     []pb.Message
 	ticks    int
+	campaign bool // there is reason to think that the leader has failed (Invariant 16)
 	props    []*proposal
 	diskFull bool  // refuse what clients write
 	expire   int64 // forget producers not seen since then, ms; 0: none
@@ -151,6 +152,9 @@ func (c *core) step(in *input) *output {
 		c.receive(in.msgs[i])
 	}
 	c.tick(in.ticks)
+	if in.campaign {
+		c.campaign()
+	}
 	if in.expire != 0 {
 		c.tail.producers.expire(in.expire)
 	}

@@ -43,6 +43,8 @@ func fromRaft(r *pb.Entry) (storage.Entry, error) {
 			return e, fmt.Errorf("entry %d: %w: %d bytes", r.Index, record.ErrInvalidBatch, len(b))
 		}
 		e.Kind, e.BaseOffset, e.LeaderEpoch = storage.KindData, b.BaseOffset(), b.LeaderEpoch()
+	case isConfChange(r.Data):
+		return e, fmt.Errorf("entry %d is a configuration change that Raft does not know as one", r.Index)
 	case r.Data[0] != controlMark:
 		return e, fmt.Errorf("entry %d begins with %#x: neither a batch nor a control entry", r.Index, r.Data[0])
 	}
