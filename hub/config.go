@@ -1,0 +1,200 @@
+package hub
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+
+	"github.com/entrepot-hub/entrepot/connectors/strict"
+	"github.com/entrepot-hub/entrepot/hub/mesh"
+)
+
+// Config is one node's file (node.yaml) decoded. Default gives what a file does
+// not say.
+type Config struct {
+	Node      NodeConfig      `yaml:"node"`
+	Listeners ListenersConfig `yaml:"listeners"`
+	Mesh      MeshConfig      `yaml:"mesh"`
+	Cluster   ClusterConfig   `yaml:"cluster"`
+	// Jobs are globs of files with topics and connectors, relative to the file
+	// that names them.
+	Jobs []string `yaml:"jobs"`
+	// AutoCreateTopics lets a client's metadata request create the topic it
+	// asks for. Default: false, and true with --dev.
+	AutoCreateTopics bool `yaml:"auto_create_topics"`
+}
+
+// NodeConfig says who the node is and where its data lies.
+type NodeConfig struct {
+	ID      string `yaml:"id"`       // unique in the mesh
+	Site    string `yaml:"site"`     // the datacenter
+	SiteID  int32  `yaml:"site_id"`  // 1–32767, unique in the mesh; default: from the site's name
+	DataDir string `yaml:"data_dir"` // one volume
+	Zone    string `yaml:"zone"`     // rack or availability zone; optional
+}
+
+// ListenersConfig are the ports.
+type ListenersConfig struct {
+	Kafka ListenerConfig `yaml:"kafka"`
+	Admin ListenerConfig `yaml:"admin"`
+	Peer  ListenerConfig `yaml:"peer"`
+}
+
+// ListenerConfig is one port: where to listen and what others are told.
+type ListenerConfig struct {
+	Addr      string `yaml:"addr"`      // host:port; an empty host is every interface
+	Advertise string `yaml:"advertise"` // host:port; default: Addr, with the machine's name for an empty host
+}
+
+// MeshConfig is the gossip: one pool for the site, one for all sites.
+type MeshConfig struct {
+	LAN     PoolConfig    `yaml:"lan"`
+	WAN     PoolConfig    `yaml:"wan"`
+	Key     strict.Secret `yaml:"key"`     // base64 of 16, 24 or 32 bytes; empty: in clear
+	Profile string        `yaml:"profile"` // "" or "local" (all nodes on one machine: quicker detection)
+}
+
+// PoolConfig is one gossip pool.
+type PoolConfig struct {
+	Addr      string   `yaml:"addr"`
+	Advertise string   `yaml:"advertise"`
+	Join      []string `yaml:"join"`
+}
+
+// ClusterConfig says how a site begins.
+type ClusterConfig struct {
+	BootstrapExpect int `yaml:"bootstrap_expect"` // nodes of a new site; 1 for now
+}
+
+// Default is the configuration of a single node with the product's ports on
+// every interface.
+func Default() Config {
+	return Config{
+		Node:      NodeConfig{DataDir: "entrepot-data"},
+		Listeners: ListenersConfig{Kafka: ListenerConfig{Addr: ":9092"}, Admin: ListenerConfig{Addr: ":8080"}, Peer: ListenerConfig{Addr: ":7948"}},
+		Mesh:      MeshConfig{LAN: PoolConfig{Addr: ":7946"}, WAN: PoolConfig{Addr: ":7947"}},
+		Cluster:   ClusterConfig{BootstrapExpect: 1},
+	}
+}
+
+// Dev is a complete site of one node on the loopback interface only.
+func Dev() Config {
+	c := Default()
+	c.Node.ID, c.Node.Site = "dev-1", "dev"
+	c.AutoCreateTopics = true
+	c.Mesh.Profile = string(mesh.ProfileLocal)
+	for _, addr := range []*string{&c.Listeners.Kafka.Addr, &c.Listeners.Admin.Addr, &c.Listeners.Peer.Addr, &c.Mesh.LAN.Addr, &c.Mesh.WAN.Addr} {
+		*addr = "127.0.0.1" + *addr
+	}
+	return c
+}
+
+// Parse decodes a node file over the defaults in base. It starts nothing and
+// touches nothing but what ${env:…} and ${file:…} name. Globs in jobs become
+// relative to the file's folder.
+func Parse(file string, text []byte, base Config, opts strict.Options) (Config, strict.Errors) {
+	root, errs := strict.Parse(file, text)
+	if len(errs) > 0 {
+		return base, errs
+	}
+	c := base
+	if errs = root.Decode(&c, opts); len(errs) > 0 {
+		return c, errs
+	}
+	if err := c.Validate(); err != nil {
+		at := root
+		var bad *fieldError
+		if errors.As(err, &bad) {
+			for _, key := range bad.path {
+				next, ok := at.Get(key)
+				if !ok {
+					break
+				}
+				at = next
+			}
+		}
+		return c, strict.Errors{at.Errorf("%v", err)}
+	}
+	for i, glob := range c.Jobs {
+		if !filepath.IsAbs(glob) {
+			c.Jobs[i] = filepath.Join(filepath.Dir(file), glob)
+		}
+	}
+	return c, nil
+}
+
+// fieldError is a wrong value with the keys that lead to it.
+type fieldError struct {
+	path []string
+	msg  string
+}
+
+func (e *fieldError) Error() string { return e.msg }
+
+func wrong(msg string, path ...string) error { return &fieldError{path: path, msg: msg} }
+
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9._-]{1,63}$`)
+
+// Validate finds what is wrong without touching anything.
+func (c Config) Validate() error {
+	switch {
+	case !nameForm.MatchString(c.Node.ID):
+		return wrong(fmt.Sprintf("node.id is %q: want 1 to 63 letters, digits, '.', '_' or '-', unique in the mesh, such as fra-1", c.Node.ID), "node", "id")
+	case !nameForm.MatchString(c.Node.Site):
+		return wrong(fmt.Sprintf("node.site is %q: want the datacenter's name in 1 to 63 letters, digits, '.', '_' or '-', such as fra", c.Node.Site), "node", "site")
+	case c.Node.SiteID < 0 || c.Node.SiteID > 32767:
+		return wrong(fmt.Sprintf("node.site_id is %d: want 1 to 32767, another one at each site", c.Node.SiteID), "node", "site_id")
+	case c.Node.DataDir == "":
+		return wrong("node.data_dir is empty: want the folder for this node's data", "node", "data_dir")
+	case c.Cluster.BootstrapExpect != 1:
+		return wrong(fmt.Sprintf("cluster.bootstrap_expect is %d: sites of one node are what this version has, so want 1", c.Cluster.BootstrapExpect), "cluster", "bootstrap_expect")
+	case !slices.Contains([]string{"", string(mesh.ProfileLocal)}, c.Mesh.Profile):
+		return wrong(fmt.Sprintf("mesh.profile is %q: want \"local\" or nothing", c.Mesh.Profile), "mesh", "profile")
+	}
+	for _, l := range []struct{ addr, section, name, key string }{
+		{c.Listeners.Kafka.Addr, "listeners", "kafka", "addr"},
+		{c.Listeners.Admin.Addr, "listeners", "admin", "addr"},
+		{c.Listeners.Peer.Addr, "listeners", "peer", "addr"},
+		{c.Mesh.LAN.Addr, "mesh", "lan", "addr"},
+		{c.Mesh.WAN.Addr, "mesh", "wan", "addr"},
+	} {
+		if _, _, err := net.SplitHostPort(l.addr); err != nil {
+			return wrong(fmt.Sprintf("%s.%s.%s is %q: want host:port or :port", l.section, l.name, l.key, l.addr), l.section, l.name, l.key)
+		}
+	}
+	return nil
+}
+
+// siteID is the configured number of the site, or one drawn from its name.
+func (c Config) siteID() int32 {
+	if c.Node.SiteID != 0 {
+		return c.Node.SiteID
+	}
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(c.Node.Site))
+	return int32(h.Sum32()%32767) + 1
+}
+
+// advertised is what clients are told of a listener bound at addr.
+func (l ListenerConfig) advertised(bound net.Addr) string {
+	if l.Advertise != "" {
+		return l.Advertise
+	}
+	host, port, err := net.SplitHostPort(bound.String())
+	if err != nil {
+		return bound.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && !ip.IsUnspecified() {
+		return bound.String()
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		name = "localhost"
+	}
+	return net.JoinHostPort(name, port)
+}

@@ -1,0 +1,293 @@
+// Package hub is one node: it opens the parts, joins them and ends them in
+// order. It holds no logic of its own beyond what two parts need to meet.
+//
+// Goroutines: Run starts every part's Run in one of three layers (layer.go),
+// ends the layers from the outside in, and returns when all have ended.
+package hub
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/connectors"
+	"github.com/entrepot-hub/entrepot/connectors/strict"
+	"github.com/entrepot-hub/entrepot/hub/admin"
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/mesh"
+	"github.com/entrepot-hub/entrepot/hub/protocol"
+	"github.com/entrepot-hub/entrepot/hub/replica"
+	"github.com/entrepot-hub/entrepot/mirror"
+	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storage"
+	"github.com/entrepot-hub/entrepot/storage/vfs"
+	"github.com/entrepot-hub/entrepot/stream"
+)
+
+// nodeID is this node's broker ID and its number in all Raft groups: a site
+// has one node, and the catalog gives the first one this ID.
+const nodeID = 1
+
+// Deps is what a node gets from outside.
+type Deps struct {
+	Registry   connectors.Registry
+	Logger     *slog.Logger // nil: silent
+	Version    string
+	References strict.Options    // where ${env:…} and ${file:…} in jobs files are looked up
+	JobsText   map[string][]byte // jobs files given as text, by name, beside those of the config
+}
+
+// Hub is one node. Make it with Open, then call Run once.
+type Hub struct {
+	cfg     Config
+	deps    Deps
+	log     *slog.Logger
+	started time.Time
+	jobs    *stream.Jobs
+
+	kafkaLn, adminLn net.Listener
+	mesh             *mesh.Mesh
+	store            *storage.Store
+	set              *replica.Set
+	meta             *meta
+	topics           *topics
+	server           *protocol.Server
+	pipe             *pipe
+	links            *mirror.Manager
+	runner           *stream.Runner
+	admin            *admin.Server
+
+	ready atomic.Pointer[string] // why the node does not serve yet; nil: it does
+}
+
+// Open reads the jobs files, takes the ports and the data directory, in this
+// order: what can go wrong without touching data goes wrong first. Errors of
+// jobs files are strict.Errors.
+func Open(ctx context.Context, cfg Config, deps Deps) (*Hub, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	if deps.Logger == nil {
+		deps.Logger = slog.New(slog.DiscardHandler)
+	}
+	h := &Hub{cfg: cfg, deps: deps, log: deps.Logger, started: time.Now()}
+	h.notReady("starting")
+	for _, step := range []func(context.Context) error{h.readJobs, h.listen, h.openMesh, h.openStore, h.join} {
+		if err := step(ctx); err != nil {
+			h.close()
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// readJobs parses and judges all jobs files; nothing is started if one is wrong.
+func (h *Hub) readJobs(ctx context.Context) error {
+	files, err := h.jobsFiles()
+	if err != nil {
+		return err
+	}
+	jobs, errs := stream.Parse(files, h.deps.Registry, h.deps.References)
+	if len(errs) > 0 {
+		return errs
+	}
+	errs, warnings := jobs.Validate(ctx, connectors.ProbeNone)
+	if len(errs) > 0 {
+		return errs
+	}
+	for _, w := range warnings {
+		h.log.Warn(w.Message, "file", w.File, "line", w.Line, "job", w.Job, "hint", w.Hint)
+	}
+	h.jobs = jobs
+	return nil
+}
+
+func (h *Hub) listen(ctx context.Context) error {
+	var lc net.ListenConfig
+	var err error
+	if h.kafkaLn, err = lc.Listen(ctx, "tcp", h.cfg.Listeners.Kafka.Addr); err != nil {
+		return fmt.Errorf("listeners.kafka.addr %s: %w; free the port or choose another", h.cfg.Listeners.Kafka.Addr, err)
+	}
+	if h.adminLn, err = admin.Listen(ctx, h.cfg.Listeners.Admin.Addr); err != nil {
+		return fmt.Errorf("listeners.admin.addr: %w", err)
+	}
+	return nil
+}
+
+func (h *Hub) openMesh(context.Context) error {
+	key, err := h.cfg.Mesh.Key.Reveal()
+	if err != nil {
+		return fmt.Errorf("mesh.key: %w", err)
+	}
+	h.mesh, err = mesh.Open(mesh.Config{
+		ID: h.cfg.Node.ID, Site: h.cfg.Node.Site, Version: h.deps.Version,
+		Kafka: h.Kafka(), Admin: h.cfg.Listeners.Admin.advertised(h.adminLn.Addr()),
+		LAN:     mesh.Pool{Bind: h.cfg.Mesh.LAN.Addr, Advertise: h.cfg.Mesh.LAN.Advertise, Join: h.cfg.Mesh.LAN.Join},
+		WAN:     mesh.Pool{Bind: h.cfg.Mesh.WAN.Addr, Advertise: h.cfg.Mesh.WAN.Advertise, Join: h.cfg.Mesh.WAN.Join},
+		Key:     key,
+		Profile: mesh.Profile(h.cfg.Mesh.Profile),
+		Logger:  h.log.With("part", "mesh"),
+	}, meshChanged{h})
+	if err != nil {
+		return fmt.Errorf("mesh: %w", err)
+	}
+	return nil
+}
+
+func (h *Hub) openStore(context.Context) error {
+	var err error
+	h.store, err = storage.Open(vfs.OS(), filepath.Clean(h.cfg.Node.DataDir), storage.Config{
+		Owner: h.cfg.Node.ID, Logger: h.log.With("part", "storage"),
+	})
+	if err != nil {
+		return fmt.Errorf("node.data_dir %s: %w", h.cfg.Node.DataDir, err)
+	}
+	return nil
+}
+
+// join builds the parts that stand on the store and hands each what it asks of
+// the others.
+func (h *Hub) join(context.Context) error {
+	var err error
+	if h.set, err = replica.Open(replica.Config{NodeID: nodeID, Logger: h.log.With("part", "replica")}, h.store); err != nil {
+		return err
+	}
+	h.meta = &meta{machine: catalog.NewMachine()}
+	h.topics = &topics{set: h.set, meta: h.meta, log: h.log}
+	h.meta.applied = h.topics.follow
+
+	pc := protocol.Default()
+	pc.Node, pc.ClusterID, pc.AutoCreate = nodeID, clusterID(h.cfg), h.cfg.AutoCreateTopics
+	pc.Logger = h.log.With("part", "kafka")
+	h.server = protocol.New(pc, partitions{h}, h.meta)
+	h.pipe = &pipe{serve: h.server.ServeConn, own: []string{h.Kafka()}}
+
+	h.links, err = mirror.New(mirror.Config{Site: h.cfg.Node.Site, Logger: h.log.With("part", "mirror")}, site{h})
+	if err != nil {
+		return err
+	}
+	h.runner, err = stream.New(stream.Config{
+		Dial: h.pipe.dial, Seeds: []string{h.Kafka()}, Site: h.cfg.Node.Site, Logger: h.log.With("part", "jobs"),
+	})
+	if err != nil {
+		return err
+	}
+	h.admin, err = admin.New(admin.Config{Logger: h.log.With("part", "admin")},
+		admin.Sources{Node: nodeView{h}, Mesh: meshView{h}, Links: linksView{h}, Jobs: jobsView{h}})
+	return err
+}
+
+// Run serves until ctx ends or a part fails. Then the jobs drain into a server
+// that still answers, the server answers what it has read into logs that are
+// still written, and the logs are closed last.
+func (h *Hub) Run(ctx context.Context) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	logs, server, edge := newLayer(fail), newLayer(fail), newLayer(fail)
+
+	logs.run("storage", h.store.Run)
+	logs.run("replicas", h.set.Run)
+	edge.run("admin", func(ctx context.Context) error { return h.admin.Serve(ctx, h.adminLn) })
+	err := h.begin(ctx)
+	if err == nil {
+		h.pipe.ctx = server.ctx
+		server.run("groups", h.server.Run)
+		server.run("kafka", func(ctx context.Context) error { return h.server.Serve(ctx, h.kafkaLn) })
+		edge.run("mesh", h.mesh.Run)
+		edge.run("links", h.links.Run)
+		edge.run("jobs", h.runner.Run)
+		edge.run("topics", h.topics.run)
+		err = h.startJobs(ctx)
+	}
+	if err != nil {
+		fail(err)
+	} else {
+		h.ready.Store(nil)
+		h.log.Info("serving", "site", h.cfg.Node.Site, "node", h.cfg.Node.ID, "kafka", h.Kafka(), "admin", h.Admin())
+		<-ctx.Done()
+	}
+	h.notReady("stopping")
+	edge.stop()
+	server.stop()
+	h.pipe.wait()
+	logs.stop()
+	h.close()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// begin brings the catalog up and with it every partition that it names.
+func (h *Hub) begin(ctx context.Context) error {
+	h.notReady("reading the catalog")
+	group, err := h.set.Add(replica.Spec{
+		ID: storage.LogID{Topic: catalog.MetaGroup}, Voters: []uint64{nodeID}, Machine: h.meta.machine,
+	})
+	if err != nil {
+		return fmt.Errorf("the catalog: %w", err)
+	}
+	h.meta.group = group
+	if err := serving(ctx, group); err != nil {
+		return fmt.Errorf("the catalog: %w", err)
+	}
+	if err := h.meta.introduce(ctx, h.cfg, h.Kafka(), h.Admin()); err != nil {
+		return err
+	}
+	h.notReady("opening the partitions")
+	return h.topics.open(h.meta.State(), h.store.Logs())
+}
+
+func (h *Hub) notReady(why string) { h.ready.Store(&why) }
+
+// close gives back what Open took; parts that were not opened are nil.
+func (h *Hub) close() {
+	for _, ln := range []net.Listener{h.kafkaLn, h.adminLn} {
+		if ln != nil {
+			_ = ln.Close()
+		}
+	}
+	if h.mesh != nil {
+		h.mesh.Close()
+	}
+	if h.store != nil {
+		if err := h.store.Close(); err != nil {
+			h.log.Error("close the data directory", "error", err)
+		}
+	}
+}
+
+// Kafka is the address that clients are told, host:port.
+func (h *Hub) Kafka() string { return h.cfg.Listeners.Kafka.advertised(h.kafkaLn.Addr()) }
+
+// Admin is the address of the console and the admin API, host:port.
+func (h *Hub) Admin() string { return h.cfg.Listeners.Admin.advertised(h.adminLn.Addr()) }
+
+// WAN is the address at which other sites find this one's gossip.
+func (h *Hub) WAN() string { return h.mesh.WANAddr() }
+
+// Jobs is the status of the node's connectors.
+func (h *Hub) Jobs() []stream.JobStatus { return h.runner.Status() }
+
+// Offsets is what this node has of a partition; zero while it has none.
+func (h *Hub) Offsets(topic string, partition int32) record.Offsets {
+	if r, ok := h.set.Get(record.TopicPartition{Topic: topic, Partition: partition}); ok {
+		return r.Offsets()
+	}
+	return record.Offsets{}
+}
+
+// Has reports whether the site has the topic.
+func (h *Hub) Has(topic string) bool {
+	_, ok := h.meta.State().Topic(topic)
+	return ok
+}
+
+// newTopicID draws an ID for a topic that begins here.
+func newTopicID() (record.TopicID, error) { return record.NewTopicID(rand.Reader) }

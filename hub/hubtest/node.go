@@ -1,0 +1,75 @@
+package hubtest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Node is one node of a test's site: its file, its ports, and the process
+// that runs it at present. Killed and started again it keeps all of them.
+type Node struct {
+	Site  string
+	Kafka string // host:port
+	Admin string // host:port
+	WAN   string // host:port of its gossip between sites
+	Dir   string // data directory
+
+	t    testing.TB
+	file string
+	env  []string
+	proc *Process
+}
+
+// NewNode writes the file of a node that is a site of its own, with its data
+// in dir, the given WAN addresses to join and jobs files to run. It does not
+// start it.
+func NewNode(t testing.TB, site, dir string, join, jobs, env []string) *Node {
+	t.Helper()
+	p := Ports(t, 5)
+	addr := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", p[i]) }
+	n := &Node{Site: site, Kafka: addr(0), Admin: addr(1), WAN: addr(2), Dir: filepath.Join(dir, site), t: t, env: env}
+	text := fmt.Sprintf(`node: {id: %[1]s-1, site: %[1]s, data_dir: %[2]q}
+listeners: {kafka: {addr: "%[3]s"}, admin: {addr: "%[4]s"}, peer: {addr: "%[5]s"}}
+mesh: {profile: local, lan: {addr: "%[6]s"}, wan: {addr: "%[7]s", join: [%[8]s]}}
+jobs: [%[9]s]
+`, site, n.Dir, n.Kafka, n.Admin, addr(3), addr(4), n.WAN, quoted(join), quoted(jobs))
+	n.file = filepath.Join(dir, site+".yaml")
+	if err := os.WriteFile(n.file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func quoted(all []string) string {
+	s := ""
+	for i, one := range all {
+		if i > 0 {
+			s += ", "
+		}
+		s += fmt.Sprintf("%q", one)
+	}
+	return s
+}
+
+// Start starts the node and returns how long it took until it served.
+func (n *Node) Start() time.Duration {
+	n.t.Helper()
+	begin := time.Now()
+	n.proc = Start(n.t, n.env, "serve", "-c", n.file)
+	Until(n.t, time.Minute, n.Site+" serves", func() error {
+		if n.proc.Ended() {
+			n.t.Fatalf("%s ended by itself:\n%s", n.Site, n.proc.Output())
+		}
+		return Ready(n.Admin)
+	})
+	return time.Since(begin)
+}
+
+// Kill sends SIGKILL to the node.
+func (n *Node) Kill() { n.proc.Kill() }
+
+// Process is the run of the node at present.
+func (n *Node) Process() *Process { return n.proc }

@@ -1,0 +1,178 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/replica"
+	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storage"
+)
+
+// topics keeps this node's replicas in line with the catalog: a partition that
+// the catalog places here is open, one that it no longer names is removed.
+type topics struct {
+	set  *replica.Set
+	meta *meta
+	log  *slog.Logger
+
+	// turn is held while the replicas are brought in line, disk writes
+	// included: it is there to let one caller after the other do just that.
+	turn sync.Mutex
+	have map[storage.LogID]replica.TopicConfig
+	at   *catalog.State
+	// opened are the replicas that this round of follow has opened.
+	opened []*replica.Replica
+}
+
+// open opens every partition at start. Logs that the catalog does not name are
+// left alone and reported: data is deleted only where its topic is, never
+// because a name is missing.
+func (t *topics) open(s *catalog.State, logs []storage.LogID) error {
+	t.turn.Lock()
+	t.have = map[storage.LogID]replica.TopicConfig{}
+	t.turn.Unlock()
+	if err := t.follow(s); err != nil {
+		return err
+	}
+	for _, id := range logs {
+		if _, known := t.have[id]; !known && id.Topic != catalog.MetaGroup {
+			t.log.Warn("a log of no topic in the catalog is left as it is", "log", id.String(), "topic_id", id.ID.String())
+		}
+	}
+	return nil
+}
+
+// follow brings the replicas in line with a state; older states than the last
+// one seen do nothing.
+func (t *topics) follow(*catalog.State) error {
+	t.turn.Lock()
+	defer t.turn.Unlock()
+	if t.have == nil {
+		return nil // before open: nothing is open yet
+	}
+	s := t.meta.State()
+	if s == t.at {
+		return nil
+	}
+	var errs []error
+	t.opened = nil
+	want := map[storage.LogID]bool{}
+	for _, topic := range s.Topics() {
+		settings := replicaConfig(topic)
+		for p, part := range topic.Partitions {
+			id := storage.LogID{Topic: topic.Name, ID: topic.ID, Partition: int32(p), Generation: part.Generation}
+			want[id] = true
+			if err := t.keep(id, part, settings); err != nil {
+				errs = append(errs, err)
+			}
+		}
+	}
+	for _, r := range t.opened {
+		if err := serving(context.Background(), r); err != nil {
+			t.log.Error("a partition does not serve", "log", r.ID().String(), "error", err)
+		}
+	}
+	for id := range t.have {
+		if want[id] {
+			continue
+		}
+		if err := t.set.Remove(id, true); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s: %w", id, err))
+			continue
+		}
+		delete(t.have, id)
+	}
+	if len(errs) == 0 {
+		t.at = s
+	}
+	return errors.Join(errs...)
+}
+
+func (t *topics) keep(id storage.LogID, part catalog.Partition, settings replica.TopicConfig) error {
+	had, open := t.have[id]
+	if open && had == settings {
+		return nil
+	}
+	if open {
+		r, ok := t.set.Get(record.TopicPartition{Topic: id.Topic, Partition: id.Partition})
+		if !ok {
+			return fmt.Errorf("%s: open but not to be found", id)
+		}
+		r.Configure(settings)
+		t.have[id] = settings
+		return nil
+	}
+	voters := make([]uint64, len(part.Replicas))
+	for i, n := range part.Replicas {
+		voters[i] = uint64(n)
+	}
+	r, err := t.set.Add(replica.Spec{ID: id, Voters: voters, Topic: settings})
+	if err != nil {
+		return fmt.Errorf("open %s: %w", id, err)
+	}
+	t.have[id] = settings
+	t.opened = append(t.opened, r)
+	return nil
+}
+
+// serving waits until a replica has found its leader, this node, and answers.
+// One that is quarantined never will, and says so at once.
+func serving(ctx context.Context, r *replica.Replica) error {
+	ctx, cancel := context.WithTimeout(ctx, leaderTime)
+	defer cancel()
+	for {
+		changed := r.Changed()
+		err := r.Serving()
+		if err == nil || r.Status().Err != nil {
+			return err
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// leaderTime is how long a group of one may take to elect itself: a sync of
+// its log, behind whatever the disk is busy with.
+const leaderTime = 30 * time.Second
+
+// replicaConfig is what a replica has to know of its topic's settings. A
+// mirror has no retention of its own: it follows its source's log start.
+func replicaConfig(t *catalog.Topic) replica.TopicConfig {
+	s := t.Settings()
+	return replica.TopicConfig{
+		Replicated:      s.Replicated,
+		LogAppendTime:   s.LogAppendTime,
+		ReadOnly:        t.Mirror != nil,
+		MaxMessageBytes: s.MaxMessageBytes,
+		SegmentBytes:    s.SegmentBytes,
+		SegmentAge:      s.SegmentAge,
+		Retention:       s.Retention,
+		RetentionBytes:  s.RetentionBytes,
+		Keep:            !s.Delete || t.Mirror != nil,
+	}
+}
+
+// run tries again what could not be brought in line when it was asked for.
+func (t *topics) run(ctx context.Context) error {
+	tick := time.NewTicker(10 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if err := t.follow(nil); err != nil {
+				t.log.Error("topics are not in line with the catalog", "error", err)
+			}
+		}
+	}
+}

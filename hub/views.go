@@ -1,0 +1,190 @@
+package hub
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/hub/admin"
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/mirror"
+	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/stream"
+)
+
+// The views show the parts to the admin server, in its words.
+type (
+	nodeView  struct{ h *Hub }
+	meshView  struct{ h *Hub }
+	linksView struct{ h *Hub }
+	jobsView  struct{ h *Hub }
+)
+
+// Ready implements admin.Node.
+func (v nodeView) Ready() error {
+	if why := v.h.ready.Load(); why != nil {
+		return errors.New(*why)
+	}
+	if err := v.h.store.Disk().Offline; err != nil {
+		return err
+	}
+	return nil
+}
+
+// Status implements admin.Node.
+func (v nodeView) Status() admin.Status {
+	h := v.h
+	s := admin.Status{
+		Node: h.cfg.Node.ID, Site: h.cfg.Node.Site, Version: h.deps.Version, ClusterID: clusterID(h.cfg),
+		Kafka: h.Kafka(), DataDir: h.cfg.Node.DataDir, Started: h.started, Ready: true, Disk: v.disk(),
+	}
+	if err := v.Ready(); err != nil {
+		s.Ready, s.Reason = false, err.Error()
+	} else if bad := h.damaged(); len(bad) > 0 {
+		s.Reason = fmt.Sprintf("%d partitions are quarantined, the first is %s", len(bad), bad[0])
+	}
+	for _, t := range h.meta.State().Topics() {
+		s.Topics = append(s.Topics, v.topic(t))
+	}
+	return s
+}
+
+func (v nodeView) disk() admin.Disk {
+	d := v.h.store.Disk()
+	out := admin.Disk{FreeBytes: d.Free, State: "ok"}
+	switch {
+	case d.Offline != nil:
+		out.State, out.Reason = "offline", d.Offline.Error()
+	case d.High:
+		out.State = "full"
+	case d.Low:
+		out.State = "low"
+	}
+	return out
+}
+
+func (v nodeView) topic(t *catalog.Topic) admin.Topic {
+	out := admin.Topic{Name: t.Name, Internal: catalog.IsInternal(t.Name), MirrorTo: t.Settings().MirrorTo}
+	if t.Mirror != nil {
+		out.Source = t.Mirror.Source
+	}
+	for p := range t.Partitions {
+		r, ok := v.h.set.Get(record.TopicPartition{Topic: t.Name, Partition: int32(p)})
+		if !ok {
+			continue
+		}
+		st := r.Status()
+		one := admin.Partition{
+			ID: int32(p), LogStart: st.Offsets.Start, HighWatermark: st.Offsets.HighWatermark,
+			LeaderEpoch: st.Offsets.LeaderEpoch, Bytes: st.Bytes,
+		}
+		if st.Err != nil {
+			one.Damage = st.Err.Error()
+		}
+		out.Partitions = append(out.Partitions, one)
+	}
+	return out
+}
+
+// Members implements admin.Mesh.
+func (v meshView) Members() []admin.Member {
+	var all []admin.Member
+	for _, m := range v.h.mesh.Members() {
+		all = append(all, admin.Member{
+			ID: m.ID, Site: m.Site, Kafka: m.Kafka, Peer: m.Peer, Admin: m.Admin, Version: m.Version,
+			Addr: m.Addr, Status: m.Status, Pool: m.Pool,
+		})
+	}
+	return all
+}
+
+// RTT implements admin.Mesh.
+func (v meshView) RTT(a, b string) (time.Duration, error) {
+	d, err := v.h.mesh.RTT(a, b)
+	if err != nil {
+		return 0, fmt.Errorf("%w: %w", admin.ErrNotFound, err)
+	}
+	return d, nil
+}
+
+// Links implements admin.Links.
+func (v linksView) Links() []admin.Link {
+	var all []admin.Link
+	for _, l := range v.h.links.Status() {
+		one := admin.Link{
+			Name: l.Name, Kind: l.Kind, Source: l.Source, State: string(l.State), Reason: l.Reason,
+			Records: l.Records, Bytes: l.Bytes, LagRecords: measure(l.LagRecords), LagSeconds: measure(l.LagSeconds), Heard: measure(l.Heard),
+		}
+		for _, t := range l.Topics {
+			for _, p := range t.Partitions {
+				one.Partitions = append(one.Partitions, linkPartition(t, p))
+			}
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+func linkPartition(t mirror.TopicStatus, p mirror.PartitionStatus) admin.LinkPartition {
+	return admin.LinkPartition{
+		Topic: t.Name, Partition: p.Partition, Next: p.Next, SourceEnd: measure(p.SourceEnd),
+		LagRecords: measure(p.LagRecords), LagSeconds: measure(p.LagSeconds), State: string(p.State), Reason: p.Reason,
+	}
+}
+
+// measure is a number that may not be known.
+func measure[N int64 | float64](n *N) admin.Measure {
+	if n == nil {
+		return admin.Measure{}
+	}
+	return admin.Known(float64(*n))
+}
+
+// Jobs implements admin.Jobs.
+func (v jobsView) Jobs() []admin.Job {
+	var all []admin.Job
+	for _, j := range v.h.runner.Status() {
+		one := admin.Job{
+			Name: j.Name, Kind: j.Kind, Connector: j.Type, Topic: j.Topic, State: string(j.State),
+			Reason: j.LastError, Guarantee: j.Guarantee,
+			Counters: map[string]int64{"read": j.Read, "filtered": j.Filtered, "dead": j.DeadLetters},
+		}
+		if j.Kind == "source" {
+			one.Counters["written"] = j.Produced
+		} else {
+			one.Counters["written"] = j.Written
+		}
+		if j.Lag >= 0 {
+			one.Lag = admin.Known(float64(j.Lag))
+		}
+		for _, p := range j.Parts {
+			state := string(j.State)
+			if p.Done {
+				state = string(stream.Completed)
+			}
+			one.Tasks = append(one.Tasks, admin.Task{ID: p.Name, State: state, Reason: p.Error, Position: p.Position})
+		}
+		all = append(all, one)
+	}
+	return all
+}
+
+// Act implements admin.Jobs.
+func (v jobsView) Act(ctx context.Context, job string, action admin.Action) error {
+	var err error
+	switch action {
+	case admin.Pause:
+		err = v.h.wish(ctx, job, catalog.JobPaused, v.h.runner.Pause)
+	case admin.Resume:
+		err = v.h.wish(ctx, job, catalog.JobRunning, v.h.runner.Resume)
+	case admin.Restart:
+		err = v.h.wish(ctx, job, "", v.h.runner.Restart)
+	default:
+		err = fmt.Errorf("%w: action %q", admin.ErrConflict, action)
+	}
+	if errors.Is(err, errNoJob) {
+		return fmt.Errorf("%w: %w", admin.ErrNotFound, err)
+	}
+	return err
+}
