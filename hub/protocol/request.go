@@ -50,6 +50,9 @@ func parseRequest(f frame) (*request, error) {
 	case !r.api.serves(version) && key != apiVersionsKey:
 		return r, fmt.Errorf("%w: %s version %d, want %d to %d", errUnsupported, r.api.name, version, r.api.min, r.api.max)
 	}
+	if !r.api.serves(version) {
+		return r, nil // ApiVersions answers by itself, whatever the rest is
+	}
 	w := walk{b: b[requestHeader:], left: maxElements}
 	r.client = w.nullableString()
 	if r.api.flexible(version) {
@@ -59,9 +62,6 @@ func parseRequest(f frame) (*request, error) {
 		return r, fmt.Errorf("%w: %s v%d header: %s", errMalformed, r.api.name, version, w.bad)
 	}
 	r.body = w.b
-	if !r.api.serves(version) {
-		return r, nil // ApiVersions answers by itself, whatever the body is
-	}
 	if err := r.api.shape.check(r.body, version); err != nil {
 		return r, fmt.Errorf("%w: %s v%d: %w", errMalformed, r.api.name, version, err)
 	}
