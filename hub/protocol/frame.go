@@ -35,16 +35,16 @@ type frame struct {
 // connection between two frames. waiting says that answers are still due, so
 // that silence is no idleness.
 func (r *frameReader) next(ctx context.Context, waiting func() bool) (frame, error) {
-	size, err := r.size(waiting)
+	size, err := r.size(ctx, waiting)
 	if err != nil {
 		return frame{}, err
 	}
 	limit := r.limits.Frame + time.Duration(size/minRate)*time.Second
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	if err := r.nc.SetReadDeadline(time.Now().Add(limit)); err != nil {
+	if err := r.within(ctx, limit); err != nil {
 		return frame{}, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
 	f, err := r.body(ctx, size)
 	if err != nil {
 		r.budget.give(f.taken)
@@ -54,9 +54,9 @@ func (r *frameReader) next(ctx context.Context, waiting func() bool) (frame, err
 }
 
 // size waits for a frame and reads its length.
-func (r *frameReader) size(waiting func() bool) (int, error) {
+func (r *frameReader) size(ctx context.Context, waiting func() bool) (int, error) {
 	for {
-		if err := r.nc.SetReadDeadline(time.Now().Add(r.limits.Idle)); err != nil {
+		if err := r.within(ctx, r.limits.Idle); err != nil {
 			return 0, err
 		}
 		_, err := r.br.Peek(1)
@@ -68,7 +68,7 @@ func (r *frameReader) size(waiting func() bool) (int, error) {
 		}
 		return 0, err
 	}
-	if err := r.nc.SetReadDeadline(time.Now().Add(r.limits.Frame)); err != nil {
+	if err := r.within(ctx, r.limits.Frame); err != nil {
 		return 0, err
 	}
 	var head [4]byte
@@ -80,6 +80,15 @@ func (r *frameReader) size(waiting func() bool) (int, error) {
 		return 0, fmt.Errorf("%w: a request of %d bytes, want %d to %d", errMalformed, n, requestHeader, r.limits.Request)
 	}
 	return int(n), nil
+}
+
+// within sets how long reads may take. Whoever ends ctx sets a deadline in the
+// past afterwards: either that one comes later than this, or ctx has ended here.
+func (r *frameReader) within(ctx context.Context, d time.Duration) error {
+	if err := r.nc.SetReadDeadline(time.Now().Add(d)); err != nil {
+		return err
+	}
+	return ctx.Err()
 }
 
 // body reads size bytes into a buffer of their own. The buffer grows as bytes

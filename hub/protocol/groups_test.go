@@ -146,19 +146,19 @@ func TestStaticMemberComesBackWithoutARebalance(t *testing.T) {
 	s.topic(t, "work", 6)
 	produceN(t, s, "work", 0, 60)
 	ms := &members{seen: map[string]int{}}
-	a := ms.run(t, s, "work", "g", kgo.InstanceID("a"))
-	b := ms.run(t, s, "work", "g", kgo.InstanceID("b"))
+	a := ms.run(t, s, "work", "g", kgo.InstanceID("a"), kgo.Balancers(kgo.RangeBalancer()))
+	b := ms.run(t, s, "work", "g", kgo.InstanceID("b"), kgo.Balancers(kgo.RangeBalancer()))
 	eventually(t, "two members", func() bool { return sharedBy(t, s, "g") == 2 })
 	_, generation := a.GroupMetadata()
 	b.Close() // a static member does not leave
-	b = ms.run(t, s, "work", "g", kgo.InstanceID("b"))
+	b = ms.run(t, s, "work", "g", kgo.InstanceID("b"), kgo.Balancers(kgo.RangeBalancer()))
 	eventually(t, "b is back", func() bool {
 		_, g := b.GroupMetadata()
 		return g == generation && sharedBy(t, s, "g") == 2
 	})
 	// A second process with a's name fences the first.
 	id, generation := a.GroupMetadata()
-	c := ms.run(t, s, "work", "g", kgo.InstanceID("a"))
+	c := ms.run(t, s, "work", "g", kgo.InstanceID("a"), kgo.Balancers(kgo.RangeBalancer()))
 	eventually(t, "a is fenced", func() bool {
 		hb := &kmsg.HeartbeatRequest{Version: 4, Group: "g", MemberID: id, Generation: generation, InstanceID: kmsg.StringPtr("a")}
 		return ask[*kmsg.HeartbeatResponse](s.dial(t), hb).ErrorCode == code(group.ErrFencedInstance)
