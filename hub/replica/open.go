@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -115,6 +116,7 @@ func (c *core) replayed(e storage.Entry) error {
 		}
 	}
 	if e.Index > c.applied {
+		e.Payload = bytes.Clone(e.Payload) // the log's replay reuses it
 		c.window.push(e)
 	}
 	return nil
