@@ -126,4 +126,3 @@ func FuzzEntry(f *testing.F) {
 		}
 	})
 }
-

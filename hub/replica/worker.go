@@ -2,6 +2,7 @@ package replica
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 
 	"github.com/entrepot-hub/entrepot/record"
@@ -77,10 +78,14 @@ func (r *Replica) step(calls []func(*core)) {
 	now := r.set.cfg.Clock()
 	r.in.now = now.UnixMilli()
 	r.in.roll = r.log.ShouldRoll(now)
-	r.in.diskFull = r.set.diskFull.Load() || len(r.stalled) > 0
+	r.in.diskFull = r.set.diskFull.Load() || len(r.stalled) > 0 // nothing joins what waits
 	r.core.cfg.topic = *r.topic.Load()
-	r.retryStalled()
+	failed := r.core.failed
 	out := r.core.step(&r.in)
+	if err := r.core.failed; err != nil && failed == nil && !errors.Is(err, record.ErrStopped) {
+		r.set.cfg.Logger.Error("a replica has failed and answers nothing any more", "topic", r.id.Topic, "partition", r.id.Partition, "error", err)
+	}
+	r.retryStalled()
 	r.append(out.rounds)
 	r.publish()
 	r.answer(out.acks)
@@ -93,33 +98,56 @@ func (r *Replica) step(calls []func(*core)) {
 }
 
 // append hands rounds to the log. On a full disk they wait: Raft has counted
-// on them, and they need no more room than it takes to free some.
+// on them. Who waits for an answer gets record.ErrDiskFull at once.
 func (r *Replica) append(rounds []storage.Round) {
 	for i := range rounds {
 		rounds[i].Done = r.completed
-		if len(r.stalled) > 0 {
+		if len(r.stalled) > 0 || !r.write(&rounds[i]) {
 			r.stalled = append(r.stalled, rounds[i])
-			continue
-		}
-		switch err := r.log.Append(rounds[i]); {
-		case err == nil:
-		case errors.Is(err, record.ErrDiskFull):
-			r.stalled = append(r.stalled, rounds[i])
-			r.core.failPending(err)
-			r.answer(r.core.out.acks)
-			r.core.out.acks = clearAcks(r.core.out.acks)
-		default:
-			r.completed(err)
 		}
 		rounds[i] = storage.Round{}
 	}
 }
 
-// retryStalled tries the rounds again that did not fit on the disk.
+// write appends one round. It reports false when the disk is full.
+func (r *Replica) write(round *storage.Round) bool {
+	err := r.log.Append(*round)
+	switch {
+	case err == nil:
+	case errors.Is(err, record.ErrDiskFull):
+		r.core.failPending(err)
+		return false
+	default:
+		if !errors.Is(err, record.ErrOffline) && !errors.Is(err, record.ErrStopped) && !errors.Is(err, record.ErrQuarantined) {
+			err = fmt.Errorf("%w: %w", record.ErrOffline, err)
+		}
+		r.completed(err)
+	}
+	return true
+}
+
+// retryStalled tries the rounds again that did not fit on the disk. The log
+// may want a new segment for the first: what a failed write left behind cannot
+// be appended to.
 func (r *Replica) retryStalled() {
 	rounds := r.stalled
-	r.stalled = nil
-	r.append(rounds)
+	if len(rounds) == 0 {
+		return
+	}
+	if rounds[0].Before == nil && rounds[0].Reset == nil && r.log.ShouldRoll(r.set.cfg.Clock()) {
+		last, _ := r.log.Last()
+		before, err := r.core.auxAt(last)
+		if err != nil {
+			r.completed(err)
+			return
+		}
+		rounds[0].Before = before
+	}
+	for len(rounds) > 0 && r.write(&rounds[0]) {
+		rounds[0] = storage.Round{}
+		rounds = rounds[1:]
+	}
+	r.stalled = rounds
 }
 
 // completed is the Done of every round: they complete in order, so that a

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 
@@ -129,9 +130,22 @@ func (c *core) supersede(index uint64) {
 	c.captureBefore(true)
 }
 
-// rewind computes the tail as of index anew, from the newest state at or below
-// it.
+// rewind makes the tail what it was at index.
 func (c *core) rewind(index uint64) {
+	s, err := c.stateAt(index)
+	if err != nil {
+		c.log.err = err
+		panic(err)
+	}
+	c.tail = s
+	c.window.truncate(index)
+	c.conf.truncate(index)
+	c.checkpoints = slices.DeleteFunc(c.checkpoints, func(s storage.State) bool { return s.Index > index })
+}
+
+// stateAt computes the state at an index of the log anew, from the newest
+// state at or below it.
+func (c *core) stateAt(index uint64) (logState, error) {
 	from := c.log.log.First()
 	if tip := c.log.log.Tip(); tip.Index <= index {
 		from = tip
@@ -150,14 +164,30 @@ func (c *core) rewind(index uint64) {
 			return s.observe(&e, c.now)
 		})
 	}
-	if err != nil && err != errEnough {
-		c.log.err = fmt.Errorf("rebuild the state at entry %d: %w", index, err)
-		panic(c.log.err)
+	if err != nil && !errors.Is(err, errEnough) {
+		return s, fmt.Errorf("rebuild the state at entry %d: %w", index, err)
 	}
-	c.tail = s
-	c.window.truncate(index)
-	c.conf.truncate(index)
-	c.checkpoints = slices.DeleteFunc(c.checkpoints, func(s storage.State) bool { return s.Index > index })
+	return s, nil
+}
+
+// auxAt is the state for a new segment after an entry that is in the log,
+// below the tail: for a round that is tried again after it could not be
+// written.
+func (c *core) auxAt(index uint64) (*storage.Aux, error) {
+	s, err := c.stateAt(index)
+	if err != nil {
+		return nil, err
+	}
+	conf := confState{index: c.conf.index, state: c.conf.state, pending: slices.Clone(c.conf.pending)}
+	conf.truncate(index)
+	return &storage.Aux{Conf: conf.encode(), Control: s.control.encode(c.machineSnapshot()), Producers: s.producers.encode()}, nil
+}
+
+func (c *core) machineSnapshot() machineSnapshot {
+	if c.cfg.machine == nil {
+		return machineSnapshot{}
+	}
+	return machineSnapshot{c.applied, c.cfg.machine.Snapshot()}
 }
 
 // captureBefore takes the state before this step's first entry, if a new
@@ -166,11 +196,8 @@ func (c *core) captureBefore(wanted bool) {
 	if !wanted || c.before != nil && c.beforeAt == c.tail.index {
 		return
 	}
-	var snap machineSnapshot
-	if c.cfg.machine != nil {
-		snap = machineSnapshot{c.applied, c.cfg.machine.Snapshot()}
-		c.beforeSnap = c.applied
-	}
+	snap := c.machineSnapshot()
+	c.beforeSnap = snap.index
 	c.before = &storage.Aux{Conf: c.conf.encode(), Control: c.tail.control.encode(snap), Producers: c.tail.producers.encode()}
 	c.beforeAt = c.tail.index
 	if c.alone() {
