@@ -47,10 +47,13 @@ func cutOff(raw []byte) bool {
 var errOverlap = errors.New("the source's batches do not continue the mirror")
 
 // continuity checks what the checksum does not cover, against what is known
-// from elsewhere: base offset and leader epoch of each batch. floor is the end
-// of what was taken before.
+// from elsewhere: base offset and leader epoch of each batch. Where offsets
+// follow on each other that finds every flipped bit. Next to a hole, which
+// compaction leaves, a batch may be moved within the hole and still fit; to see
+// that, all would have to be fetched twice, and holes are to cost nothing. The
+// link's own transport, or TLS, must keep such a bit out.
 type continuity struct {
-	floor       int64 // no batch may begin below
+	floor       int64 // no batch may begin below: the end of what was taken before
 	from        int64 // the offset that was asked for
 	end         int64 // the source's high watermark in the same answer
 	epoch       int32 // of the batch before, or -1

@@ -27,11 +27,14 @@ type fakeLog struct {
 	end     int64 // high watermark and log end
 	epoch   int32 // of the leader
 	history []record.EpochEnd
+	holes   map[Gap]bool // offsets that no batch ever had
 	node    int32
 	changed chan struct{}
 }
 
-func newFakeLog() *fakeLog { return &fakeLog{node: 1, changed: make(chan struct{})} }
+func newFakeLog() *fakeLog {
+	return &fakeLog{node: 1, changed: make(chan struct{}), holes: map[Gap]bool{}}
+}
 
 func (l *fakeLog) wake() {
 	close(l.changed)
@@ -55,6 +58,9 @@ func (l *fakeLog) add(rng *rand.Rand, codec record.Codec, n int, skip int64) rec
 	if err != nil {
 		panic(err)
 	}
+	if skip > 0 {
+		l.holes[Gap{l.end, one.BaseOffset()}] = true
+	}
 	l.batches = append(l.batches, one)
 	l.end = one.NextOffset()
 	if n := len(l.history); n == 0 || l.history[n-1].Epoch != l.epoch {
@@ -63,6 +69,13 @@ func (l *fakeLog) add(rng *rand.Rand, codec record.Codec, n int, skip int64) rec
 	l.history[len(l.history)-1].End = l.end
 	l.wake()
 	return one
+}
+
+// hadHole reports whether the log never had a batch in these offsets.
+func (l *fakeLog) hadHole(from, to int64) bool { return l.holes[Gap{from, to}] }
+
+func (l *fakeLog) has(b record.Batch) bool {
+	return slices.ContainsFunc(l.batches, func(o record.Batch) bool { return bytes.Equal(o, b) })
 }
 
 // trim deletes below start; whole batches go.

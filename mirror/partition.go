@@ -159,6 +159,9 @@ func (p *partition) opened(now time.Time, e opened) {
 		p.fromEpoch = -1
 	}
 	p.lag = lag{}
+	if p.suspect.kind == suspectGap || p.halt != nil && p.halt.state == StateGap {
+		p.measureAt = now
+	}
 }
 
 // ready reports whether the partition may be fetched; full means that only
@@ -204,6 +207,9 @@ func (p *partition) fetched(now time.Time, a ask, ans answer) {
 		return
 	}
 	p.asked, p.lost = false, ""
+	if ans.fault != faultNone {
+		p.suspect.clearUnless(suspectEnd)
+	}
 	switch ans.fault {
 	case faultLeader, faultTopic:
 		p.refused = true
@@ -254,33 +260,42 @@ func (p *partition) observe(now time.Time, start, end int64) {
 // rest is not good.
 func (p *partition) take(a ask, ans answer) error {
 	c := continuity{floor: p.end(), from: p.from, end: ans.end, epoch: p.fromEpoch, leaderEpoch: a.leaderEpoch}
-	var (
-		got    = chunk{next: p.end()}
-		failed error
-	)
-	for i, b := range ans.batches {
-		hole := b.BaseOffset() > c.from
-		last := i == len(ans.batches)-1
-		before := c
-		if failed = c.next(b); failed != nil {
-			break
-		}
-		// A base offset that a flipped bit has raised looks like a hole.
-		// What follows such a batch would show it; the last one in an answer
-		// is taken when it comes a second time.
-		if hole && last && !p.suspect.again(suspectBatch, batchMark(b)) {
-			c = before
-			break
-		}
-		got.batches, got.end = append(got.batches, b), b.NextOffset()
+	taken, err := p.believe(&c, ans.batches)
+	if len(taken) == 0 {
+		return err
+	}
+	got := chunk{batches: taken, next: p.end(), end: taken[len(taken)-1].NextOffset()}
+	for _, b := range taken {
 		got.bytes, got.records = got.bytes+len(b), got.records+int64(b.Count())
 	}
-	if len(got.batches) > 0 {
-		p.queue = append(p.queue, got)
-		p.queued += got.bytes
-		p.from, p.fromEpoch = c.from, c.epoch
+	p.queue = append(p.queue, got)
+	p.queued += got.bytes
+	p.from, p.fromEpoch = got.end, taken[len(taken)-1].LeaderEpoch()
+	return err
+}
+
+// believe returns how many of the batches follow on what is there. A base
+// offset that a flipped bit has raised looks like a hole. What comes after such
+// a batch shows it; the last one in an answer is taken when it comes a second
+// time, and so is the first one after a gap, which need not follow on anything.
+func (p *partition) believe(c *continuity, batches []record.Batch) ([]record.Batch, error) {
+	firm := 0 // so many are beyond doubt
+	for i, b := range batches {
+		gap, hole := c.floor < c.from, b.BaseOffset() > c.from
+		if err := c.next(b); err != nil {
+			return batches[:firm], err
+		}
+		if (gap || hole && i == len(batches)-1) && !p.suspect.again(suspectBatch, batchMark(b)) {
+			return batches[:i], nil
+		}
+		// A hole batch is firm once the next one has followed on it.
+		if !hole || i == len(batches)-1 {
+			firm = i + 1
+		} else {
+			firm = i
+		}
 	}
-	return failed
+	return batches, nil
 }
 
 // output is what is to be done at the destination now, or nil.

@@ -25,6 +25,7 @@ const (
 	suspectEpoch           // the source says that our last epoch ended below our end
 	suspectOverlap         // the source's batch begins inside of our log
 	suspectEnd             // the source's log ends below ours
+	suspectGap             // the source's log begins above our end
 )
 
 // again reports whether the same finding came before, and remembers it.
@@ -110,6 +111,17 @@ func (p *partition) measured(now time.Time, a ask, x extent) {
 // behind: the source no longer has what comes next.
 func (p *partition) behind(now time.Time, x extent) {
 	gap := Gap{p.from, x.start}
+	if p.busy || len(p.queue) > 0 {
+		p.trouble(now, "the source deleted what comes next; finishing what was fetched")
+		p.measureAt = p.retry.at
+		return
+	}
+	if p.halt == nil && !p.suspect.again(suspectGap, uint64(p.from)) {
+		s := p.suspect
+		p.reopen() // where our own log ends may be old news
+		p.suspect = s
+		return
+	}
 	switch {
 	case p.end() == 0:
 		// Nothing was ever mirrored: the mirror begins where the source does.
@@ -118,7 +130,10 @@ func (p *partition) behind(now time.Time, x extent) {
 	default:
 		p.halt = &halt{state: StateGap, gap: gap, reason: fmt.Sprintf(
 			"the source deleted offsets %d to %d before they were mirrored", gap.From, gap.To-1)}
-		p.measureAt = now.Add(gapRecheck)
+		// The range is kept up to date, at both ends: an append whose outcome
+		// was not known may turn out to have been made.
+		p.reopen()
+		p.retry.at = now.Add(gapRecheck)
 		return
 	}
 	p.halt, p.reason, p.retry = nil, "", retry{}
