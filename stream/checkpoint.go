@@ -86,6 +86,9 @@ type sinkCheckpoint struct {
 	To    int64  `json:"to"`
 	Epoch int64  `json:"epoch"`
 	ID    string `json:"id"`
+	// Topic is the topic's id: a plan of a topic that was deleted is not one
+	// of the topic that has its name now.
+	Topic string `json:"topic_id,omitempty"`
 	// Dead is where dead letters of this plan begin at the earliest.
 	Dead []partitionOffset `json:"dead,omitempty"`
 }

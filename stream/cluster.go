@@ -84,21 +84,30 @@ func ensureTopic(ctx context.Context, adm *kadm.Client, name string, partitions 
 	return nil
 }
 
-// partitionCount is the number of partitions of a topic, or an error that
-// says that it does not exist.
-func partitionCount(ctx context.Context, adm *kadm.Client, topic string) (int32, error) {
+// topicInfo is what a job has to know of its topic.
+type topicInfo struct {
+	partitions int32
+	id         string // differs when the topic was deleted and made anew; "" when the hub does not say
+}
+
+// askTopic returns an error that says so when the topic does not exist.
+func askTopic(ctx context.Context, adm *kadm.Client, topic string) (topicInfo, error) {
 	topics, err := adm.ListTopics(ctx, topic)
 	if err != nil {
-		return 0, fmt.Errorf("ask for topic %s: %w", topic, err)
+		return topicInfo{}, fmt.Errorf("ask for topic %s: %w", topic, err)
 	}
 	detail, ok := topics[topic]
 	if !ok || errors.Is(detail.Err, kerr.UnknownTopicOrPartition) || detail.Err == nil && len(detail.Partitions) == 0 {
-		return 0, fmt.Errorf("%w: topic %s does not exist; list it under topics: or create it", record.ErrUnknownTopic, topic)
+		return topicInfo{}, fmt.Errorf("%w: topic %s does not exist; list it under topics: or create it", record.ErrUnknownTopic, topic)
 	}
 	if detail.Err != nil {
-		return 0, fmt.Errorf("ask for topic %s: %w", topic, detail.Err)
+		return topicInfo{}, fmt.Errorf("ask for topic %s: %w", topic, detail.Err)
 	}
-	return int32(len(detail.Partitions)), nil
+	info := topicInfo{partitions: int32(len(detail.Partitions))}
+	if id := record.TopicID(detail.ID); !id.IsZero() {
+		info.id = id.String()
+	}
+	return info, nil
 }
 
 // span is what a partition holds: [start, end).

@@ -202,7 +202,7 @@ func TestSinkIsExactThroughCrashes(t *testing.T) {
 				switch {
 				case i%17 == 16:
 					want.Filtered++
-				case i%23 == 22 || i%41 == 40:
+				case i%29 == 28 || i%23 == 22 || i%41 == 40:
 					want.DeadLetters++
 				default:
 					want.Written++
@@ -210,6 +210,9 @@ func TestSinkIsExactThroughCrashes(t *testing.T) {
 				all = append(all, fmt.Sprintf(`{"n":%d}`, i))
 				if i%23 == 22 && i%17 != 16 {
 					all[i] = fmt.Sprintf(`{"n":"odd","i":%d}`, i)
+				}
+				if i%29 == 28 {
+					all[i] = "not JSON"
 				}
 			}
 			w.produce("in", int32(p), all...)
@@ -252,6 +255,7 @@ connectors:
     sink: {type: shelf, path: /shelf}
     transforms:
       - filter: offset % 17 != 16
+      - filter: value.n == "odd" or value.n >= 0
     topic: in
 `
 
@@ -321,7 +325,7 @@ func checkShelf(t *testing.T, w *world, snk *fakeSink, total [2]int, want Counte
 		rows := snk.rows[tp("in", int32(p))]
 		at := 0
 		for i := range int64(n) {
-			written := i%17 != 16 && i%23 != 22 && i%41 != 40
+			written := i%17 != 16 && i%29 != 28 && i%23 != 22 && i%41 != 40
 			if !written {
 				continue
 			}

@@ -27,10 +27,11 @@ type fakeSource struct {
 	failOpen  func(split string) error
 	changed   chan struct{}
 	openNow   int
+	handedOut map[string]int // lines read so far
 }
 
 func newFakeSource(finite bool, splits map[string][]string) *fakeSource {
-	return &fakeSource{splits: splits, finite: finite, committed: map[string]int{}, opened: map[string][]int{}, changed: make(chan struct{}, 1)}
+	return &fakeSource{splits: splits, finite: finite, committed: map[string]int{}, opened: map[string][]int{}, changed: make(chan struct{}, 1), handedOut: map[string]int{}}
 }
 
 func (s *fakeSource) Spec() connectors.Spec {
@@ -154,6 +155,7 @@ func (r *fakeReader) read(limits connectors.Limits) (connectors.Batch, error) {
 		}
 		b.Messages = append(b.Messages, m)
 		r.next++
+		s.handedOut[r.split] = r.next
 	}
 	if len(b.Messages) == 0 && s.finite {
 		return b, io.EOF

@@ -333,6 +333,8 @@ func parseOne(t *testing.T, reg connectors.Registry, text string) ConnectorSpec 
 	return jobs.Connectors[0]
 }
 
+type topicPartition = record.TopicPartition
+
 // tp is short for tests.
 func tp(topic string, p int32) record.TopicPartition {
 	return record.TopicPartition{Topic: topic, Partition: p}

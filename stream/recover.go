@@ -23,7 +23,7 @@ func (t *sinkTask) recoverLane(l *lane) error {
 	if err != nil {
 		return err
 	}
-	if planned {
+	if planned = planned && ck.Topic == t.topic.id; planned {
 		if err := t.findDead(l, ck); err != nil {
 			return err
 		}

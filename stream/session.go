@@ -148,21 +148,21 @@ func (s *session) task(name string) connectors.TaskContext {
 // topicPoll is how often a job looks for a topic that is not there yet.
 const topicPoll = 250 * time.Millisecond
 
-// awaitTopic returns the number of partitions of the job's topic. It waits
-// for a topic that does not exist: a mirror makes its topics by itself.
-func (s *session) awaitTopic() (int32, error) {
+// awaitTopic asks for the job's topic. It waits for one that does not exist:
+// a mirror makes its topics by itself.
+func (s *session) awaitTopic() (topicInfo, error) {
 	tick := time.NewTicker(topicPoll)
 	defer tick.Stop()
 	for {
-		n, err := partitionCount(s.soft, s.admin, s.spec.Topic)
+		topic, err := askTopic(s.soft, s.admin, s.spec.Topic)
 		if err == nil || !errors.Is(err, record.ErrUnknownTopic) {
-			return n, err
+			return topic, err
 		}
 		s.monitor.fault(fmt.Errorf("waiting: %w", err))
 		select {
 		case <-tick.C:
 		case <-s.soft.Done():
-			return 0, context.Cause(s.soft)
+			return topicInfo{}, context.Cause(s.soft)
 		}
 	}
 }

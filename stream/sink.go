@@ -29,6 +29,7 @@ func Group(job string) string { return "connect-" + job }
 // to a few tasks; each task has one goroutine, one writer and one consumer.
 type sinkRun struct {
 	*session
+	topic  topicInfo
 	group  string
 	limits connectors.Limits
 	bounds map[record.TopicPartition]span
@@ -36,11 +37,11 @@ type sinkRun struct {
 
 // runSink writes until the session is stopped or an error.
 func runSink(s *session) error {
-	n, err := s.awaitTopic()
+	topic, err := s.awaitTopic()
 	if err != nil {
 		return s.cause(err)
 	}
-	r := &sinkRun{session: s, group: Group(s.spec.Name), limits: s.spec.Sink.Batching(s.spec.Config)}
+	r := &sinkRun{session: s, topic: topic, group: Group(s.spec.Name), limits: s.spec.Sink.Batching(s.spec.Config)}
 	if r.bounds, err = spans(s.soft, s.admin, s.spec.Topic); err != nil {
 		return s.cause(err)
 	}
@@ -48,7 +49,7 @@ func runSink(s *session) error {
 	if err != nil {
 		return s.cause(err)
 	}
-	tasks := r.deal(n, committed)
+	tasks := r.deal(committed)
 	var wg sync.WaitGroup
 	for _, t := range tasks {
 		wg.Go(func() {
@@ -57,21 +58,21 @@ func runSink(s *session) error {
 			}
 		})
 	}
-	wg.Go(func() { r.watchGrowth(n) })
+	wg.Go(func() { r.watchGrowth() })
 	wg.Wait()
 	return s.cause(nil)
 }
 
 // deal gives every task its partitions.
-func (r *sinkRun) deal(n int32, committed map[int32]commit) []*sinkTask {
-	tasks := make([]*sinkTask, min(n, maxTasks))
+func (r *sinkRun) deal(committed map[int32]commit) []*sinkTask {
+	tasks := make([]*sinkTask, min(r.topic.partitions, maxTasks))
 	for i := range tasks {
 		tasks[i] = &sinkTask{
 			sinkRun: r, name: fmt.Sprintf("%s/%d", r.spec.Name, i), pipe: r.spec.Pipeline.start(),
 			memory: r.spec.memory() / int64(len(tasks)), lanes: map[int32]*lane{},
 		}
 	}
-	for p := range n {
+	for p := range r.topic.partitions {
 		tp := record.TopicPartition{Topic: r.spec.Topic, Partition: p}
 		tasks[int(p)%len(tasks)].lanes[p] = &lane{tp: tp, commit: committed[p], end: r.bounds[tp].end}
 	}
@@ -79,9 +80,9 @@ func (r *sinkRun) deal(n int32, committed map[int32]commit) []*sinkTask {
 }
 
 // errGrown ends a session so that the next one reads the new partitions too.
-var errGrown = errors.New("the topic has new partitions")
+var errGrown = errors.New("the topic has new partitions, or is a new one")
 
-func (r *sinkRun) watchGrowth(n int32) {
+func (r *sinkRun) watchGrowth() {
 	tick := time.NewTicker(growthPoll)
 	defer tick.Stop()
 	for {
@@ -89,8 +90,8 @@ func (r *sinkRun) watchGrowth(n int32) {
 		case <-r.soft.Done():
 			return
 		case <-tick.C:
-			if now, err := partitionCount(r.soft, r.admin, r.spec.Topic); err == nil && now != n {
-				r.fail(fmt.Errorf("%w: %d, there were %d", errGrown, now, n))
+			if now, err := askTopic(r.soft, r.admin, r.spec.Topic); err == nil && now != r.topic {
+				r.fail(fmt.Errorf("%w: %d, there were %d", errGrown, now.partitions, r.topic.partitions))
 			}
 		}
 	}
@@ -102,6 +103,12 @@ type commit struct {
 	known    bool
 	offset   int64
 	counters Counters
+}
+
+// commitMetadata is the text that goes with a committed offset.
+type commitMetadata struct {
+	Counters
+	Topic string `json:"topic_id,omitempty"`
 }
 
 func (r *sinkRun) committed() (map[int32]commit, error) {
@@ -120,7 +127,13 @@ func (r *sinkRun) committed() (map[int32]commit, error) {
 		c := commit{known: true, offset: o.At}
 		// An offset set by a tool has other metadata or none; the totals
 		// begin anew then.
-		_ = json.Unmarshal([]byte(o.Metadata), &c.counters)
+		var meta commitMetadata
+		_ = json.Unmarshal([]byte(o.Metadata), &meta)
+		c.counters = meta.Counters
+		if meta.Topic != "" && r.topic.id != "" && meta.Topic != r.topic.id {
+			return nil, connectors.Fatalf("topic %s was deleted and made anew since offset %d of partition %d was loaded; "+
+				"reset the offsets of group %s, and those that the destination keeps, to load the new one", r.spec.Topic, o.At, p, r.group)
+		}
 		out[p] = c
 	}
 	return out, nil
@@ -129,7 +142,7 @@ func (r *sinkRun) committed() (map[int32]commit, error) {
 // commitOffset moves the group's offset. Invariant: the offset moves only
 // after the destination has what is below it and the dead letters are in.
 func (r *sinkRun) commitOffset(ctx context.Context, tp record.TopicPartition, offset int64, c Counters) error {
-	meta, err := json.Marshal(c)
+	meta, err := json.Marshal(commitMetadata{Counters: c, Topic: r.topic.id})
 	if err != nil {
 		return fmt.Errorf("encode the totals of %s: %w", tp, err)
 	}

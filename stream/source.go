@@ -33,10 +33,11 @@ type sourceRun struct {
 func runSource(s *session) error {
 	r := &sourceRun{session: s}
 	r.mu.acked = map[record.TopicPartition]int64{}
-	var err error
-	if r.partitions, err = s.awaitTopic(); err != nil {
+	topic, err := s.awaitTopic()
+	if err != nil {
 		return err
 	}
+	r.partitions = topic.partitions
 	limit := batchLimit(s.hard, s.admin, s.spec.Topic)
 	r.batchLimit = int(limit) - recordOverhead
 	cl, closed, err := s.cluster.client(s.hard, "entrepot-source-"+s.spec.Name,
