@@ -149,8 +149,11 @@ func (c *cli) runTests(ctx context.Context, jobs *stream.Jobs) error {
 	return nil
 }
 
-// nodeKeys are what tells a node's file from a jobs file.
-var nodeKeys = [...]string{"node", "listeners", "mesh", "cluster", "jobs"}
+// What tells a node's file from a jobs file.
+var (
+	nodeKeys = [...]string{"node", "listeners", "mesh", "cluster", "jobs"}
+	jobsKeys = [...]string{"topics", "connectors", "tests", "links", "stages"}
+)
 
 // parsed is what the files say together.
 type parsed struct {
@@ -182,7 +185,12 @@ func (c *cli) parse(paths []string) *parsed {
 			p.errs = append(p.errs, wrong...)
 			continue
 		}
-		if !isNodeFile(root) {
+		if root.Kind() == strict.Map && !hasAny(root, nodeKeys[:]) && !hasAny(root, jobsKeys[:]) {
+			p.errs = append(p.errs, root.Errorf("this is neither a node's file, which has %s, nor a jobs file, which has %s",
+				strings.Join(nodeKeys[:], ", "), strings.Join(jobsKeys[:3], ", ")))
+			continue
+		}
+		if !hasAny(root, nodeKeys[:]) {
 			jobFiles = append(jobFiles, stream.File{Name: path, Text: text})
 			continue
 		}
@@ -197,8 +205,8 @@ func (c *cli) parse(paths []string) *parsed {
 	return p
 }
 
-func isNodeFile(root strict.Node) bool {
-	return slices.ContainsFunc(nodeKeys[:], func(key string) bool { _, ok := root.Get(key); return ok })
+func hasAny(root strict.Node, keys []string) bool {
+	return slices.ContainsFunc(keys, func(key string) bool { _, ok := root.Get(key); return ok })
 }
 
 // expand finds the jobs files of one glob of a node file. A plain name has to

@@ -103,6 +103,7 @@ func TestConfigCheckRefuses(t *testing.T) {
 		"type.yaml":   strings.Replace(goodJobs, "partitions: 3", "partitions: many", 1),
 		"env.yaml":    strings.Replace(goodJobs, "env:INPUT", "env:NOTSET", 1),
 		"syntax.yaml": "connectors: [}\n",
+		"nod.yaml":    "nod: {id: a}\n",
 		"a.yaml":      goodJobs,
 		"b.yaml":      goodJobs,
 		"node.yaml":   "node: {id: a}\nmash: {}\njobs: [gone.yaml]\n",
@@ -116,6 +117,7 @@ func TestConfigCheckRefuses(t *testing.T) {
 		{"env.yaml", []string{"env.yaml:6:33: ", "NOTSET"}},
 		{"syntax.yaml", []string{"syntax.yaml:1:"}},
 		{"a.yaml b.yaml", []string{"b.yaml:4:5: ", "a.yaml:4"}},
+		{"nod.yaml", []string{"nod.yaml:1:1: ", "neither a node's file, which has node, listeners"}},
 		{"none.yaml", []string{"none.yaml: cannot be read: no such file"}},
 		{"node.yaml", []string{"node.yaml:2:1: ", "mash", "gone.yaml: cannot be read"}},
 	}

@@ -118,7 +118,7 @@ func explain(what string, err error, message string) error {
 		return nil
 	}
 	if message != "" {
-		return fmt.Errorf("%s: %s (%w)", what, message, codeOnly(err))
+		return fmt.Errorf("%s: %s (%w)", what, strings.TrimSuffix(message, "."), codeOnly(err))
 	}
 	var advice string
 	switch {
@@ -135,18 +135,31 @@ func explain(what string, err error, message string) error {
 	case errors.Is(err, context.DeadlineExceeded):
 		advice = "; the site did not answer in time"
 	}
-	return fmt.Errorf("%s: %w%s", what, err, advice)
+	return fmt.Errorf("%s: %w%s", what, told(err), advice)
 }
 
-// codeError is a Kafka error shown by its name alone.
-type codeError struct{ err *kerr.Error }
+// toldError is a Kafka error in other words.
+type toldError struct {
+	text string
+	err  error
+}
 
-func (e codeError) Error() string { return e.err.Message }
-func (e codeError) Unwrap() error { return e.err }
+func (e toldError) Error() string { return e.text }
+func (e toldError) Unwrap() error { return e.err }
 
+// codeOnly shows a Kafka error by its name.
 func codeOnly(err error) error {
 	if k, ok := errors.AsType[*kerr.Error](err); ok {
-		return codeError{k}
+		return toldError{k.Message, err}
+	}
+	return err
+}
+
+// told shows it by its name and description, without the full stop that would
+// stand in the middle of our sentence.
+func told(err error) error {
+	if k, ok := errors.AsType[*kerr.Error](err); ok {
+		return toldError{k.Message + ": " + strings.TrimSuffix(k.Description, "."), err}
 	}
 	return err
 }

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+
+	"github.com/entrepot-hub/entrepot/record"
 )
 
 func (c *cli) topicCommand() *cobra.Command {
@@ -233,7 +235,7 @@ func describeTopic(ctx context.Context, admin *kadm.Client, name string) (topicD
 	if t.Err != nil {
 		return topicDetail{}, explain("topic "+name, t.Err, "")
 	}
-	d := topicDetail{Name: name, ID: t.ID.String(), Internal: t.IsInternal, Partitions: []partitionRow{}, Config: map[string]string{}}
+	d := topicDetail{Name: name, ID: record.TopicID(t.ID).String(), Internal: t.IsInternal, Partitions: []partitionRow{}, Config: map[string]string{}}
 	marks, err := listMarks(ctx, admin, name)
 	if err != nil {
 		return d, err
