@@ -19,7 +19,8 @@ import (
 	"time"
 )
 
-// Build makes the entrepot binary once and returns its path.
+// Build makes the entrepot binary once and returns its path. ENTREPOT_BIN names
+// another one to test instead.
 func Build(t testing.TB) string {
 	t.Helper()
 	path, err := build()
@@ -30,6 +31,9 @@ func Build(t testing.TB) string {
 }
 
 var build = sync.OnceValues(func() (string, error) {
+	if path := os.Getenv("ENTREPOT_BIN"); path != "" {
+		return path, nil
+	}
 	dir, err := os.MkdirTemp("", "entrepot-bin-")
 	if err != nil {
 		return "", err
