@@ -177,6 +177,18 @@ func readGroupRecord(groups map[string]*keptGroup, r record.Record) error {
 	}
 }
 
+// checkValueVersion refuses values newer than those written here. Flexible
+// ones (version 4 and on) could also make kmsg follow any count of tags.
+func checkValueVersion(value []byte, most uint16) error {
+	if len(value) < 2 {
+		return fmt.Errorf("the value has %d bytes, want a version first", len(value))
+	}
+	if v := binary.BigEndian.Uint16(value); v > most {
+		return fmt.Errorf("value version %d, want 0 to %d", v, most)
+	}
+	return nil
+}
+
 func keep(groups map[string]*keptGroup, id string) *keptGroup {
 	k := groups[id]
 	if k == nil {
@@ -197,6 +209,9 @@ func readOffset(groups map[string]*keptGroup, r record.Record) error {
 		return nil
 	}
 	v := kmsg.NewOffsetCommitValue()
+	if err := checkValueVersion(r.Value, offsetValueVersion); err != nil {
+		return fmt.Errorf("offset of group %q for %v: %w", key.Group, tp, err)
+	}
 	if err := v.ReadFrom(r.Value); err != nil {
 		return fmt.Errorf("offset of group %q for %v: %w", key.Group, tp, err)
 	}
@@ -216,6 +231,9 @@ func readMetadata(groups map[string]*keptGroup, r record.Record) error {
 		return nil
 	}
 	v := kmsg.NewGroupMetadataValue()
+	if err := checkValueVersion(r.Value, groupValueVersion); err != nil {
+		return fmt.Errorf("group %q: %w", key.Group, err)
+	}
 	if err := v.ReadFrom(r.Value); err != nil {
 		return fmt.Errorf("group %q: %w", key.Group, err)
 	}

@@ -1,0 +1,240 @@
+package protocol
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"reflect"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// target is a server without a network that handles requests for fuzzing. It
+// begins anew now and then: what a fuzzer creates would pile up.
+type target struct {
+	t     testing.TB
+	s     *Server
+	m     *memSite
+	uses  int
+	end   context.CancelFunc
+	wg    sync.WaitGroup
+	local net.Addr
+}
+
+func newTarget(t testing.TB) *target {
+	ta := &target{t: t, local: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9092}}
+	ta.start()
+	t.Cleanup(ta.stop)
+	return ta
+}
+
+func (ta *target) start() {
+	cfg := quick()
+	cfg.Limits.FetchWait = time.Millisecond
+	cfg.AutoCreate = true
+	ta.m = newMemSite()
+	for _, cmd := range []catalog.Command{
+		catalog.SiteInit{Site: "here", SiteID: 3},
+		catalog.RegisterNode{Name: "n1", Site: "here", Kafka: "127.0.0.1:9092"},
+		catalog.CreateTopic{Name: "s", ID: record.TopicID{1}, Partitions: 3, Replicas: 1},
+		catalog.CreateTopic{Name: "ss", ID: record.TopicID{2}, Partitions: 3, Replicas: 1, Config: map[string]string{"cleanup.policy": "compact"}},
+	} {
+		if _, err := ta.m.Propose(ta.t.Context(), cmd); err != nil {
+			ta.t.Fatal(err)
+		}
+	}
+	ta.s = New(cfg, ta.m, ta.m)
+	ctx, cancel := context.WithCancel(context.Background())
+	ta.end = cancel
+	ta.wg.Go(func() { _ = ta.s.Run(ctx) })
+}
+
+func (ta *target) stop() {
+	ta.end()
+	ta.wg.Wait()
+	ta.m.close()
+}
+
+// handle passes a frame through the server and decodes the answer with kmsg.
+// It reports whether the frame was a request at all.
+func (ta *target) handle(b []byte) bool {
+	if ta.uses++; ta.uses%500 == 0 {
+		ta.stop()
+		ta.start()
+	}
+	if len(b) < requestHeader {
+		return false
+	}
+	r, err := parseRequest(frame{bytes: b})
+	if err != nil {
+		if !errors.Is(err, errMalformed) && !errors.Is(err, errUnsupported) {
+			ta.t.Fatalf("neither malformed nor unsupported: %v", err)
+		}
+		return false
+	}
+	watchdog := time.AfterFunc(10*time.Second, func() { panic(fmt.Sprintf("it takes more than 10 s: %x", b)) })
+	defer watchdog.Stop()
+	r.local, r.host = ta.local, "127.0.0.1"
+	ctx, cancel := context.WithTimeout(ta.t.Context(), 20*time.Millisecond)
+	defer cancel()
+	a, err := r.api.handle(ta.s, ctx, r)
+	if err != nil {
+		if !errors.Is(err, errMalformed) {
+			ta.t.Fatalf("%s v%d: %v", r.api.name, r.version, err)
+		}
+		return false
+	}
+	c := &conn{s: ta.s, cut: ctx}
+	ta.decode(r, c.encode(nil, pending{r: r, a: a}))
+	return true
+}
+
+func (ta *target) decode(r *request, bufs net.Buffers) {
+	var b []byte
+	for _, p := range bufs {
+		b = append(b, p...)
+	}
+	if len(b) == 0 {
+		return // acks=0, or cut
+	}
+	if n := int(binary.BigEndian.Uint32(b)); n != len(b)-4 {
+		ta.t.Fatalf("%s v%d: the answer has %d bytes and says %d", r.api.name, r.version, len(b)-4, n)
+	}
+	b = b[8:]
+	if r.api.flexible(r.version) && r.api.key != apiVersionsKey {
+		b = b[1:]
+	}
+	resp := kmsg.ResponseForKey(r.api.key)
+	resp.SetVersion(r.version)
+	if err := resp.ReadFrom(b); err != nil {
+		ta.t.Fatalf("%s v%d: the answer cannot be read: %v", r.api.name, r.version, err)
+	}
+}
+
+// requestBytes is a request without its length.
+func requestBytes(req kmsg.Request) []byte {
+	return kmsg.NewRequestFormatter(kmsg.FormatterClientID("f")).AppendRequest(nil, req, 7)[4:]
+}
+
+// realRequests are random requests of every version, with real batches in them.
+func realRequests(rng *rand.Rand, each int) (all [][]byte) {
+	b := record.NewBuilder(record.None)
+	_ = b.Append(record.Record{Value: []byte("v")})
+	one, _ := b.Build()
+	everyVersion(func(a *api, req kmsg.Request) {
+		for range each {
+			r := kmsg.RequestForKey(a.key)
+			fill(rng, reflect.ValueOf(r).Elem())
+			r.SetVersion(req.GetVersion())
+			if p, ok := r.(*kmsg.ProduceRequest); ok {
+				for i := range p.Topics {
+					for j := range p.Topics[i].Partitions {
+						p.Topics[i].Partitions[j].Records = one
+					}
+				}
+			}
+			all = append(all, requestBytes(r))
+		}
+	})
+	return all
+}
+
+// Every version of every request is answered, and what is cut or changed in it
+// is answered or refused.
+func TestRandomRequestsAreAnsweredOrRefused(t *testing.T) {
+	ta := newTarget(t)
+	rng := rand.New(rand.NewPCG(3, 4))
+	answered := 0
+	for _, b := range realRequests(rng, 4) {
+		if !ta.handle(append([]byte{}, b...)) {
+			t.Fatalf("refused: API %d v%d", b[1], b[3])
+		}
+		for range 8 {
+			m := append([]byte{}, b[:requestHeader+rng.IntN(len(b)-requestHeader+1)]...)
+			if len(m) > requestHeader && rng.IntN(2) == 0 {
+				m = append([]byte{}, b...)
+				for range 1 + rng.IntN(3) {
+					m[requestHeader+rng.IntN(len(m)-requestHeader)] = byte(rng.Uint32())
+				}
+			}
+			if ta.handle(m) {
+				answered++
+			}
+		}
+	}
+	if answered == 0 {
+		t.Error("no changed request was answered: the test changes too much")
+	}
+}
+
+func FuzzRequest(f *testing.F) {
+	for _, b := range realRequests(rand.New(rand.NewPCG(1, 1)), 1) {
+		f.Add(b)
+	}
+	ta := newTarget(f)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ta.t = t
+		ta.handle(b)
+	})
+}
+
+// FuzzConnection feeds bytes to a connection and takes whatever comes back.
+func FuzzConnection(f *testing.F) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	var all []byte
+	for i, b := range realRequests(rng, 1) {
+		framed := append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...)
+		if all = append(all, framed...); i%10 == 0 {
+			f.Add(all)
+			all = nil
+		}
+	}
+	f.Add([]byte{0x7f, 0xff, 0xff, 0xff})
+	ta := newTarget(f)
+	ta.s.log = slog.New(slog.DiscardHandler)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ta.t = t
+		if ta.uses++; ta.uses%200 == 0 {
+			ta.stop()
+			ta.start()
+		}
+		client, server := net.Pipe()
+		var wg sync.WaitGroup
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		wg.Go(func() { ta.s.ServeConn(ctx, server) })
+		wg.Go(func() { _, _ = io.Copy(io.Discard, client) })
+		_, _ = client.Write(b)
+		_ = client.Close()
+		wg.Wait()
+		if n := ta.s.Stats(); n.Connections != 0 {
+			t.Errorf("%+v", n)
+		}
+	})
+}
+
+// FuzzGroupRecord reads what stands in __consumer_offsets.
+func FuzzGroupRecord(f *testing.F) {
+	k := offsetKey("g", record.TopicPartition{Topic: "t", Partition: 1})
+	f.Add(k, []byte{0, 3, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	gk := kmsg.GroupMetadataKey{Version: 2, Group: "g"}
+	f.Add(gk.AppendTo(nil), []byte{0, 3, 0, 1, 'c', 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		groups := map[string]*keptGroup{}
+		_ = readGroupRecord(groups, record.Record{Key: key, Value: value})
+		for _, g := range groups {
+			g.writes()
+		}
+	})
+}
