@@ -349,3 +349,6 @@ func lines(from, to int) []string {
 }
 
 func joined(list []string) string { return strings.Join(list, " ") }
+
+// pass lets the bubble's time pass.
+func pass(d time.Duration) { <-time.After(d) }

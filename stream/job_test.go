@@ -42,7 +42,7 @@ func TestSourceFollowsPausesAndResumes(t *testing.T) {
 		}
 		src.append("a", lines(10, 20)...)
 		src.append("b", "x")
-		time.Sleep(time.Minute) // of the bubble
+		pass(time.Minute)
 		if s := l.Status()[0]; s.Produced != 10 {
 			t.Errorf("a paused job went on to %d", s.Produced)
 		}
@@ -105,7 +105,7 @@ func TestApplyStartsStopsAndChanges(t *testing.T) {
 		if err := l.Apply(nil, nil); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Second) // of the bubble
+		pass(time.Second)
 		if n := len(l.Status()); n != 0 || src.openNow != 0 {
 			t.Errorf("%d jobs, %d readers", n, src.openNow)
 		}
@@ -235,7 +235,7 @@ func TestSlowHubHoldsTheSourceBack(t *testing.T) {
 		src := newFakeSource(true, map[string][]string{"a": all})
 		blocked := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "out", Err: kerr.NotLeaderForPartition, Count: -1})
 		l := w.start(0, parseOne(t, registry(src, nil), tailJob+"    memory: 1MiB\n"))
-		time.Sleep(time.Minute) // of the bubble
+		pass(time.Minute)
 		s := l.Status()[0]
 		if s.Produced != 0 || s.State != Running {
 			t.Errorf("%+v", s)
@@ -262,7 +262,7 @@ func TestDrainWritesTheLastCheckpoint(t *testing.T) {
 		job := parseOne(t, registry(src, nil), tailJob)
 		l := w.start(0, job)
 		l.await("tail", time.Minute, inState(Running))
-		time.Sleep(time.Millisecond) // of the bubble
+		pass(time.Millisecond)
 		l.end()
 		if src.committed["a"] != 999 {
 			t.Errorf("committed %d, want 999", src.committed["a"])
@@ -289,7 +289,7 @@ func TestDrainIsCutOff(t *testing.T) {
 		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "out", Err: kerr.NotLeaderForPartition, Count: -1})
 		l := w.start(5*time.Second, parseOne(t, registry(src, nil), tailJob))
 		l.await("tail", time.Minute, inState(Running))
-		time.Sleep(time.Second) // of the bubble
+		pass(time.Second)
 		began := time.Now()
 		l.end()
 		if took := time.Since(began); took < 5*time.Second || took > 8*time.Second {

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -59,9 +60,21 @@ func Parse(files []File, registry connectors.Registry, opts strict.Options) (*Jo
 	}
 	p.crossCheck()
 	if len(p.errs) > 0 {
-		return nil, p.errs
+		return nil, inOrder(p.errs, files)
 	}
 	return p.jobs, nil
+}
+
+// inOrder sorts errors by file, as the files were given, and place.
+func inOrder(errs strict.Errors, files []File) strict.Errors {
+	index := map[string]int{}
+	for i, f := range files {
+		index[f.Name] = i
+	}
+	slices.SortStableFunc(errs, func(a, b *strict.Error) int {
+		return cmp.Or(cmp.Compare(index[a.File], index[b.File]), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Col, b.Col))
+	})
+	return errs
 }
 
 type parsing struct {
@@ -126,12 +139,12 @@ func (p *parsing) topic(n strict.Node) {
 	}
 	t := TopicSpec{Name: y.Name, Partitions: y.Partitions, Replicas: y.Replicas, Configs: map[string]string{}, File: n.File(), Pos: n.Pos()}
 	if err := record.CheckTopicName(y.Name); err != nil {
-		p.add(n.Errorf("%v", err))
+		p.add(at(n, "name").Errorf("%v", err))
 	}
 	if y.Partitions < 0 || y.Replicas < 0 {
 		p.add(n.Errorf("topic %q has %d partitions and %d replicas; want numbers from 1", y.Name, y.Partitions, y.Replicas))
 	}
-	p.unique("topic", p.topics, y.Name, n)
+	p.unique("topic", p.topics, y.Name, at(n, "name"))
 	for key, v := range y.Config {
 		if v.Kind() == strict.Map || v.Kind() == strict.List || v.Kind() == strict.Null {
 			p.add(v.Errorf("config %q of topic %q has to be a text or a number", key, y.Name))
@@ -140,7 +153,7 @@ func (p *parsing) topic(n strict.Node) {
 	}
 	if len(y.MirrorTo) > 0 {
 		if _, twice := t.Configs["mirror.to"]; twice {
-			p.add(n.Errorf("topic %q has both mirror_to and config mirror.to; want one of them", y.Name))
+			p.add(at(n, "mirror_to").Errorf("topic %q has both mirror_to and config mirror.to; want one of them", y.Name))
 		}
 		t.Configs["mirror.to"] = strings.Join(y.MirrorTo, ",")
 	}
@@ -160,25 +173,36 @@ func (p *parsing) unique(what string, taken map[string]string, name string, n st
 // connector reads one connector.
 func (p *parsing) connector(n strict.Node) {
 	var y connectorYAML
-	if errs := n.Decode(&y, p.opts); len(errs) > 0 {
-		p.add(errs...)
+	errs := n.Decode(&y, p.opts)
+	p.add(errs...)
+	if y.Name == "" {
 		return
 	}
 	c := ConnectorSpec{
 		Name: y.Name, Topic: y.Topic, Memory: int64(y.Memory), File: n.File(), Pos: n.Pos(), Fingerprint: fingerprint(n),
 	}
 	before := len(p.errs)
-	p.checkNames(n, c, y.Errors.DLQ)
-	p.unique("connector", p.names, y.Name, n)
+	if len(errs) == 0 {
+		p.checkNames(n, c, y.Errors.DLQ)
+	}
+	p.unique("connector", p.names, y.Name, at(n, "name"))
 	p.system(n, y, &c)
 	c.Pipeline = p.pipeline(y)
 	c.Errors = p.errorPolicy(y.Errors)
 	if c.Start = p.start(y, c.Sink != nil); c.Memory < 0 {
 		p.add(n.Errorf("memory of connector %q is negative", y.Name))
 	}
-	if len(p.errs) == before {
+	if len(errs) == 0 && len(p.errs) == before {
 		p.jobs.Connectors = append(p.jobs.Connectors, c)
 	}
+}
+
+// at is the node of a key, or the mapping when the key is not there.
+func at(n strict.Node, key string) strict.Node {
+	if v, ok := n.Get(key); ok {
+		return v
+	}
+	return n
 }
 
 // maxJobName keeps the names that are made of a job's name legal.
@@ -186,17 +210,18 @@ const maxJobName = 200
 
 func (p *parsing) checkNames(n strict.Node, c ConnectorSpec, dlq string) {
 	if err := record.CheckTopicName(c.Name); err != nil || len(c.Name) > maxJobName {
-		p.add(n.Errorf("the name %q of a connector has to be 1 to %d characters of a-z A-Z 0-9 . _ -", c.Name, maxJobName))
+		p.add(at(n, "name").Errorf("the name %q of a connector has to be 1 to %d characters of a-z A-Z 0-9 . _ -", c.Name, maxJobName))
 	}
 	if err := record.CheckTopicName(c.Topic); err != nil {
-		p.add(n.Errorf("topic of connector %q: %v", c.Name, err))
+		p.add(at(n, "topic").Errorf("topic of connector %q: %v", c.Name, err))
 	}
 	if strings.HasPrefix(c.Topic, "__") {
-		p.add(n.Errorf("topic %q of connector %q: names that begin with __ belong to the hub", c.Topic, c.Name))
+		p.add(at(n, "topic").Errorf("topic %q of connector %q: names that begin with __ belong to the hub", c.Topic, c.Name))
 	}
 	if dlq == "" {
 		return
 	}
+	n = at(at(n, "errors"), "dlq")
 	if err := record.CheckTopicName(dlq); err != nil {
 		p.add(n.Errorf("errors.dlq of connector %q: %v", c.Name, err))
 	}

@@ -197,7 +197,7 @@ func TestFatalParksUntilRestart(t *testing.T) {
 		if !strings.Contains(s.LastError, "the password is wrong") {
 			t.Errorf("last error: %s", s.LastError)
 		}
-		time.Sleep(time.Hour) // of the bubble
+		pass(time.Hour)
 		if writes := snk.writes; writes != 1 {
 			t.Errorf("a parked job wrote %d times", writes)
 		}
@@ -386,7 +386,7 @@ func TestSinkTakesUpNewPartitions(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.client.ForceMetadataRefresh()
-		time.Sleep(time.Minute) // of the bubble
+		pass(time.Minute)
 		w.produce("in", 2, "a", "b")
 		l.await("shelve", 2*time.Minute, read(7))
 		l.end()
