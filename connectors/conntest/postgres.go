@@ -1,0 +1,286 @@
+//go:build unix
+
+package conntest
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Postgres makes an empty database in a private PostgreSQL server and returns
+// how to connect to it, as a superuser. The server is started by the first
+// call, serves all tests of the binary, and ends with the binary, however that
+// ends. Without PostgreSQL on the machine the test is skipped; where the
+// variable CI is set it fails instead.
+func Postgres(t testing.TB) (dsn string) {
+	t.Helper()
+	bin := postgresBinaries(t)
+	s, err := sharedPostgres(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.database(t)
+}
+
+// PostgresServer is a server that a test has for itself, to stop and start.
+type PostgresServer struct {
+	bin, dir string
+	port     int
+	cred     *syscall.Credential
+	cmd      *exec.Cmd // nil while it does not run
+	rein     *os.File  // see supervise
+	made     *atomic.Int64
+}
+
+// OwnPostgres starts a server that ends with the test.
+func OwnPostgres(t testing.TB) *PostgresServer {
+	t.Helper()
+	s, err := newPostgres(postgresBinaries(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		s.end("")
+		if err := os.RemoveAll(s.dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// Database makes an empty database and returns how to connect to it.
+func (s *PostgresServer) Database(t testing.TB) (dsn string) {
+	t.Helper()
+	return s.database(t)
+}
+
+// Stop ends the server, and with it all its connections; what runs is rolled
+// back.
+func (s *PostgresServer) Stop() { s.end("stop\n") }
+
+// Crash ends the server without a shutdown: the next start recovers from its
+// log.
+func (s *PostgresServer) Crash() { s.end("crash\n") }
+
+// Start starts the server again, at the same address.
+func (s *PostgresServer) Start(t testing.TB) {
+	t.Helper()
+	if err := s.start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var sharedPostgres = func() func(bin string) (*PostgresServer, error) {
+	var (
+		once sync.Once
+		s    *PostgresServer
+		err  error
+	)
+	return func(bin string) (*PostgresServer, error) {
+		once.Do(func() { s, err = newPostgres(bin) })
+		return s, err
+	}
+}()
+
+// postgresBinaries finds the newest installation.
+func postgresBinaries(t testing.TB) string {
+	t.Helper()
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
+	if path, err := exec.LookPath("initdb"); err == nil {
+		found = append(found, path)
+	}
+	if len(found) > 0 {
+		version := func(path string) int {
+			n, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
+			return n
+		}
+		return filepath.Dir(slices.MaxFunc(found, func(a, b string) int { return version(a) - version(b) }))
+	}
+	const missing = "PostgreSQL is not installed: this test needs the programs of the package postgresql (initdb, postgres, psql)"
+	if os.Getenv("CI") != "" {
+		t.Fatal(missing)
+	}
+	t.Skip(missing)
+	return ""
+}
+
+// newPostgres makes a cluster and starts it.
+func newPostgres(bin string) (*PostgresServer, error) {
+	dir, err := os.MkdirTemp("", "entrepot-postgres-")
+	if err != nil {
+		return nil, err
+	}
+	s := &PostgresServer{bin: bin, dir: dir, made: new(atomic.Int64)}
+	if err := s.init(); err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, fmt.Errorf("start a private PostgreSQL server: %w", err)
+	}
+	return s, nil
+}
+
+func (s *PostgresServer) init() error {
+	if err := s.dropRights(); err != nil {
+		return err
+	}
+	if _, err := s.run("initdb", "-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(s.data(), "pg_hba.conf"), []byte(accessRules), 0o644); err != nil {
+		return err
+	}
+	var err error
+	for range 5 { // the port may be taken between the choice and the start
+		if s.port, err = freePort(); err != nil {
+			return err
+		}
+		if err = s.start(); err == nil {
+			return nil
+		}
+		s.end("stop\n")
+	}
+	return err
+}
+
+// accessRules lets everyone in except members of the role "guarded", who need
+// a password: with them a test can be refused.
+const accessRules = "host all +guarded 127.0.0.1/32 scram-sha-256\nhost all all 127.0.0.1/32 trust\n"
+
+// dropRights chooses whom to run the server as: it refuses to run as root.
+func (s *PostgresServer) dropRights() error {
+	if os.Getuid() != 0 {
+		return nil
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		u, err := user.Lookup(name)
+		if err != nil {
+			continue
+		}
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		s.cred = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+		return os.Chown(s.dir, uid, gid)
+	}
+	return fmt.Errorf("a server does not run as root, and there is no user postgres or nobody to run it as")
+}
+
+func (s *PostgresServer) data() string { return filepath.Join(s.dir, "data") }
+
+func (s *PostgresServer) command(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(filepath.Join(s.bin, name), args...)
+	cmd.Dir = s.dir
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred, Setpgid: true}
+	return cmd
+}
+
+func (s *PostgresServer) run(name string, args ...string) (string, error) {
+	var out, complaint bytes.Buffer
+	cmd := s.command(name, args...)
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("%s: %w: %s", name, err, bytes.TrimSpace(complaint.Bytes()))
+	}
+	return strings.TrimSpace(out.String()), nil
+}
+
+// supervise runs the server until its standard input says so or ends, which
+// it does when the test binary is gone for whatever reason; then nobody needs
+// the folder any more either.
+const supervise = `
+folder=$1; shift
+"$@" & server=$!
+read -r order
+case $order in crash) kill -QUIT $server;; *) kill -INT $server;; esac
+wait $server
+[ -n "$order" ] || rm -rf "$folder"
+`
+
+func (s *PostgresServer) start() error {
+	log, err := os.Create(filepath.Join(s.dir, "log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	input, rein, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer input.Close()
+	cmd := s.command("sh", "-c", supervise, "sh", s.dir, filepath.Join(s.bin, "postgres"), "-D", s.data(),
+		"-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(s.port), "-c", "unix_socket_directories=",
+		"-c", "max_connections=60", "-c", "log_min_messages=fatal", "-c", "log_min_error_statement=panic")
+	cmd.Path = "/bin/sh"
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = input, log, log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	s.cmd, s.rein = cmd, rein
+	return s.await()
+}
+
+// await waits until the server answers, and is the one that was started.
+func (s *PostgresServer) await() error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(time.Minute)
+	for {
+		if answer, err := s.psql("postgres", "SHOW data_directory"); err == nil && answer == s.data() {
+			return nil
+		}
+		log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
+		if bytes.Contains(log, []byte("could not create any TCP/IP sockets")) {
+			return fmt.Errorf("the port is taken: %s", log)
+		}
+		select {
+		case <-tick.C:
+		case <-deadline:
+			return fmt.Errorf("it does not answer after a minute: %s", log)
+		}
+	}
+}
+
+// end stops the server and waits for that.
+func (s *PostgresServer) end(order string) {
+	if s.cmd == nil {
+		return
+	}
+	_, _ = s.rein.WriteString(order)
+	_ = s.rein.Close()
+	_ = s.cmd.Wait()
+	s.cmd = nil
+}
+
+func (s *PostgresServer) psql(database, query string) (string, error) {
+	return s.run("psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", strconv.Itoa(s.port), "-U", "postgres", "-d", database, "-c", query)
+}
+
+func (s *PostgresServer) database(t testing.TB) string {
+	t.Helper()
+	name := fmt.Sprintf("test%d", s.made.Add(1))
+	if _, err := s.psql("postgres", "CREATE DATABASE "+name); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.port, name)
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
