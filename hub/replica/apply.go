@@ -20,8 +20,8 @@ func (c *core) durable() {
 	}
 	r := c.inflight.pop()
 	c.durableCommit = max(c.durableCommit, r.commit)
-	if r.snapshot > c.snapshotAt {
-		c.snapshotAt, c.out.trim = r.snapshot, true
+	if r.sealed > c.sealedTo {
+		c.sealedTo, c.snapshotAt, c.out.trim = r.sealed, max(c.snapshotAt, r.snapshot), true
 	}
 	c.deliver(r.responses)
 	c.pump()

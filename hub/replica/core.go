@@ -59,6 +59,7 @@ type core struct {
 	roll        bool         // the log wants a new segment in this step
 	before      *storage.Aux // taken before the first entry of this step
 	beforeAt    uint64       // index of the entry before it
+	sealedTo    uint64       // index before the newest segment whose header is durable
 	beforeSnap  uint64       // index of the machine's snapshot in before
 	snapshotAt  uint64       // the same of the newest durable header
 	checkpoints []storage.State
@@ -125,7 +126,8 @@ type pending struct {
 type inflight struct {
 	responses []pb.Message // to deliver once it is durable
 	commit    uint64
-	snapshot  uint64 // index of the machine's snapshot in its header
+	sealed    uint64 // index before the segment that it begins, if any
+	snapshot  uint64 // index of the machine's snapshot in that segment's header
 }
 
 // step takes everything in and returns what to do.

@@ -80,7 +80,7 @@ func (c *core) rebuild(log entryLog, last uint64) (machineSnapshot, error) {
 		return snap, fmt.Errorf("state before entry %d: %w", tip.Index+1, err)
 	}
 	c.tail, c.conf, c.control, c.controlAt = tail, conf, tail.control, tip.Index
-	c.applied, c.hw = c.hard.Commit, tail.next
+	c.applied, c.hw, c.sealedTo = c.hard.Commit, tail.next, tip.Index
 	if c.cfg.machine != nil {
 		// The machine is as of its snapshot: what was committed above it is
 		// applied again.

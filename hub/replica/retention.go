@@ -40,10 +40,12 @@ func retain(segments []storage.SegmentInfo, p policy, now, start, hw int64) (new
 }
 
 // trimIndex is the index up to which segments may be deleted: of those, oldest
-// first, that are sealed, applied and wholly below the log start (Invariant 12).
-func trimIndex(segments []storage.SegmentInfo, start int64, applied uint64) (index uint64) {
+// first, that are wholly below the log start, and whose entries are applied and
+// followed by a segment whose header is durable, so that the state they amount
+// to is not lost with them (Invariant 12). most is the lower of the last two.
+func trimIndex(segments []storage.SegmentInfo, start int64, most uint64) (index uint64) {
 	for _, s := range segments {
-		if !s.Sealed || s.NextOffset > start || s.LastIndex > applied {
+		if !s.Sealed || s.NextOffset > start || s.LastIndex > most {
 			break
 		}
 		index = s.LastIndex
@@ -81,7 +83,7 @@ func (r *Replica) trim() {
 	if r.core.cfg.machine != nil {
 		index = r.core.snapshotAt
 	} else {
-		index = trimIndex(r.log.Segments(), r.core.control.logStart, r.core.applied)
+		index = trimIndex(r.log.Segments(), r.core.control.logStart, min(r.core.applied, r.core.sealedTo))
 	}
 	if index <= r.log.First().Index {
 		return

@@ -181,6 +181,8 @@ func (s *sim) op() {
 	switch n := s.rng.IntN(100); {
 	case n < 35:
 		s.parts[s.rng.IntN(2)].produce()
+	case n < 38:
+		s.parts[s.rng.IntN(2)].read()
 	case n < 50:
 		s.mirror.act()
 	case n < 57:
@@ -277,6 +279,7 @@ type simClient struct {
 	sent  []*simBatch // not acknowledged, in order
 	last  *simBatch   // the last one acknowledged
 	count int
+	known bool // a batch of it was acknowledged
 }
 
 type simBatch struct {
@@ -323,7 +326,7 @@ func (c *simClient) send() {
 		c.epoch, c.next = c.epoch+1, 0
 		c.last = nil
 	}
-	if len(c.sent) > 0 && c.epoch == 0 && c.last == nil {
+	if len(c.sent) > 0 && !c.known {
 		return // a producer nobody knows may begin anywhere, so the first batch must be in before the second comes
 	}
 	if len(c.sent) == keptBatches {
@@ -367,12 +370,23 @@ func (c *simClient) done(b *simBatch, a []record.Appended, err error) {
 	if a[0].Duplicate {
 		c.p.s.counts.duplicates++
 	}
-	b.offset = a[0].BaseOffset
+	b.offset, c.known = a[0].BaseOffset, true
 	c.p.ack(b.offset, b.value)
 	if i := slices.Index(c.sent, b); i >= 0 {
 		c.sent = slices.Delete(c.sent, i, i+1)
 		c.last = b
 	}
+}
+
+// read notes what a reader sees now: it may never go away or change.
+func (p *simPart) read() {
+	if p.r.Serving() != nil {
+		return
+	}
+	if hw := p.r.Offsets().HighWatermark; hw > p.hw {
+		p.hw = hw
+	}
+	readAll(p.s, p.r, p.seen)
 }
 
 // control moves the log start, raises the epoch, or closes and opens the

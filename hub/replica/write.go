@@ -61,8 +61,8 @@ func (c *core) emit(r storage.Round, responses []pb.Message) {
 	}
 	c.out.rounds = append(c.out.rounds, r)
 	f := inflight{responses: responses, commit: c.hard.Commit}
-	if r.Before != nil && c.cfg.machine != nil {
-		f.snapshot = c.beforeSnap
+	if r.Before != nil {
+		f.sealed, f.snapshot = c.beforeAt, c.beforeSnap
 	}
 	c.inflight.push(f)
 }
