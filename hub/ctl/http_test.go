@@ -42,7 +42,7 @@ func (*fakeNode) RTT(a, b string) (time.Duration, error) {
 
 func (*fakeNode) Links() []admin.Link {
 	return []admin.Link{
-		{Name: "east", Source: "east", Kind: "mirror", State: "running", Records: 10000, LagRecords: admin.Known(12), LagSeconds: admin.Known(0.5), Heard: admin.Known(2), Partitions: []admin.LinkPartition{{Topic: "clicks", Next: 1500, State: "running", SourceEnd: admin.Known(1512), LagRecords: admin.Known(12), LagSeconds: admin.Known(0.5)}}},
+		{Name: "east→west", Source: "east", Kind: "mirror", State: "running", Records: 10000, LagRecords: admin.Known(12), LagSeconds: admin.Known(0.5), Heard: admin.Known(2), Partitions: []admin.LinkPartition{{Topic: "clicks", Next: 1500, State: "running", SourceEnd: admin.Known(1512), LagRecords: admin.Known(12), LagSeconds: admin.Known(0.5)}}},
 		{Name: "north", Source: "north", Kind: "mirror", State: "connecting", Reason: "connection refused"},
 	}
 }
@@ -82,9 +82,9 @@ func TestAdminCommands(t *testing.T) {
 		{"mesh members", "NODE    SITE  POOL  STATUS  KAFKA           GOSSIP  VERSION\nwest-1  west  wan   alive   127.0.0.1:9092  -       -\n"},
 		{"mesh rtt a b", "a to b: 12.345 ms estimated\n"},
 		{"link list", "" +
-			"LINK   SOURCE  STATE       LAG RECORDS  LAG SECONDS  COPIED  REASON\n" +
-			"east   east    running              12          0.5  10,000  -\n" +
-			"north  north   connecting      unknown      unknown       0  connection refused\n"},
+			"LINK       SOURCE  STATE       LAG RECORDS  LAG SECONDS  COPIED  REASON\n" +
+			"east→west  east    running              12          0.5  10,000  -\n" +
+			"north      north   connecting      unknown      unknown       0  connection refused\n"},
 		{"link status east", "heard:   2 s ago\n\nTOPIC   PARTITION  STATE    NEXT OFFSET  SOURCE END  LAG RECORDS  LAG SECONDS  REASON\nclicks          0  running        1,500       1,512           12          0.5  -\n"},
 		{"link status", "reason:  connection refused\ncopied:  0 records, 0 B\nheard:   unknown\n"},
 		{"connector list", "" +

@@ -43,6 +43,7 @@ func (c *cli) linkStatus() *cobra.Command {
 	return &cobra.Command{
 		Use:     "status [LINK]",
 		Short:   "Show links partition by partition",
+		Long:    "Show links partition by partition: all, the one of this name, or those from this\nsite.",
 		Example: "  entrepot link status east",
 		Args:    atMost("LINK"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -51,7 +52,7 @@ func (c *cli) linkStatus() *cobra.Command {
 				return err
 			}
 			if len(args) > 0 {
-				links = slices.DeleteFunc(links, func(l admin.Link) bool { return l.Name != args[0] })
+				links = slices.DeleteFunc(links, func(l admin.Link) bool { return l.Name != args[0] && l.Source != args[0] })
 				if len(links) == 0 {
 					return fmt.Errorf("link %s: there is no such link; `entrepot link list` shows what is there", args[0])
 				}
