@@ -38,6 +38,8 @@ type opened struct {
 	t    testing.TB
 	got  []connectors.Message
 	done bool
+	// openedAt is where it began when nothing was read since.
+	openedAt connectors.Position
 }
 
 func openAt(t testing.TB, cfg connectors.Config, split string, from connectors.Position) *opened {

@@ -29,7 +29,7 @@ func (r *reader) start() error {
 		return nil
 	}
 	was := r.from.String()
-	rest, err := r.newer(nil, r.from.mtime)
+	rest, err := r.newer(r.from.mtime)
 	if err != nil {
 		return openError(err)
 	}
@@ -71,17 +71,35 @@ func (r *reader) siblings(keep func(path string) bool) ([]sibling, error) {
 // the glob names it or not.
 func (r *reader) rotated(path string) bool { return !r.excluded(path) }
 
-// newer lists the rotated files that follow the given one, or, when it is nil
-// or not among them, that were written after mtime.
-func (r *reader) newer(than os.FileInfo, mtime int64) ([]sibling, error) {
+// following lists the rotated files that come after the current one: by its
+// inode, by its content when it was compressed or copied since, else by time.
+func (r *reader) following(cur os.FileInfo) ([]sibling, error) {
 	all, err := r.siblings(r.rotated)
 	if err != nil {
 		return nil, err
 	}
 	for i, s := range all {
-		if than != nil && os.SameFile(s.info, than) {
+		if os.SameFile(s.info, cur) {
 			return all[i+1:], nil
 		}
+	}
+	for i := len(all) - 1; i >= 0 && r.cur.id.fpLen > 0; i-- {
+		if in, err := open(all[i].path); err == nil {
+			head, err := in.head()
+			_ = in.close() // it was only read
+			if err == nil && r.cur.id.matches(head) {
+				return all[i+1:], nil
+			}
+		}
+	}
+	return r.newer(r.cur.mtime)
+}
+
+// newer lists the rotated files that were written after mtime.
+func (r *reader) newer(mtime int64) ([]sibling, error) {
+	all, err := r.siblings(r.rotated)
+	if err != nil {
+		return nil, err
 	}
 	for i, s := range all {
 		if s.mtime > mtime {
@@ -164,7 +182,7 @@ func (r *reader) truncated(size int64) error {
 		r.switchTo(copied, at)
 		return nil
 	}
-	rest, err := r.newer(nil, at.mtime)
+	rest, err := r.newer(at.mtime)
 	if err != nil {
 		return openError(err)
 	}
@@ -197,7 +215,7 @@ func (r *reader) atEnd() (moved bool, err error) {
 	if !missing && os.SameFile(info, newest) {
 		return r.atEndOfNewest(), nil
 	}
-	rest, err := r.newer(info, r.cur.mtime)
+	rest, err := r.following(info)
 	if err != nil {
 		return false, connectors.Retry(0, err)
 	}
