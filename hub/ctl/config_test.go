@@ -116,7 +116,7 @@ func TestConfigCheckRefuses(t *testing.T) {
 		{"type.yaml", []string{"type.yaml:2:32: "}},
 		{"env.yaml", []string{"env.yaml:6:33: ", "NOTSET"}},
 		{"syntax.yaml", []string{"syntax.yaml:1:"}},
-		{"a.yaml b.yaml", []string{"b.yaml:4:5: ", "a.yaml:4"}},
+		{"a.yaml b.yaml", []string{"b.yaml:4:", "a.yaml:4:", `"in"`}},
 		{"nod.yaml", []string{"nod.yaml:1:1: ", "neither a node's file, which has node, listeners"}},
 		{"none.yaml", []string{"none.yaml: cannot be read: no such file"}},
 		{"node.yaml", []string{"node.yaml:2:1: ", "mash", "gone.yaml: cannot be read"}},
