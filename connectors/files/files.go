@@ -1,0 +1,4 @@
+// Package files is the sink that loads topics into files.
+//
+// Goroutines: none.
+package files
