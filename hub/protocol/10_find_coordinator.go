@@ -7,7 +7,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
-	"github.com/entrepot-hub/entrepot/hub/group"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
@@ -62,8 +61,6 @@ func (s *Server) coordinatorOf(ctx context.Context, kind int8, key string) (cata
 		return catalog.Node{}, errNoTransactions
 	case kind != coordinatorOfGroup:
 		return catalog.Node{}, fmt.Errorf("%w: coordinator type %d, want %d", record.ErrInvalidRequest, kind, coordinatorOfGroup)
-	case key == "":
-		return catalog.Node{}, group.ErrInvalidGroupID
 	}
 	p, err := s.groups.shardOf(ctx, key)
 	if err != nil {
