@@ -130,7 +130,7 @@ func (in *input) look(offset int64) (state, error) {
 	if err != nil {
 		return state{}, connectors.Retry(0, err)
 	}
-	if false {
+	if info.Size() < offset {
 		return state{size: info.Size(), truncated: true}, nil
 	}
 	head, err := in.head()
