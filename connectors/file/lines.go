@@ -109,7 +109,7 @@ func (l *lines) take(n, nl int, name string) (m connectors.Message, ok bool) {
 
 // shorten gives up the bytes of a line that is too long already.
 func (l *lines) shorten() {
-	if l.long == nil && len(l.buf) <= l.maxLine+2 { // its newline may still come, as \r\n
+	if l.long == nil && len(l.buf) <= l.maxLine+len("\xef\xbb\xbf\r") { // these do not count
 		return
 	}
 	if l.long == nil {
