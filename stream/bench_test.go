@@ -27,13 +27,15 @@ func BenchmarkSource(b *testing.B) {
 				all[i] = fmt.Sprintf(`10.%d.%d.%d - - [17/May/2015:10:05:03 +0000] "GET /presentations/logstash-%d/images/kibana.png HTTP/1.1" 200 %d "http://example.com/" "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_9_1)"`, i%200, i%77, i%31, i, i)
 			}
 			for b.Loop() {
-				benchJob(b, kfake.BlackholeProduce(), fmt.Sprintf(`
+				cluster := benchCluster(b)
+				benchJob(b, cluster, fmt.Sprintf(`
 connectors:
   - name: access-log
     source: {type: lines}
     topic: clicks
     transforms: %s
 `, c.transforms), registry(newFakeSource(true, map[string][]string{"a": all}), nil), func(s JobStatus) bool { return s.State == Completed })
+				cluster.Close()
 			}
 			b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "rec/s")
 		})
@@ -43,14 +45,21 @@ connectors:
 // BenchmarkSink loads a topic into a destination that does nothing.
 func BenchmarkSink(b *testing.B) {
 	const n = 300_000
+	src := newFakeSource(true, map[string][]string{"a": make([]string, n)})
+	for i := range n {
+		src.splits["a"][i] = fmt.Sprintf(`{"remote_addr":"10.0.%d.%d","path":"/presentations/logstash-%d/images/kibana.png","status":200,"bytes":%d}`, i%200, i%77, i, i)
+	}
+	snk := newFakeSink(false, connectors.Limits{Records: 20_000, Wait: time.Second})
+	reg := registry(src, nil)
+	reg.Sinks["shelf"] = devNull{snk}
+	cluster := benchCluster(b)
+	defer cluster.Close()
+	benchJob(b, cluster, "connectors: [{name: fill, source: {type: lines}, topic: clicks}]", reg, func(s JobStatus) bool { return s.State == Completed })
+	round := 0
 	for b.Loop() {
-		snk := newFakeSink(false, connectors.Limits{Records: 20_000, Wait: time.Second})
-		benchJob(b, kfake.SyntheticFetch(kfake.SyntheticBatch{Records: 5000, RecordBytes: 200}), `
-connectors:
-  - name: lake
-    sink: {type: shelf, path: x}
-    topic: clicks
-`, connectors.Registry{Sinks: map[string]connectors.Sink{"shelf": devNull{snk}}}, func(s JobStatus) bool { return s.Written >= n })
+		round++
+		job := fmt.Sprintf("connectors: [{name: lake-%d, sink: {type: shelf, path: x}, topic: clicks}]", round)
+		benchJob(b, cluster, job, reg, func(s JobStatus) bool { return s.Written >= n })
 	}
 	b.ReportMetric(float64(n*b.N)/b.Elapsed().Seconds(), "rec/s")
 }
@@ -73,13 +82,17 @@ func (devNullWriter) Write(context.Context, connectors.Plan, connectors.Batch) (
 
 func (devNullWriter) Close(context.Context) error { return nil }
 
-func benchJob(b *testing.B, opt kfake.Opt, text string, reg connectors.Registry, done func(JobStatus) bool) {
+func benchCluster(b *testing.B) *kfake.Cluster {
 	b.Helper()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(6, "clicks"), kfake.SeedTopics(1, CheckpointTopic), opt)
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(6, "clicks"), kfake.SeedTopics(1, CheckpointTopic))
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer cluster.Close()
+	return cluster
+}
+
+func benchJob(b *testing.B, cluster *kfake.Cluster, text string, reg connectors.Registry, done func(JobStatus) bool) {
+	b.Helper()
 	jobs, errs := Parse([]File{{"bench.yaml", []byte(text)}}, reg, testOptions())
 	if len(errs) > 0 {
 		b.Fatal(errs)

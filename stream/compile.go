@@ -27,7 +27,25 @@ func (p *parsing) pipeline(y connectorYAML) *Pipeline {
 	if y.Timestamp.Kind() != strict.Null {
 		out.timestamp = p.expression(expr.Any, "timestamp", y.Timestamp)
 	}
+	out.share()
 	return out
+}
+
+// share lets the expressions between two changes of the value decode it once.
+func (p *Pipeline) share() {
+	var same []*expr.Program
+	for _, s := range p.steps {
+		switch s := s.(type) {
+		case *filterStep:
+			same = append(same, s.keep)
+			continue
+		case *mapStep:
+			same = append(same, s.programs...)
+		}
+		expr.Share(same...)
+		same = nil
+	}
+	expr.Share(append(same, p.timestamp, p.key)...)
 }
 
 // transform compiles one transform: a mapping with one key, its name.

@@ -17,11 +17,21 @@ func lenient() jsontext.Options { return jsontext.AllowDuplicateNames(true) }
 
 // decode reads the wanted part of a JSON text. A null value (tombstone) is
 // nil. The rest of the text is checked for syntax but not kept.
-func decode(text []byte, want *wanted) (any, error) {
+func decode(text []byte, want *wanted) (any, error) { return new(reader).decode(text, want) }
+
+// reader is a decoder that is used again and again.
+type reader struct {
+	buffer  bytes.Buffer
+	decoder jsontext.Decoder
+}
+
+func (r *reader) decode(text []byte, want *wanted) (any, error) {
 	if text == nil {
 		return nil, nil
 	}
-	d := jsontext.NewDecoder(bytes.NewBuffer(text), lenient())
+	r.buffer = *bytes.NewBuffer(text)
+	d := &r.decoder
+	d.Reset(&r.buffer, lenient())
 	v, err := decodeValue(d, want)
 	if err == nil {
 		err = atEnd(d)
@@ -43,9 +53,6 @@ func atEnd(d *jsontext.Decoder) error {
 }
 
 func notJSON(err error) error {
-	if errors.Is(err, errInteger) {
-		return err
-	}
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errors.New("it ends too early")
 	}
@@ -80,20 +87,18 @@ func decodeObject(d *jsontext.Decoder, want *wanted) (any, error) {
 	}
 	out := make(map[string]any, len(want.fields))
 	for d.PeekKind() != '}' {
-		name, err := d.ReadToken()
+		name, err := d.ReadValue()
 		if err != nil {
 			return nil, err
 		}
-		field := want
-		if !want.all {
-			if field = lookup(want, name); field == nil {
-				if err := d.SkipValue(); err != nil {
-					return nil, err
-				}
-				continue
+		field := want.field(name)
+		if field == nil {
+			if err := d.SkipValue(); err != nil {
+				return nil, err
 			}
+			continue
 		}
-		key := name.String()
+		key := unquote(name)
 		v, err := decodeValue(d, field)
 		if err != nil {
 			return nil, err
@@ -104,7 +109,25 @@ func decodeObject(d *jsontext.Decoder, want *wanted) (any, error) {
 	return out, err
 }
 
-func lookup(want *wanted, name jsontext.Token) *wanted { return want.fields[name.String()] }
+// field is what is wanted of a field, by its name as JSON; nil is nothing.
+func (w *wanted) field(quoted jsontext.Value) *wanted {
+	if w.all {
+		return w
+	}
+	if bytes.IndexByte(quoted, '\\') >= 0 {
+		return w.fields[unquote(quoted)]
+	}
+	return w.fields[string(quoted[1:len(quoted)-1])] // without making the text
+}
+
+// unquote is the text of a JSON string that the decoder has checked.
+func unquote(quoted jsontext.Value) string {
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return string(quoted[1 : len(quoted)-1])
+	}
+	text, _ := jsontext.AppendUnquote(nil, quoted)
+	return string(text)
+}
 
 var everything = &wanted{all: true}
 
@@ -124,17 +147,18 @@ func decodeArray(d *jsontext.Decoder) (any, error) {
 	return out, err
 }
 
-var errInteger = errors.New("an expression computes with integers of 64 bits")
+// Number is an integer that does not fit 64 bits, as it is written. It can be
+// passed on, compared for equality and made a text; to compute with it is an
+// error rather than a rounded result.
+type Number string
 
-// number keeps integers exact. One that does not fit is an error rather than
-// a rounded number.
+// number keeps integers exact.
 func number(text string) (any, error) {
 	if !strings.ContainsAny(text, ".eE") {
-		n, err := strconv.Atoi(text)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %.60s does not fit", errInteger, text)
+		if n, err := strconv.Atoi(text); err == nil {
+			return n, nil
 		}
-		return n, nil
+		return Number(text), nil
 	}
 	f, err := strconv.ParseFloat(text, 64)
 	if err != nil {

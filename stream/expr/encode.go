@@ -111,6 +111,8 @@ func encodeOther(b jsontext.Value, v any, depth int) (jsontext.Value, error) {
 			wide[name] = x
 		}
 		return encodeObject(b, wide, depth)
+	case Number:
+		return append(b, v...), nil
 	case int64:
 		return strconv.AppendInt(b, v, 10), nil
 	case int32:

@@ -82,6 +82,22 @@ func Compile(kind Kind, text string) (*Program, error) {
 // String is the expression as written.
 func (p *Program) String() string { return p.source }
 
+// Share lets programs that look at the same values decode them once: each
+// decodes what any of them needs. It is for programs that nobody runs yet.
+func Share(programs ...*Program) {
+	all := &wanted{}
+	for _, p := range programs {
+		if p != nil && p.needs.value != nil {
+			all.merge(p.needs.value)
+		}
+	}
+	for _, p := range programs {
+		if p != nil && p.needs.value != nil {
+			p.needs.value = all
+		}
+	}
+}
+
 // Field returns the path when the expression is nothing but a path into
 // value (`value.a.b`). Its JSON can then be copied as it stands.
 func (p *Program) Field() ([]string, bool) { return p.needs.plain, p.needs.plain != nil }
@@ -132,6 +148,8 @@ func (p *Program) Text(in *Input) ([]byte, error) {
 		return strconv.AppendBool(nil, v), nil
 	case int:
 		return strconv.AppendInt(nil, int64(v), 10), nil
+	case Number:
+		return []byte(v), nil
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
 			break

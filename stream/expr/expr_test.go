@@ -22,7 +22,7 @@ func input(value string) *Input {
 }
 
 const sample = `{"status":404,"path":"/a b","bytes":9007199254740993,"ratio":0.5,"agent":null,` +
-	`"tags":["x","y"],"nested":{"a":{"b":7}},"huge":123456789012345678901234567890}`
+	`"tags":["x","y"],"\u00fcnï":1,"q\"t":2,"nested":{"a":{"b":7}},"huge":123456789012345678901234567890}`
 
 func TestEval(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
@@ -32,6 +32,10 @@ func TestEval(t *testing.T) {
 		{`value.bytes + 1`, `9007199254740994`},
 		{`value.bytes == 9007199254740993`, `true`},
 		{`value.huge`, `123456789012345678901234567890`},
+		{`[value.huge]`, `[123456789012345678901234567890]`},
+		{`string(value.huge)`, `"123456789012345678901234567890"`},
+		{`value.huge == value.huge and value.huge != 1`, `true`},
+		{`value.ünï + value["q\"t"]`, `3`},
 		{`value.missing`, `null`},
 		{`value.agent ?? "none"`, `"none"`},
 		{`value.nested.a.b * 2`, `14`},
@@ -107,7 +111,7 @@ func TestRunErrorsAreErrors(t *testing.T) {
 		{`value.a == 1`, `not json`, "not JSON"},
 		{`value.a == 1`, `{"a":1`, "ends too early"},
 		{`value.a == 1`, `{"a":1} x`, "not JSON"},
-		{`value.a > 1`, `{"a":123456789012345678901}`, "does not fit"},
+		{`value.a > 1`, `{"a":123456789012345678901}`, "expr.Number"},
 		{`value.a`, `{"a":"x"}`, "true or false"},
 		{`value.a[5] == 1`, `{"a":[1]}`, "out of range"},
 		{`len(1..1000000) + len(1..1000000) == 1`, `{}`, "memory budget"},
@@ -162,6 +166,26 @@ func TestInputSeesANewRecordAfterReset(t *testing.T) {
 		if got, err := p.JSON(in); string(got) != want || err != nil {
 			t.Errorf("record %d: %s, %v; want %s", i, got, err, want)
 		}
+	}
+}
+
+func TestShareDecodesOnce(t *testing.T) {
+	a, _ := Compile(Any, `value.nested.a.b + 1`)
+	b, _ := Compile(Any, `value.status`)
+	c, _ := Compile(Any, `len(value.nested)`)
+	d, _ := Compile(Any, `topic`)
+	Share(a, nil, b, c, d)
+	in := input(sample)
+	for _, want := range []struct {
+		p    *Program
+		json string
+	}{{a, "8"}, {b, "404"}, {c, "1"}, {d, `"clicks"`}, {a, "8"}} {
+		if got, err := want.p.JSON(in); string(got) != want.json || err != nil {
+			t.Errorf("%s = %s, %v; want %s", want.p, got, err, want.json)
+		}
+	}
+	if a.needs.value != b.needs.value || d.needs.value != nil {
+		t.Error("they do not share, or one that needs no value decodes it")
 	}
 }
 

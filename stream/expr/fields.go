@@ -33,6 +33,27 @@ func (w *wanted) add(path []string) {
 	w.all, w.fields = true, nil
 }
 
+// merge adds all that other holds.
+func (w *wanted) merge(other *wanted) {
+	if other.all {
+		w.add(nil)
+		return
+	}
+	for name, sub := range other.fields {
+		next := w.fields[name]
+		if next == nil && !w.all {
+			next = &wanted{}
+			if w.fields == nil {
+				w.fields = map[string]*wanted{}
+			}
+			w.fields[name] = next
+		}
+		if next != nil {
+			next.merge(sub)
+		}
+	}
+}
+
 // needs is what of a record an expression looks at.
 type needs struct {
 	value   *wanted // nil: not at all

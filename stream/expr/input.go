@@ -17,6 +17,7 @@ type Input struct {
 
 	env     scope
 	decoded *wanted // what env.Value holds; nil: nothing yet
+	reader  reader
 }
 
 // Reset says that Record or its content is a new one.
@@ -60,7 +61,7 @@ func (in *Input) scope(n *needs) (*scope, error) {
 		}
 	}
 	if n.value != nil && in.decoded != n.value {
-		v, err := decode(r.Value, n.value)
+		v, err := in.reader.decode(r.Value, n.value)
 		if err != nil {
 			return nil, err
 		}
