@@ -227,8 +227,10 @@ func (c *core) takeBefore(entries []storage.Entry) *storage.Aux {
 }
 
 // flushHard writes a hard state that waits for a round, or begins a new
-// segment in front of whatever comes.
+// segment in front of whatever comes, unless the newest one is empty: two that
+// begin at the same index could not be told apart when old ones are deleted.
 func (c *core) flushHard(roll bool) {
+	roll = roll && c.log.log.Tip().Index < c.tail.index
 	if c.hardDirty || roll {
 		c.roll = c.roll || roll
 		c.emit(storage.Round{Before: c.takeBefore(nil)}, nil)
