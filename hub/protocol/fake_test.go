@@ -131,6 +131,8 @@ type memLog struct {
 		held      bool     // commits wait
 		waiting   []func() // for held
 		refuse    error    // appends fail
+		keep      int64    // bytes above which the oldest batches go; 0: all stay
+		bytes     int64
 	}
 }
 
@@ -198,6 +200,13 @@ func (l *memLog) appendOne(b record.Batch) (record.Appended, error) {
 	b.SetLeaderEpoch(l.mu.epoch)
 	l.mu.batches = append(l.mu.batches, b)
 	l.mu.next = b.NextOffset()
+	l.mu.bytes += int64(len(b))
+	for l.mu.keep > 0 && l.mu.bytes > l.mu.keep {
+		l.mu.bytes -= int64(len(l.mu.batches[0]))
+		l.mu.start = l.mu.batches[0].NextOffset()
+		l.mu.batches[0] = nil
+		l.mu.batches = l.mu.batches[1:]
+	}
 	return a, nil
 }
 
@@ -254,6 +263,13 @@ func (l *memLog) release() {
 	for _, f := range waiting {
 		l.commits <- f
 	}
+}
+
+// keepOnly drops the oldest batches beyond so many bytes.
+func (l *memLog) keepOnly(bytes int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.keep = bytes
 }
 
 // held is the number of appends that wait.

@@ -3,6 +3,7 @@ package protocol
 import (
 	"encoding/binary"
 	"net"
+	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -58,7 +59,7 @@ func isLeadership(code int16) bool {
 
 // inlined is the size up to which copying a batch is cheaper than a piece of
 // its own in the gathered write.
-const inlined = 1 << 10
+const inlined = 256
 
 // fetchWriter appends to one buffer and notes where batches belong between.
 type fetchWriter struct {
@@ -74,7 +75,7 @@ type cut struct {
 }
 
 func (a *fetchAnswer) buffers(dst []byte, r *request) net.Buffers {
-	w := &fetchWriter{b: appendHeader(dst, r), version: r.version}
+	w := &fetchWriter{b: appendHeader(slices.Grow(dst, a.inlinedBytes()), r), version: r.version}
 	w.i32(0) // throttle
 	if r.version >= 7 {
 		w.i16(fetchCode(a.err))
@@ -87,6 +88,23 @@ func (a *fetchAnswer) buffers(dst []byte, r *request) net.Buffers {
 	w.tail(a)
 	binary.BigEndian.PutUint32(w.b, uint32(len(w.b)+w.extra-4))
 	return w.gather()
+}
+
+// inlinedBytes is about what the answer takes without the batches that are not
+// copied into it.
+func (a *fetchAnswer) inlinedBytes() (n int) {
+	for i := range a.topics {
+		n += len(a.topics[i].name) + 32
+		for j := range a.topics[i].parts {
+			n += 80
+			for _, b := range a.topics[i].parts[j].batches {
+				if len(b) <= inlined {
+					n += len(b)
+				}
+			}
+		}
+	}
+	return n
 }
 
 // fetchCode is the error of the whole response.

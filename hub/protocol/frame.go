@@ -11,8 +11,9 @@ import (
 )
 
 // A length is only a claim: memory runs ahead of the bytes that came by these
-// steps, no further. A frame of 1 MiB is read with one copy of 16 KiB.
-var frameSteps = [...]int{16 << 10, 1 << 20, 16 << 20}
+// steps, no further. A frame of up to 2 MiB, which most clients stay below, is
+// read with one copy of 16 KiB.
+var frameSteps = [...]int{16 << 10, 2 << 20, 32 << 20}
 
 // minRate is how fast a frame must come beyond Limits.Frame, in bytes a second.
 const minRate = 1 << 20
