@@ -37,11 +37,22 @@ func (l *Log) append(r *Round) error {
 	if err := l.check(r); err != nil {
 		return err
 	}
-	if r.Reset != nil || r.Before != nil {
-		return l.beginSegment(r)
+	if r.Hard == nil && l.restate {
+		hard := l.Hard()
+		r.Hard = &hard
 	}
-	return l.write(r, r.Hard)
+	write := l.writeRound
+	if r.Reset != nil || r.Before != nil {
+		write = l.beginSegment
+	}
+	if err := write(r); err != nil {
+		return err
+	}
+	l.restate = false
+	return nil
 }
+
+func (l *Log) writeRound(r *Round) error { return l.write(r, r.Hard) }
 
 func hasData(r *Round) bool {
 	return slices.ContainsFunc(r.Entries, func(e Entry) bool { return e.Kind == KindData })

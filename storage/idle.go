@@ -104,5 +104,6 @@ func (l *Log) stateIdle() {
 	l.mu.stated = maxPosition(l.mu.stated, next.stated)
 	l.markUnsynced(s.file)
 	l.mu.Unlock()
+	l.restate = false
 	l.store.flush.addIdle(l)
 }

@@ -104,8 +104,9 @@ func (s *found) statements(end position) (position, error) {
 func searchStatements(f vfs.File, s sealing, pos uint32, size int64) (position, error) {
 	const overlap = frameHeader + headBytes
 	var highest position
-	b := make([]byte, (1<<20)+overlap)
-	for at := int64(align8(int(pos))); at < size; at += 1 << 20 {
+	at := int64(align8(int(pos)))
+	b := make([]byte, max(0, min(size-at, 1<<20))+overlap)
+	for ; at < size; at += 1 << 20 {
 		n, err := readFull(f, b, at)
 		if err != nil {
 			return highest, err

@@ -22,6 +22,10 @@ type Log struct {
 	// is no plain roll.
 	writing sync.Mutex
 	enc     encoder // of the writer
+	// restate says that recovery clamped the commit: the next round says so on
+	// the disk too, before it could bless an entry that comes in the place of a
+	// lost one. Of the writer.
+	restate bool
 
 	mu struct {
 		sync.RWMutex
@@ -40,6 +44,10 @@ type Log struct {
 		newNames bool       // the directory has names that are not durable
 		tail     tail
 		damage   error
+		// readable is the last index that may be handed out: with damage where
+		// the log ends, entries above the commit may be ones that a lost header
+		// had superseded.
+		readable uint64
 		closed   bool
 		removed  bool
 	}

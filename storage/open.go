@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path"
 
 	"github.com/entrepot-hub/entrepot/record"
@@ -72,6 +73,7 @@ func (s *Store) syncAgain(id LogID) error {
 
 func (s *Store) newLog(id LogID, dir string) *Log {
 	l := &Log{store: s, id: id, dir: dir}
+	l.mu.readable = math.MaxUint64
 	l.mu.cfg = LogConfig{SegmentBytes: s.cfg.SegmentBytes, SegmentAge: s.cfg.SegmentAge}
 	return l
 }
@@ -94,6 +96,7 @@ func (l *Log) load(r *recovery) error {
 	l.mu.first, l.mu.tip = r.chain[0].header.state, newest.header.state
 	last := l.last()
 	l.mu.hard = clamp(last.p.hard, l.mu.first.Index, last.p.lastIndex)
+	l.restate, last.p.hard = l.mu.hard != last.p.hard, l.mu.hard
 	l.mu.synced = position{last.header.seq, last.p.end}
 	l.mu.stated = maxPosition(r.stated, last.p.stated)
 	if err := l.loadDamage(r); err != nil {

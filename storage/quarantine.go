@@ -43,6 +43,9 @@ func (l *Log) loadDamage(r *recovery) error {
 	if err != nil {
 		return err
 	}
+	if r.damage != nil {
+		l.mu.readable = l.mu.hard.Commit
+	}
 	switch {
 	case earlier != nil:
 		l.mu.damage = earlier
@@ -50,6 +53,11 @@ func (l *Log) loadDamage(r *recovery) error {
 		_ = l.quarantine(r.damage)
 	}
 	return nil
+}
+
+// unreadable is the error of entries that a damaged log must not hand out.
+func (l *Log) unreadable() error {
+	return errors.Join(record.ErrQuarantined, l.Damage())
 }
 
 func writeMarker(fsys vfs.FS, dir string, c *record.CorruptionError) error {

@@ -43,7 +43,7 @@ func (l *Log) entries(lo, hi uint64, maxBytes int) ([]Entry, error) {
 	if lo > first && lo <= last {
 		at = l.segmentOf(lo)
 	}
-	segs := l.mu.segs[at:]
+	segs, readable := l.mu.segs[at:], l.mu.readable
 	l.mu.RUnlock()
 	switch {
 	case lo <= first:
@@ -52,8 +52,10 @@ func (l *Log) entries(lo, hi uint64, maxBytes int) ([]Entry, error) {
 		return nil, ErrUnavailable
 	case lo >= hi:
 		return nil, nil
+	case lo > readable:
+		return nil, l.unreadable()
 	}
-	g := gather{max: maxBytes}
+	g := gather{max: maxBytes, readable: readable}
 	for _, s := range segs {
 		if more, err := l.gatherEntries(s, lo, hi, &g); err != nil || !more {
 			return g.entries, err
@@ -79,6 +81,8 @@ type gather struct {
 	batches []record.Batch
 	n, max  int
 	some    bool
+	// readable is Log.mu.readable.
+	readable uint64
 }
 
 func (g *gather) fits(size int) bool {
@@ -113,7 +117,7 @@ func (l *Log) gatherEntries(s *segment, lo, hi uint64, g *gather) (more bool, er
 			w.skip()
 			continue
 		}
-		if f.index >= hi || !g.fits(int(f.length)) {
+		if f.index >= hi || f.index > g.readable || !g.fits(int(f.length)) {
 			return false, nil
 		}
 		e, pos := entryOf(f, nil), w.pos
@@ -145,7 +149,7 @@ func (l *Log) Read(offset, limit int64, maxBytes int) ([]record.Batch, error) {
 func (l *Log) read(offset, limit int64, maxBytes int) ([]record.Batch, error) {
 	l.mu.RLock()
 	start, next := l.mu.first.NextOffset, l.last().p.nextOffset
-	g := gather{max: maxBytes}
+	g := gather{max: maxBytes, readable: l.mu.readable}
 	if offset >= start && offset <= next && l.mu.tail.read(offset, limit, &g) {
 		l.mu.RUnlock()
 		return g.batches, nil
@@ -217,6 +221,12 @@ func (l *Log) gatherBatches(s *segment, offset, limit int64, g *gather) (more bo
 			w.skip()
 			continue
 		}
+		if f.index > g.readable {
+			if !g.some {
+				err = l.unreadable()
+			}
+			return false, err
+		}
 		if f.base >= limit || !g.fits(int(f.length)) {
 			l.cursors.add(g, s.header.seq, w.pos)
 			return false, nil
@@ -237,7 +247,7 @@ func (l *Log) OffsetForTime(ms, limit int64) (batch record.Batch, ok bool, err e
 	l.mu.RLock()
 	var segs []*segment
 	for _, s := range l.mu.segs {
-		if s.p.maxTime >= ms && s.base() < limit {
+		if s.p.maxTime >= ms && s.base() < limit && s.header.state.Index < l.mu.readable {
 			segs = append(segs, s)
 		}
 	}

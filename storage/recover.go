@@ -163,7 +163,7 @@ func (r *recovery) follows(s *found) (bool, error) {
 		if err := r.extent(before, s); err != nil {
 			return false, err
 		}
-		return before.p.lastIndex == h.state.Index && before.p.lastTerm == h.state.Term && before.p.nextOffset == h.state.NextOffset, nil
+		return before.p.end == h.prevEnd && before.p.lastIndex == h.state.Index && before.p.lastTerm == h.state.Term && before.p.nextOffset == h.state.NextOffset, nil
 	}
 	for at >= 0 && r.chain[at].header.seq != h.prevSeq {
 		at--
@@ -258,7 +258,7 @@ func (s *found) unreadable(err error) error {
 // zerosOnly reports whether nothing but zeros stands from pos on: space that
 // was allocated and never written.
 func zerosOnly(f vfs.File, pos, end uint32) bool {
-	b := make([]byte, walkChunk)
+	b := make([]byte, min(walkChunk, max(end, pos)-pos))
 	for pos < end {
 		n, err := readFull(f, b[:min(len(b), int(end-pos))], int64(pos))
 		if err != nil || n == 0 {

@@ -21,20 +21,20 @@ func (l *Log) Replay(from uint64, fn func(Entry) error) error {
 	if from > first && from <= last {
 		at = l.segmentOf(from)
 	}
-	segs := l.mu.segs[at:]
+	segs, readable := l.mu.segs[at:], l.mu.readable
 	l.mu.RUnlock()
 	if from <= first {
 		return fmt.Errorf("replay log %s from index %d: %w", l.id, from, ErrCompacted)
 	}
 	for _, s := range segs {
-		if err := l.replaySegment(s, from, fn); err != nil {
+		if err := l.replaySegment(s, from, readable, fn); err != nil {
 			return fmt.Errorf("replay log %s from index %d: %w", l.id, from, err)
 		}
 	}
 	return nil
 }
 
-func (l *Log) replaySegment(s *segment, from uint64, fn func(Entry) error) error {
+func (l *Log) replaySegment(s *segment, from, readable uint64, fn func(Entry) error) error {
 	v, err := l.view(s)
 	if err != nil {
 		return err
@@ -58,6 +58,9 @@ func (l *Log) replaySegment(s *segment, from uint64, fn func(Entry) error) error
 		if !f.isEntry() || f.index < from {
 			w.skip()
 			continue
+		}
+		if f.index > readable {
+			return l.unreadable()
 		}
 		e := entryOf(f, head)
 		if f.kind == KindControl || record.Batch(head).IsControl() {

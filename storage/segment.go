@@ -214,14 +214,13 @@ func (l *Log) view(s *segment) (*view, error) {
 }
 
 // loadLists reads the index of a segment that is not active: from its footer,
-// or from its frames when it has none.
+// or from its frames when it has none, or a damaged one, which repeats nothing
+// but what the frames say.
 func (s *segment) loadLists(f vfs.File, end uint32) (progress, error) {
 	if s.footer != 0 {
-		p, err := loadSummary(f, s.header.sealing(), s.footer)
-		if err != nil {
-			return p, &placeError{s.footer, err}
+		if p, err := loadSummary(f, s.header.sealing(), s.footer); err == nil {
+			return p, nil
 		}
-		return p, nil
 	}
 	return indexFrames(f, begin(&s.header), end)
 }

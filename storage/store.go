@@ -304,12 +304,12 @@ func (s *Store) Close() error {
 	s.mu.closed = true
 	s.mu.Unlock()
 	now := s.cfg.Clock()
-	s.flushOnce(now, true)
+	s.flushOnce(now, flushHow{all: true})
 	logs := s.openLogs()
 	for _, l := range logs {
 		l.stateIdle()
 	}
-	for s.flushOnce(now, true) {
+	for s.flushOnce(now, flushHow{all: true}) {
 		// Until nothing is left: Done of a round may have appended another.
 	}
 	s.writePoint(now)

@@ -129,10 +129,16 @@ func (f *flusher) due() (at time.Time, ok bool) {
 	return at, ok
 }
 
+// flushHow says how a flush is done.
+type flushHow struct {
+	all      bool // what could wait, too
+	parallel bool // several syncs at the same time
+}
+
 // flushOnce flushes what is there and answers. It reports whether it did
 // anything.
-func (s *Store) flushOnce(now time.Time, all bool) bool {
-	items, written := s.flush.take(now, all)
+func (s *Store) flushOnce(now time.Time, how flushHow) bool {
+	items, written := s.flush.take(now, how.all)
 	for _, done := range written {
 		done(s.offline())
 	}
@@ -149,7 +155,7 @@ func (s *Store) flushOnce(now time.Time, all bool) bool {
 	}
 	err := s.offline()
 	if err == nil {
-		if err = s.syncItems(items, targets); err != nil {
+		if err = s.syncItems(items, targets, how.parallel); err != nil {
 			err = s.goOffline(err)
 		}
 	}
@@ -166,14 +172,14 @@ func (s *Store) flushOnce(now time.Time, all bool) bool {
 }
 
 // syncItems makes the items' files and directories durable.
-func (s *Store) syncItems(items []*flushItem, targets int) error {
+func (s *Store) syncItems(items []*flushItem, targets int, parallel bool) error {
 	if targets > parallelSyncs {
 		return s.fs.SyncFS(s.dir)
 	}
 	errs := make(chan error, targets)
 	var wg sync.WaitGroup
 	run := func(sync func() error) {
-		if targets == 1 {
+		if targets == 1 || !parallel {
 			errs <- sync()
 			return
 		}
@@ -264,7 +270,7 @@ func (s *Store) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		for s.Step(s.cfg.Clock()) {
+		for s.work(s.cfg.Clock(), true) {
 			if ctx.Err() != nil {
 				return nil
 			}
@@ -283,8 +289,10 @@ func (s *Store) Run(ctx context.Context) error {
 // loop: it flushes what is pending at now and does the chores that are due. It
 // reports whether it flushed. It is for seeded simulations, which have no
 // goroutines, and must not be called while Run runs.
-func (s *Store) Step(now time.Time) bool {
-	flushed := s.flushOnce(now, false)
+func (s *Store) Step(now time.Time) bool { return s.work(now, false) }
+
+func (s *Store) work(now time.Time, parallel bool) bool {
+	flushed := s.flushOnce(now, flushHow{parallel: parallel})
 	s.chores(now)
 	return flushed
 }

@@ -41,7 +41,7 @@ func (l *Log) trim(index uint64) error {
 }
 
 // dropFirst takes the oldest segment out of the log if all of it is at or
-// below index. The state before the next one is read from its header first.
+// below index and no dead file is left before the next one. The state before the next one is read from its header first.
 func (l *Log) dropFirst(index uint64) (*segment, error) {
 	l.mu.RLock()
 	if len(l.mu.segs) < 2 || l.mu.segs[0].p.lastIndex > index {
@@ -49,7 +49,12 @@ func (l *Log) dropFirst(index uint64) (*segment, error) {
 		return nil, nil
 	}
 	next := l.mu.segs[1]
+	inTheWay := slices.ContainsFunc(l.mu.dead, func(d deadFile) bool { return d.seq < next.header.seq })
 	l.mu.RUnlock()
+	if inTheWay {
+		// The log would seem to begin with a dead file, and not to go on.
+		return nil, nil
+	}
 	state, err := l.stateOf(next)
 	if err != nil {
 		return nil, err
