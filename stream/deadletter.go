@@ -10,6 +10,7 @@ import (
 	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -50,7 +51,11 @@ type deadLetters struct {
 func openDeadLetters(ctx context.Context, c *cluster, adm *kadm.Client, spec ConnectorSpec, attempt int64) (*deadLetters, func(), error) {
 	tp := record.TopicPartition{Topic: spec.DLQ()}
 	most := strconv.Itoa(deadLetterBytes)
-	if err := ensureTopic(ctx, adm, tp.Topic, 1, map[string]*string{"max.message.bytes": &most}); err != nil {
+	err := ensureTopic(ctx, adm, tp.Topic, 1, map[string]*string{"max.message.bytes": &most})
+	if errors.Is(err, kerr.InvalidConfig) || errors.Is(err, kerr.PolicyViolation) { // the hub allows no such size
+		err = ensureTopic(ctx, adm, tp.Topic, 1, nil)
+	}
+	if err != nil {
 		return nil, nil, err
 	}
 	limit := batchLimit(ctx, adm, tp.Topic)

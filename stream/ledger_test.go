@@ -94,6 +94,11 @@ func TestMeter(t *testing.T) {
 		m.add(now, 50)
 		now = now.Add(500 * time.Millisecond)
 	}
+	fresh := meter{}
+	fresh.add(now, 70)
+	if got := fresh.rate(now); got != 70 {
+		t.Errorf("in the first second the rate is %v, want 70", got)
+	}
 	if got := m.rate(now); got != 100 {
 		t.Errorf("rate %v, want 100", got)
 	}

@@ -38,7 +38,7 @@ type JobStatus struct {
 	ErrorAt   *time.Time `json:"error_at,omitempty"`
 
 	Counters
-	Rate float64 `json:"rate"` // records a second, over the last ten
+	Rate float64 `json:"rate"` // records a second, over the last ten seconds
 	// Lag is what a sink has still to write, in records; -1 is unknown. A
 	// source does not know what is left to read.
 	Lag   int64        `json:"lag"`
@@ -143,6 +143,7 @@ const meterSeconds = 10
 type meter struct {
 	counts [meterSeconds + 1]int64
 	second int64 // Unix time of the newest bucket
+	first  int64 // Unix time of the first record
 }
 
 func (m *meter) at(now time.Time) {
@@ -159,9 +160,13 @@ func (m *meter) at(now time.Time) {
 func (m *meter) add(now time.Time, n int64) {
 	m.at(now)
 	m.counts[m.second%int64(len(m.counts))] += n
+	if m.first == 0 {
+		m.first = m.second
+	}
 }
 
-// rate is the mean of the whole seconds before now.
+// rate is the mean of the whole seconds before now, or of the present one
+// when it is the first.
 func (m *meter) rate(now time.Time) float64 {
 	m.at(now)
 	var sum int64
@@ -170,5 +175,8 @@ func (m *meter) rate(now time.Time) float64 {
 			sum += m.counts[s%int64(len(m.counts))]
 		}
 	}
-	return float64(sum) / meterSeconds
+	if m.second == m.first {
+		return float64(m.counts[m.second%int64(len(m.counts))])
+	}
+	return float64(sum) / float64(min(m.second-m.first, meterSeconds))
 }

@@ -53,8 +53,9 @@ func openSession(ctx context.Context, sh *shared, spec ConnectorSpec, m *monitor
 	}
 	s.contexts(ctx, sh.drain)
 	if err := s.open(); err != nil {
+		err = s.cause(err) // before close, which ends the contexts itself
 		s.close()
-		return nil, s.cause(err)
+		return nil, err
 	}
 	return s, nil
 }
