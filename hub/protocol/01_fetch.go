@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -153,16 +154,17 @@ func (f *fetch) read() (total int) {
 // one is returned whatever its size.
 func (f *fetch) readPart(p *fetchPart, left int, first bool) int {
 	p.out.reset(p.req.Partition)
-	epoch := p.log.Offsets().LeaderEpoch
-	if err := checkEpoch(p.req.CurrentLeaderEpoch, epoch); f.req.Version >= 9 && err != nil {
-		f.refuse(p, err)
-		return 0
-	}
-	if f.diverges(p) {
-		return 0
-	}
 	limit := min(left, max(int(p.req.PartitionMaxBytes), 0))
 	chunk, err := p.log.Read(p.req.FetchOffset, max(limit, 1))
+	if err == nil || errors.Is(err, record.ErrOffsetOutOfRange) {
+		// The partition can be served, so its epochs can be trusted, and they
+		// say more than the offset.
+		if e := checkEpoch(p.req.CurrentLeaderEpoch, chunk.Offsets.LeaderEpoch); f.req.Version >= 9 && e != nil {
+			err = e
+		} else if f.diverges(p) {
+			return 0
+		}
+	}
 	if err != nil {
 		f.refuse(p, err)
 		return 0

@@ -51,7 +51,7 @@ func (s *Server) listOffsets(_ context.Context, _ *request, req *kmsg.ListOffset
 			var p Partition
 			perr := err
 			if perr == nil {
-				p, perr = s.partition(t, rp.Partition)
+				p, perr = s.serving(t, rp.Partition)
 			}
 			if perr == nil {
 				perr = listOne(p, req, rp, &op)

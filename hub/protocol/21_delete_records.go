@@ -52,7 +52,7 @@ func (s *Server) deleteBelow(ctx context.Context, topic string, partition int32,
 	case !t.Settings().Delete:
 		return -1, fmt.Errorf("%w: topic %q is compacted, nothing is deleted from it", errPolicy, topic)
 	}
-	p, err := s.partition(t, partition)
+	p, err := s.serving(t, partition)
 	if err != nil {
 		return -1, err
 	}

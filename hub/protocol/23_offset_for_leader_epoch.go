@@ -34,7 +34,7 @@ func (s *Server) offsetForLeaderEpoch(_ context.Context, _ *request, req *kmsg.O
 			var p Partition
 			perr := err
 			if perr == nil {
-				p, perr = s.partition(t, rp.Partition)
+				p, perr = s.serving(t, rp.Partition)
 			}
 			if perr == nil {
 				perr = checkEpoch(rp.CurrentLeaderEpoch, p.Offsets().LeaderEpoch)

@@ -30,7 +30,7 @@ func (s *Server) describeProducers(_ context.Context, _ *request, req *kmsg.Desc
 			var p Partition
 			perr := err
 			if perr == nil {
-				p, perr = s.partition(t, partition)
+				p, perr = s.serving(t, partition)
 			}
 			if perr == nil {
 				op.ActiveProducers = activeProducers(p)

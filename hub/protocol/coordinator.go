@@ -91,6 +91,9 @@ func (c *coordinator) dispatch(now time.Time, e event) {
 		return
 	}
 	log, err := c.parts.Partition(catalog.OffsetsTopic, e.partition)
+	if err == nil {
+		err = log.Serving()
+	}
 	if err != nil {
 		err = coordinatorError(err)
 		c.unload(sh, err)

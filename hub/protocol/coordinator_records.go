@@ -119,11 +119,17 @@ func (k *keptGroup) writes() (ws []group.OffsetWrite) {
 const maxGroupRecords = 1 << 30
 
 // readGroups reads a partition from its start to its end and returns the
-// groups that are left.
+// groups that are left. The end is that of the first read, which fails unless
+// the partition can be served: taken from elsewhere it could be one that is
+// still catching up, and groups would seem to have no offsets.
 func readGroups(ctx context.Context, log Partition, logger *slog.Logger) (map[string]*keptGroup, error) {
 	groups := map[string]*keptGroup{}
-	o := log.Offsets()
-	for at, end := o.Start, o.HighWatermark; at < end; {
+	at := log.Offsets().Start
+	first, err := log.Read(at, 1)
+	if err != nil {
+		return nil, fmt.Errorf("read offset %d: %w", at, err)
+	}
+	for end := first.Offsets.HighWatermark; at < end; {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}

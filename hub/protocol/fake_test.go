@@ -131,6 +131,9 @@ type memLog struct {
 		held      bool     // commits wait
 		waiting   []func() // for held
 		refuse    error    // appends fail
+		behind    error    // nothing can be served
+		unstable  int64    // records below the high watermark that are not decided
+		onRead    func()   // called after the next read
 		keep      int64    // bytes above which the oldest batches go; 0: all stay
 		bytes     int64
 	}
@@ -296,9 +299,24 @@ func (l *memLog) newEpoch() int32 {
 }
 
 func (l *memLog) Read(offset int64, maxBytes int) (record.Chunk, error) {
+	c, err := l.read(offset, maxBytes)
+	l.mu.Lock()
+	onRead := l.mu.onRead
+	l.mu.onRead = nil
+	l.mu.Unlock()
+	if onRead != nil {
+		onRead()
+	}
+	return c, err
+}
+
+func (l *memLog) read(offset int64, maxBytes int) (record.Chunk, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := record.Chunk{Offsets: l.offsets()}
+	if l.mu.behind != nil {
+		return c, l.mu.behind
+	}
 	if offset < l.mu.start || offset > l.mu.next {
 		return c, fmt.Errorf("%w: %d", record.ErrOffsetOutOfRange, offset)
 	}
@@ -319,7 +337,26 @@ func (l *memLog) Read(offset int64, maxBytes int) (record.Chunk, error) {
 }
 
 func (l *memLog) offsets() record.Offsets {
-	return record.Offsets{Start: l.mu.start, LastStable: l.mu.hw, HighWatermark: l.mu.hw, LeaderEpoch: l.mu.epoch}
+	hw := l.mu.hw
+	if l.mu.behind != nil {
+		hw = l.mu.start // what it does not know of
+	}
+	return record.Offsets{Start: l.mu.start, LastStable: hw - l.mu.unstable, HighWatermark: hw, LeaderEpoch: l.mu.epoch}
+}
+
+// Serving implements Partition.
+func (l *memLog) Serving() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.behind
+}
+
+// fallBehind makes the log one of a replica that does not know yet what was
+// committed; nil ends it.
+func (l *memLog) fallBehind(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.behind = err
 }
 
 func (l *memLog) Offsets() record.Offsets {

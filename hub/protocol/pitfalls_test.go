@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"net"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
@@ -674,5 +677,110 @@ func TestTransactionsAreRefusedClearly(t *testing.T) {
 			t.Fatalf("%+v", got)
 		}
 		seen[got.ProducerID] = true
+	}
+}
+
+// While a partition is catching up, its offsets and epochs would make a client
+// believe that records are gone: it gets an error that makes it ask again.
+func TestAPartitionThatCatchesUpTellsNothing(t *testing.T) {
+	s := startSite(t, quick())
+	topic := s.topic(t, "t", 1)
+	c := s.dial(t)
+	for range 3 {
+		produced(c, produceRequest(9, "t", topic.ID, batch(t, record.None, "a", "b")))
+	}
+	commit := kmsg.NewPtrOffsetCommitRequest()
+	commit.Version, commit.Group, commit.Generation = 7, "g", -1
+	commit.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{Offset: 4}}}}
+	ask[*kmsg.OffsetCommitResponse](c, commit)
+	logs := []*memLog{s.memLog(t, "t", 0), s.memLog(t, catalog.OffsetsTopic, partitionOf("g", 3))}
+	for _, l := range logs {
+		l.newEpoch()
+		l.fallBehind(record.ErrNotLeader)
+	}
+	f := fetchRequest(12, "t", topic.ID, 6)
+	f.Topics[0].Partitions[0].LastFetchedEpoch = 1
+	if got := fetched(c, f); got.ErrorCode != kerr.NotLeaderForPartition.Code || got.DivergingEpoch.Epoch != -1 {
+		t.Errorf("fetch: %+v", got)
+	}
+	lo := &kmsg.ListOffsetsRequest{Version: 6, Topics: []kmsg.ListOffsetsRequestTopic{{Topic: "t", Partitions: []kmsg.ListOffsetsRequestTopicPartition{{CurrentLeaderEpoch: -1, Timestamp: -1}}}}}
+	wantCode(t, "list offsets", ask[*kmsg.ListOffsetsResponse](c, lo).Topics[0].Partitions[0].ErrorCode, kerr.NotLeaderForPartition)
+	oe := &kmsg.OffsetForLeaderEpochRequest{Version: 4, Topics: []kmsg.OffsetForLeaderEpochRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetForLeaderEpochRequestTopicPartition{{CurrentLeaderEpoch: -1, LeaderEpoch: 1}}}}}
+	wantCode(t, "epoch end", ask[*kmsg.OffsetForLeaderEpochResponse](c, oe).Topics[0].Partitions[0].ErrorCode, kerr.NotLeaderForPartition)
+	of := &kmsg.OffsetFetchRequest{Version: 7, Group: "g", Topics: []kmsg.OffsetFetchRequestTopic{{Topic: "t", Partitions: []int32{0}}}}
+	wantCode(t, "group", ask[*kmsg.OffsetFetchResponse](c, of).ErrorCode, kerr.NotCoordinator)
+	for _, l := range logs {
+		l.fallBehind(nil)
+	}
+	if got := ask[*kmsg.OffsetFetchResponse](c, of).Topics[0].Partitions[0]; got.Offset != 4 {
+		t.Errorf("the offset is %d, want 4", got.Offset)
+	}
+}
+
+// read_committed ends at the last stable offset, in Fetch and in ListOffsets.
+func TestPitfall6ReadCommittedEndsAtTheLastStableOffset(t *testing.T) {
+	s := startSite(t, quick())
+	topic := s.topic(t, "t", 1)
+	c := s.dial(t)
+	for range 4 {
+		produced(c, produceRequest(9, "t", topic.ID, batch(t, record.None, "a")))
+	}
+	log := s.memLog(t, "t", 0)
+	log.mu.Lock()
+	log.mu.unstable = 3
+	log.mu.Unlock()
+	for isolation, want := range map[int8]int64{0: 4, 1: 1} {
+		f := fetchRequest(12, "t", topic.ID, 0)
+		f.IsolationLevel = isolation
+		bs, err := record.SplitBatches(fetched(c, f).RecordBatches)
+		if err != nil || len(bs) != int(want) {
+			t.Errorf("isolation %d: %d batches, want %d", isolation, len(bs), want)
+		}
+		lo := &kmsg.ListOffsetsRequest{Version: 6, IsolationLevel: isolation, Topics: []kmsg.ListOffsetsRequestTopic{{Topic: "t", Partitions: []kmsg.ListOffsetsRequestTopicPartition{{CurrentLeaderEpoch: -1, Timestamp: -1}}}}}
+		if got := ask[*kmsg.ListOffsetsResponse](c, lo).Topics[0].Partitions[0]; got.Offset != want {
+			t.Errorf("isolation %d: the end is %d, want %d", isolation, got.Offset, want)
+		}
+	}
+}
+
+// A commit between the read and the wait ends the wait.
+func TestFetchMissesNoCommit(t *testing.T) {
+	s := startSite(t, quick())
+	topic := s.topic(t, "t", 1)
+	log := s.memLog(t, "t", 0)
+	committed := make(chan struct{})
+	log.mu.Lock()
+	log.mu.onRead = func() {
+		log.Append([]record.Batch{batch(t, record.None, "v")}, func([]record.Appended, error) { close(committed) })
+		<-committed
+	}
+	log.mu.Unlock()
+	f := fetchRequest(12, "t", topic.ID, 0)
+	f.MaxWaitMillis = 60_000 // more than the test waits for an answer
+	if got := fetched(s.dial(t), f); len(got.RecordBatches) == 0 {
+		t.Error("an empty answer")
+	}
+}
+
+// The address that clients are told depends on where they came in.
+func TestAdvertisedAddresses(t *testing.T) {
+	cfg := quick()
+	cfg.Advertise = func(local net.Addr, n catalog.Node) string {
+		return "seen-from." + local.Network() + "." + n.Name + ":1234"
+	}
+	s := startSite(t, cfg)
+	c := s.dial(t)
+	if b := ask[*kmsg.MetadataResponse](c, &kmsg.MetadataRequest{Version: 9}).Brokers[0]; b.Host != "seen-from.tcp.n1" || b.Port != 1234 {
+		t.Errorf("metadata: %+v", b)
+	}
+	fc := &kmsg.FindCoordinatorRequest{Version: 4, CoordinatorKeys: []string{"g"}}
+	if b := ask[*kmsg.FindCoordinatorResponse](c, fc).Coordinators[0]; b.Host != "seen-from.tcp.n1" || b.Port != 1234 {
+		t.Errorf("coordinator: %+v", b)
+	}
+	local := &net.TCPAddr{IP: net.IPv4(10, 1, 2, 3), Port: 9092}
+	for addr, want := range map[string]string{"h:1": "h 1", ":9092": "10.1.2.3 9092", "0.0.0.0:5": "10.1.2.3 5", "[::]:5": "10.1.2.3 5", "noport": "noport 9092"} {
+		if h, p := splitAddr(addr, local); fmt.Sprintf("%s %d", h, p) != want {
+			t.Errorf("%q: %s %d, want %s", addr, h, p, want)
+		}
 	}
 }

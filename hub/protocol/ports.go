@@ -29,6 +29,12 @@ type Partition interface {
 	// error wraps record.ErrOffsetOutOfRange below the log start and beyond
 	// the end of the log.
 	Read(offset int64, maxBytes int) (record.Chunk, error)
+	// Serving is nil when this node leads the partition and knows all that was
+	// ever committed; otherwise it wraps record.ErrNotLeader or another error.
+	// Offsets and epochs of a partition that is still catching up would make
+	// clients believe that records are gone, and so would Read, which checks
+	// it itself.
+	Serving() error
 	Offsets() record.Offsets
 	// Changed is closed at the next commit, log start or change of leadership.
 	Changed() <-chan struct{}

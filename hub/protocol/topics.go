@@ -24,7 +24,17 @@ func find(st *catalog.State, byID bool, name string, id record.TopicID) (*catalo
 	return nil, fmt.Errorf("%w: %q", record.ErrUnknownTopic, name)
 }
 
-// partition finds a partition for a client's request.
+// serving finds a partition whose offsets and epochs can be told to a client.
+func (s *Server) serving(t *catalog.Topic, p int32) (Partition, error) {
+	log, err := s.partition(t, p)
+	if err != nil {
+		return nil, err
+	}
+	return log, log.Serving()
+}
+
+// partition finds a partition to read or append, which check by themselves
+// whether they can.
 func (s *Server) partition(t *catalog.Topic, p int32) (Partition, error) {
 	if p < 0 || int(p) >= len(t.Partitions) {
 		return nil, fmt.Errorf("%w: topic %q has partitions 0 to %d, not %d", record.ErrUnknownTopic, t.Name, len(t.Partitions)-1, p)
