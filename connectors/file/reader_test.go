@@ -121,8 +121,12 @@ func TestRename(t *testing.T) {
 		appendTo(t, log+".1", "b\n")
 		r.want("b")
 		write(t, log, "d\n")
-		appendTo(t, log+".1", "c\nno newline")
 		b, err := r.Read(t.Context(), connectors.Limits{Wait: time.Second})
+		if err != nil || len(b.Messages) > 0 {
+			t.Fatalf("got %s, %v: the new file before rotate_wait", values(b.Messages), err)
+		}
+		appendTo(t, log+".1", "c\nno newline")
+		b, err = r.Read(t.Context(), connectors.Limits{Wait: time.Second})
 		if err != nil || values(b.Messages) != "c" {
 			t.Fatalf("got %s, %v: the new file before rotate_wait", values(b.Messages), err)
 		}
@@ -194,6 +198,20 @@ func TestCopyTruncateGrownPast(t *testing.T) {
 		copyFile(t, log, log+"-20150517")
 		write(t, log, "x longer\nthan before\n") // truncates, same inode
 		r.want("x longer|than before")
+		r.close()
+	})
+}
+
+// TestShorter: the file begins as before, but is shorter than the place
+// reached; only its size tells.
+func TestShorter(t *testing.T) {
+	inBubble(t, func(t *testing.T, log string) {
+		head := strings.Repeat("x", 2*fingerprintBytes)
+		write(t, log, head+"\na\nb\n")
+		r := openAt(t, config(t, map[string]any{"path": log}), log, nil)
+		r.want(head + "|a|b")
+		write(t, log, head+"\nc\n")
+		r.want(head + "|c")
 		r.close()
 	})
 }
