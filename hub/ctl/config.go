@@ -195,7 +195,9 @@ func (c *cli) parse(paths []string) *parsed {
 			continue
 		}
 		globs, wrong := c.deps.CheckNode(path, text)
-		p.errs = append(p.errs, wrong...)
+		if p.errs = append(p.errs, wrong...); len(wrong) > 0 {
+			continue // what it says of jobs is not to be trusted
+		}
 		for _, glob := range globs {
 			queue = append(queue, p.expand(path, glob)...)
 		}
