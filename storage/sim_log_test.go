@@ -15,13 +15,13 @@ import (
 // the operations, none left out before them, at least those acknowledged; after
 // a kill in the state after all of them.
 type soloLog struct {
-	sim    *solo
-	id     LogID
-	log    *Log
-	live   bool // Create has returned
-	base   simState
-	ops    []simOp
-	acked  int     // of ops: durable for certain
+	sim   *solo
+	id    LogID
+	log   *Log
+	live  bool // Create has returned
+	base  simState
+	ops   []simOp
+	acked int // of ops: durable for certain
 	// A round that failed may be there after a stop, in place of what follows,
 	// until a later round has succeeded: the operations with each of them.
 	ghosts [][]simOp

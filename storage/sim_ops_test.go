@@ -1,9 +1,9 @@
 package storage
 
 import (
-	"slices"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/entrepot-hub/entrepot/record"
 )

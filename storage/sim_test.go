@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"sync"
@@ -36,6 +37,7 @@ const simSeeds = 10000
 // order of discovery, for which run returns an error.
 func runSeeds(t *testing.T, run func(seed uint64) error) {
 	t.Helper()
+	defer debug.SetGCPercent(debug.SetGCPercent(400)) // many small disks: mostly garbage
 	if s := os.Getenv("ENTREPOT_SIM_SEED"); s != "" {
 		seed, err := strconv.ParseUint(s, 10, 64)
 		if err == nil {
