@@ -70,9 +70,3 @@ func batchFields() []connectors.Field {
 			Description: "how long a record waits at most for others to come"},
 	}
 }
-
-// Batching implements connectors.Sink.
-func (Sink) Batching(cfg connectors.Config) connectors.Limits {
-	b := cfg.Object("batch")
-	return connectors.Limits{Records: int(b.Int("rows")), Bytes: int(b.Size("bytes")), Wait: b.Duration("every")}
-}
