@@ -28,8 +28,8 @@ vet: ## formatting, go vet, go.mod as it should be
 	$(GO) vet ./...
 	$(GO) mod tidy -diff
 
-lint: ## golangci-lint at its pinned version (the first run builds it)
-	$(GO) run $(GOLANGCI) run ./...
+lint: ## golangci-lint at its pinned version (the first run builds it); make lint FIX=1 corrects what it can
+	$(GO) run $(GOLANGCI) run $(if $(FIX),--fix) ./...
 
 bench: build ## the figures of docs/benchmarks.md, against a node of its own
 	@deploy/test/bench.sh
