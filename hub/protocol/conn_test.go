@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -46,6 +47,7 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 		"a body cut short":      header(3, 1, 0, 0, 0, 9),
 		"a lying array":         header(3, 1, 0x7f, 0xff, 0xff, 0xff),
 		"a lying string":        header(3, 1, 0, 0, 0, 1, 0x7f, 0xff),
+		"a group that is null":  header(12, 0, 0xff, 0xff, 0, 0, 0, 1, 0, 1, 'm'),
 		"four billion tags":     header(3, 12, 0xff, 0xff, 0xff, 0xff, 0x0f),
 		"a client ID too long":  {0, 0, 0, 10, 0, 3, 0, 1, 0, 0, 0, 1, 0x7f, 0xff},
 	} {
@@ -58,6 +60,21 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 		})
 	}
 	ask[*kmsg.ApiVersionsResponse](s.dial(t), &kmsg.ApiVersionsRequest{Version: 3})
+}
+
+// What lies about its contents is refused before anything is built of it.
+func TestLiesAreFoundBeforeDecoding(t *testing.T) {
+	head := []byte{0, 3, 0, 12, 0, 0, 0, 1, 0xff, 0xff, 0}
+	for what, body := range map[string][]byte{
+		"four billion tags":     {2, 0xff, 0xff, 0xff, 0xff, 0x0f},
+		"a hundred topics":      {101, 0, 0},
+		"a topic name too long": append(append([]byte{2}, make([]byte, 16)...), 0xff, 0xff, 0x7f),
+	} {
+		_, err := parseRequest(frame{bytes: append(slices.Clone(head), body...)})
+		if !errors.Is(err, errMalformed) || !strings.Contains(err.Error(), "Metadata v12") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
 }
 
 // A length is only a claim: a client that announces the largest request and

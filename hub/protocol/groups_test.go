@@ -206,6 +206,31 @@ func TestGroupsSurviveALoad(t *testing.T) {
 	ms.wg.Wait()
 }
 
+// What another node wrote while it led is read before anything is answered.
+func TestANewEpochLoadsTheGroupsAnew(t *testing.T) {
+	s := startSite(t, quick())
+	s.topic(t, "work", 1)
+	adm := s.admin(t)
+	if err := adm.CommitAllOffsets(testContext(t), "g", kadm.Offsets{"work": {0: {Topic: "work", At: 7}}}); err != nil {
+		t.Fatal(err)
+	}
+	log := s.memLog(t, catalog.OffsetsTopic, partitionOf("g", 3))
+	log.newEpoch()
+	b := newGroupBatch(1)
+	b.add("g", group.Write{Offsets: []group.OffsetWrite{{TopicPartition: record.TopicPartition{Topic: "work"}, Offset: &group.Offset{Offset: 9}}}})
+	other, err := b.build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan struct{})
+	log.Append([]record.Batch{other}, func([]record.Appended, error) { close(written) })
+	<-written
+	log.newEpoch()
+	if o, err := adm.FetchOffsets(testContext(t), "g"); err != nil || o["work"][0].At != 9 {
+		t.Errorf("%v: the offset is %d, want 9", err, o["work"][0].At)
+	}
+}
+
 // An ordinary client can read __consumer_offsets, and finds Kafka's records.
 func TestConsumerOffsetsAreReadable(t *testing.T) {
 	s := startSite(t, quick())

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -201,6 +202,9 @@ func (c *rawConn) receive(req kmsg.Request, correlation int32) kmsg.Response {
 	resp.SetVersion(req.GetVersion())
 	if err := resp.ReadFrom(b); err != nil {
 		c.t.Fatalf("answer to %s v%d: %v", kmsg.NameForKey(req.Key()), req.GetVersion(), err)
+	}
+	if again := resp.AppendTo(nil); !bytes.Equal(again, b) {
+		c.t.Fatalf("answer to %s v%d: there are other bytes in it than the codec writes:\n% x\n% x", kmsg.NameForKey(req.Key()), req.GetVersion(), b, again)
 	}
 	return resp
 }

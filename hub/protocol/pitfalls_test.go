@@ -715,6 +715,8 @@ func TestAPartitionThatCatchesUpTellsNothing(t *testing.T) {
 	if got := ask[*kmsg.OffsetFetchResponse](c, of).Topics[0].Partitions[0]; got.Offset != 4 {
 		t.Errorf("the offset is %d, want 4", got.Offset)
 	}
+	logs[1].fallBehind(record.ErrNotLeader) // in the same epoch, with the group in memory
+	wantCode(t, "group", ask[*kmsg.OffsetFetchResponse](c, of).ErrorCode, kerr.NotCoordinator)
 }
 
 // read_committed ends at the last stable offset, in Fetch and in ListOffsets.
