@@ -170,13 +170,13 @@ type fakeSite struct {
 	conns  map[net.Conn]bool
 	down   bool
 	// mangle, unless nil, may change a fetch answer on its way.
-	mangle  func(*kmsg.FetchResponse)
-	fetches int
-	done    sync.WaitGroup
+	mangle func(*kmsg.FetchResponse)
+	newest int16 // version of Fetch
+	done   sync.WaitGroup
 }
 
 func newFakeSite() *fakeSite {
-	return &fakeSite{topics: map[string]*fakeTopic{}, conns: map[net.Conn]bool{}}
+	return &fakeSite{topics: map[string]*fakeTopic{}, conns: map[net.Conn]bool{}, newest: 16}
 }
 
 // create makes a topic with mirror.to = *.
@@ -295,7 +295,7 @@ func (s *fakeSite) answer(req kmsg.Request) kmsg.Response {
 
 func (s *fakeSite) versions() kmsg.Response {
 	resp := kmsg.NewPtrApiVersionsResponse()
-	for key, most := range map[int16]int16{1: 16, 2: 7, 3: 12, 18: 3, 32: 4} {
+	for key, most := range map[int16]int16{1: s.newest, 2: 7, 3: 12, 18: 3, 32: 4} {
 		k := kmsg.NewApiVersionsResponseApiKey()
 		k.ApiKey, k.MaxVersion = key, most
 		resp.ApiKeys = append(resp.ApiKeys, k)
@@ -390,7 +390,6 @@ func (s *fakeSite) fetch(req *kmsg.FetchRequest) kmsg.Response {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.fetches++
 	if s.mangle != nil {
 		s.mangle(resp)
 	}

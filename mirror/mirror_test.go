@@ -529,6 +529,113 @@ func TestPause(t *testing.T) {
 	})
 }
 
+func TestSourceLostItsTail(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.src.create("clicks", 1, 1)
+		l := w.log("clicks", 0)
+		w.src.with(func() {
+			for range 10 {
+				l.add(w.rng, record.None, 10, 0)
+			}
+		})
+		w.wait(3 * time.Second)
+		w.src.with(func() { l.cut(50) })
+		w.wait(2 * time.Second)
+		if s := w.part("clicks", 0); s.State == StateDiverged {
+			t.Errorf("not given time to settle: %+v", s)
+		}
+		w.wait(4 * time.Second)
+		s := w.part("clicks", 0)
+		if s.State != StateDiverged || s.Reason != "the source lost offsets 50 to 99, which the mirror has" || s.LagRecords != nil {
+			t.Errorf("%+v", s)
+		}
+		// Written anew under another epoch, and past the mirror's end.
+		w.src.with(func() {
+			l.epoch++
+			for range 10 {
+				l.add(w.rng, record.None, 10, 0)
+			}
+		})
+		w.wait(10 * time.Second)
+		if err := w.m.Resume("east", ""); err != nil { // even when told to look again
+			t.Fatal(err)
+		}
+		w.wait(10 * time.Second)
+		if s := w.part("clicks", 0); s.State != StateDiverged || s.Next != 100 || !strings.Contains(s.Reason, "epoch 0 ends at offset 50") {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// Right after a change of leader a source may not know what is committed; when
+// it does again, the mirror goes on.
+func TestEndThatComesBackIsNoLoss(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.src.create("clicks", 1, 1)
+		l := w.log("clicks", 0)
+		w.src.with(func() { l.add(w.rng, record.None, 10, 0); l.add(w.rng, record.None, 10, 0) })
+		w.wait(3 * time.Second)
+		w.src.with(func() { l.end = 10; l.wake() })
+		w.wait(1500 * time.Millisecond)
+		w.src.with(func() { l.end = 20; l.add(w.rng, record.None, 5, 0) })
+		w.wait(2 * time.Second)
+		w.level("clicks")
+		if s := w.part("clicks", 0); s.State != StateStreaming {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestGap(t *testing.T) {
+	for _, policy := range []GapPolicy{GapStop, GapSkip} {
+		inWorld(t, func(w *world) {
+			w.stop()
+			w.cfg.OnGap = policy
+			w.start()
+			w.src.create("clicks", 1, 1)
+			l := w.log("clicks", 0)
+			w.src.with(func() { l.add(w.rng, record.None, 10, 0) })
+			w.wait(3 * time.Second)
+			w.src.stop()
+			w.src.with(func() {
+				for range 10 {
+					l.add(w.rng, record.None, 10, 0)
+				}
+				l.trim(47)
+			})
+			w.src.resume()
+			w.wait(4 * time.Second)
+			s, to := w.part("clicks", 0), w.dst.topics["clicks"].logs[0]
+			if policy == GapSkip {
+				if len(s.Skipped) != 1 || s.Skipped[0] != (Gap{10, 47}) || s.State != StateStreaming {
+					t.Errorf("skip: %+v", s)
+				}
+				w.level("clicks")
+				return
+			}
+			if s.State != StateGap || *s.Gap != (Gap{10, 47}) || s.Reason != "the source deleted offsets 10 to 46 before they were mirrored" || s.LagRecords != nil {
+				t.Errorf("stop: %+v", s)
+			}
+			w.src.with(func() { l.trim(53) })
+			w.wait(6 * time.Second)
+			if s := w.part("clicks", 0); *s.Gap != (Gap{10, 53}) || to.next != 10 {
+				t.Errorf("later: %+v, log to %d", s, to.next)
+			}
+		})
+	}
+}
+
+func TestOldSourceIsRefused(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.src.with(func() { w.src.newest = 12 })
+		w.src.create("clicks", 1, 1)
+		w.wait(3 * time.Second)
+		if s := w.part("clicks", 0); s.State != StateUnreachable || !strings.Contains(s.Reason, "it speaks Fetch up to version 12, a mirror needs 13") {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
 // Memory is bounded although the destination is slow.
 func TestSlowDestination(t *testing.T) {
 	inWorld(t, func(w *world) {

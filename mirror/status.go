@@ -236,17 +236,17 @@ func (c *core) partitionStatus(now time.Time, p *partition) PartitionStatus {
 		s.SourceEnd = new(p.source.end)
 	}
 	if c.lagKnown(now, p) {
-		records := max(p.source.end-p.position(), 0)
+		records := p.source.end - p.position()
 		s.Lag, s.LagRecords, s.LagSeconds = lagKnown, &records, p.lag.seconds(now)
 	}
 	return s
 }
 
-// lagKnown: a lag is told only while the source is heard and continues what is
+// lagKnown: a lag is told only while the source is heard, and has what is
 // mirrored. It is never 0 for want of news.
 func (c *core) lagKnown(now time.Time, p *partition) bool {
-	return p.phase == running && p.halt == nil && p.topic.verdict == nil &&
-		!p.source.heard.IsZero() && now.Sub(p.source.heard) <= c.cfg.Stale
+	return p.phase == running && p.halt == nil && p.topic.verdict == nil && p.lost == "" && p.measureAt.IsZero() &&
+		p.source.end >= p.position() && !p.source.heard.IsZero() && now.Sub(p.source.heard) <= c.cfg.Stale
 }
 
 // stateOf a partition, and why.
@@ -267,7 +267,7 @@ func (c *core) stateOf(now time.Time, p *partition) (State, string) {
 		return StateUnreachable, c.find.err
 	case p.leader.node < 0:
 		return StateDiscovering, "no leader at the source"
-	case p.source.heard.IsZero():
+	case p.source.heard.IsZero() || !p.measureAt.IsZero():
 		return StateDiscovering, p.reason
 	case now.Sub(p.source.heard) > c.cfg.Stale && len(p.queue) < queueLimit:
 		return StateUnreachable, orElse(p.reason, fmt.Sprintf("not heard for %.0f s", now.Sub(p.source.heard).Seconds()))

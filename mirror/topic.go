@@ -15,6 +15,7 @@ type topic struct {
 	link *Link
 
 	want    MirroredTopic // as the source has it; its ID is zero before the first discovery
+	leaders []leader      // at the source, by partition
 	made    MirroredTopic // what EnsureTopic last agreed to
 	busy    bool          // EnsureTopic is under way
 	retry   retry
@@ -48,6 +49,16 @@ func (t *topic) grow(n int32) {
 	for i := int32(len(t.parts)); i < n; i++ {
 		t.parts = append(t.parts, newPartition(t, i))
 	}
+	t.lead()
+}
+
+// lead tells the partitions who leads them at the source.
+func (t *topic) lead() {
+	for i, p := range t.parts {
+		if i < len(t.leaders) {
+			p.leader = t.leaders[i]
+		}
+	}
 }
 
 // seen takes the source's description of a topic of this name.
@@ -72,10 +83,10 @@ func (t *topic) seen(s *sourceTopic, site string) {
 		Name: t.name, ID: s.id, Partitions: int32(len(s.leaders)), Config: s.config,
 		SourceSite: t.link.Source, Link: t.link.Name,
 	}
-	for i, p := range t.parts {
-		if i < len(s.leaders) {
-			p.leader, p.refused = s.leaders[i], false
-		}
+	t.leaders = s.leaders
+	t.lead()
+	for _, p := range t.parts {
+		p.refused = false
 	}
 }
 
