@@ -3,6 +3,7 @@ package replica
 import (
 	"bytes"
 	"fmt"
+	"runtime"
 	"sync"
 	"testing"
 
@@ -64,13 +65,29 @@ func benchAppend(b *testing.B, kind string, size, partitions, callers, depth int
 	n.stop()
 }
 
-// BenchmarkIdle is the memory of a group that nobody uses.
-func BenchmarkIdle(b *testing.B) {
-	n := startNode(b, vfs.NewMem(), "data", storage.Config{ReserveBytes: -1, LowWater: 1, HighWater: 1}, Config{})
-	b.ReportAllocs()
-	for i := range b.N {
+// A group that nobody uses takes little memory (Invariant 14: 50 KB) and, once
+// it leads, no steps.
+func TestIdleGroups(t *testing.T) {
+	const groups = 300
+	n := startNode(t, vfs.OS(), t.TempDir(), storage.Config{ReserveBytes: -1, LowWater: 1, HighWater: 1}, Config{})
+	n.add(Spec{ID: clicks(groups)})
+	before := heap()
+	for i := range groups {
 		n.add(Spec{ID: clicks(int32(i))})
 	}
+	if each := (heap() - before) / groups; each > 50_000 {
+		t.Errorf("an idle group takes %d bytes, want at most 50,000", each)
+	} else {
+		t.Logf("an idle group takes %d bytes", each)
+	}
+}
+
+func heap() int64 {
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
 }
 
 // BenchmarkStep is the core alone: one proposal, its round, its commit.

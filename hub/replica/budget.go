@@ -61,16 +61,14 @@ func (b *budget) acquire(ctx context.Context, n int64) error {
 func (b *budget) take(n int64) *waiter {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	w := &waiter{n: n}
 	switch {
 	case b.mu.closed:
-		w.ready = closedChan()
-		return w
+		return &waiter{n: n, ready: closedChan()}
 	case b.mu.waiting.len() == 0 && b.mu.free >= n:
 		b.mu.free -= n
 		return nil
 	}
-	w.ready = make(chan struct{})
+	w := &waiter{n: n, ready: make(chan struct{})}
 	b.mu.waiting.push(w)
 	return w
 }

@@ -103,6 +103,7 @@ func FuzzSnapshot(f *testing.F) {
 // An entry from a peer, whatever its bytes, is refused or observed.
 func FuzzEntry(f *testing.F) {
 	f.Add([]byte(batch(f, "a")), false)
+	f.Add([]byte(idempotent(f, 5, 3, 7, "a")), false)
 	f.Add(LogStart{5}.encode(), false)
 	f.Add([]byte{}, true)
 	f.Fuzz(func(t *testing.T, data []byte, conf bool) {
@@ -121,8 +122,18 @@ func FuzzEntry(f *testing.F) {
 			_, _ = decodeConfChange(e.Payload)
 		}
 		s := logState{index: 1, term: 1}
-		if err := s.observe(&e, 1); err == nil && s.next < 0 {
+		if err := s.observe(&e, 1); err != nil {
+			return
+		}
+		if s.next < 0 {
 			t.Fatalf("the next offset is %d", s.next)
+		}
+		// A segment header with what was observed must be readable.
+		if _, _, err := decodeControlState(s.control.encode(machineSnapshot{})); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := decodeProducers(s.producers.encode()); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

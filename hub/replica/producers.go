@@ -108,10 +108,11 @@ func (p *producer) add(b record.Batch, base, now int64) {
 	p.n++
 }
 
-// observe notes a batch of the log.
+// observe notes a batch of the log. What a mirror's source let pass without an
+// epoch or a sequence is nobody's: it cannot be sent again.
 func (ps *producers) observe(b record.Batch, now int64) {
 	id := b.ProducerID()
-	if id < 0 {
+	if id < 0 || b.ProducerEpoch() < 0 || b.BaseSequence() < 0 && !b.IsControl() {
 		return
 	}
 	p := ps.byID[id]

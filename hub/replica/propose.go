@@ -177,8 +177,11 @@ func (c *core) stageMirrored(g MirrorGuard, batches []record.Batch) error {
 		epoch = l[len(l)-1].epoch
 	}
 	for _, b := range batches {
-		if b.BaseOffset() < next || b.LastDelta() < 0 {
-			return fmt.Errorf("%w: a mirrored batch at offset %d after %d", record.ErrInvalidBatch, b.BaseOffset(), next)
+		if len(b) < record.BatchHeaderSize {
+			return fmt.Errorf("%w: a mirrored batch of %d bytes", record.ErrInvalidBatch, len(b))
+		}
+		if b.BaseOffset() < next || b.LastDelta() < 0 || b.BaseOffset() > math.MaxInt64-int64(b.LastDelta())-1 {
+			return fmt.Errorf("%w: a mirrored batch at offset %d, with delta %d, after %d", record.ErrInvalidBatch, b.BaseOffset(), b.LastDelta(), next)
 		}
 		if b.LeaderEpoch() < epoch {
 			return fmt.Errorf("%w: a mirrored batch of epoch %d at offset %d after epoch %d", record.ErrInvalidBatch, b.LeaderEpoch(), b.BaseOffset(), epoch)

@@ -55,7 +55,7 @@ func startNode(t testing.TB, fs vfs.FS, dir string, sc storage.Config, rc Config
 		setDone.Wait()
 		stopStore()
 		storeDone.Wait()
-		if err := store.Close(); err != nil {
+		if err := store.Close(); err != nil && !errors.Is(err, record.ErrOffline) {
 			t.Errorf("close the store: %v", err)
 		}
 	})

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage"
@@ -42,8 +43,11 @@ func (s *logState) observe(e *storage.Entry, now int64) error {
 
 func (s *logState) observeData(e *storage.Entry, now int64) error {
 	b := record.Batch(e.Payload)
-	if len(b) < record.BatchHeaderSize || b.LastDelta() < 0 || b.BaseOffset() < s.next {
-		return fmt.Errorf("entry %d: %w: %d bytes at an offset below %d, or none", e.Index, record.ErrInvalidBatch, len(b), s.next)
+	switch {
+	case len(b) < record.BatchHeaderSize:
+		return fmt.Errorf("entry %d: %w: %d bytes", e.Index, record.ErrInvalidBatch, len(b))
+	case b.LastDelta() < 0 || b.BaseOffset() < s.next || b.BaseOffset() > math.MaxInt64-int64(b.LastDelta())-1 || b.LeaderEpoch() < 0:
+		return fmt.Errorf("entry %d: %w: offset %d with delta %d and epoch %d, the log is at %d", e.Index, record.ErrInvalidBatch, b.BaseOffset(), b.LastDelta(), b.LeaderEpoch(), s.next)
 	}
 	s.control.lineage = addEpoch(s.control.lineage, b.LeaderEpoch(), b.BaseOffset())
 	s.producers.observe(b, now)

@@ -96,6 +96,7 @@ func (r *Replica) quarantine(damage error) {
 	v.next = end
 	v.offsets = record.Offsets{Start: start, LastStable: end, HighWatermark: end}
 	r.view.Store(v)
+	r.inbox.post(func(b *inbox) { b.mu.closed = v.err })
 }
 
 // Status describes a replica.
