@@ -37,6 +37,9 @@ func eachSeed(t *testing.T, fn func(t *testing.T, rng *rand.Rand)) {
 	}
 }
 
+// child is a generator of its own for another goroutine.
+func child(rng *rand.Rand) *rand.Rand { return rand.New(rand.NewPCG(rng.Uint64(), 2)) }
+
 // arm cuts the network at some write from now, before or after it.
 func (l *life) arm(rng *rand.Rand, most int) (cut chan struct{}) {
 	cut = make(chan struct{})
@@ -68,7 +71,7 @@ func TestSourceIsExactThroughCrashes(t *testing.T) {
 		w.createTopic("out", 3)
 		splits, want := randomLines(rng)
 		src := newFakeSource(true, splits)
-		src.rng = rng
+		src.rng = child(rng)
 		job := parseOne(t, registry(src, nil), linesJob)
 		crashes := 0
 		for ; ; crashes++ {
@@ -268,6 +271,7 @@ func (s *fakeSink) stumble(rng *rand.Rand, l *life) {
 	if rng == nil {
 		return
 	}
+	rng = child(rng) // writers use it, under the lock, while the test uses its own
 	s.before = func(connectors.Plan) error {
 		switch rng.IntN(40) {
 		case 0:
