@@ -1,4 +1,70 @@
-// Package files is the sink that loads topics into files.
+// Package files is the sink that loads records into files: Parquet, NDJSON or
+// CSV, in folders named as Hive names partitions, at a file:// URL.
+//
+// A plan becomes one set of files, one for each folder that its records
+// belong to, named TOPIC+PARTITION+FROM+TO.EXT after its range of offsets.
+// They are written under _tmp, synced, and only then linked into place, which
+// never overwrites. So a file is there with all of its rows or not at all; a
+// plan that is executed again finds its files done; and no listing of folders
+// is needed to know. See publish.go for the order of the steps.
+//
+// Inferred columns are pinned in _schema beside the data before a file uses
+// them, so that all files of a topic agree. A new field adds a column at the
+// end; a value that no longer fits its column is a dead letter, never a silent
+// change. The same plan gives the same bytes, but for columns that the table
+// gained in between.
 //
 // Goroutines: none.
 package files
+
+import (
+	"time"
+
+	"github.com/entrepot-hub/entrepot/connectors"
+	"github.com/entrepot-hub/entrepot/connectors/format"
+)
+
+// Sink is the files sink.
+type Sink struct{}
+
+// Spec implements connectors.Sink.
+func (Sink) Spec() connectors.Spec {
+	return connectors.Spec{
+		Type:      "files",
+		Summary:   "Loads records into Parquet, NDJSON or CSV files in Hive-style folders.",
+		Guarantee: "exactly-once (named file: one set of files for each durable plan, published by link without overwriting)",
+		Since:     "0.1",
+		Fields:    fields(),
+	}
+}
+
+func fields() []connectors.Field {
+	return []connectors.Field{
+		{Name: "url", Kind: connectors.KindString, Required: true, Check: checkURL, Example: "file:///lake/clicks",
+			Description: "the folder to load into, as file:///absolute/path; it is made when it is not there"},
+		{Name: "format", Kind: connectors.KindString, Default: "parquet", Options: []string{"parquet", "ndjson", "csv"}, Example: "ndjson",
+			Description: "parquet and csv need records that are JSON objects, ndjson takes any JSON"},
+		{Name: "partition_by", Kind: connectors.KindString, Check: checkTemplate, Example: "dt={date(ts)}/hr={hour(ts)}",
+			Description: "folders below the URL: text and {…} with topic, partition, key, value.FIELD, or date, hour, year, month, day of ts (the record's time, UTC) or of a value.FIELD that holds RFC 3339; null becomes __HIVE_DEFAULT_PARTITION__"},
+		{Name: "roll", Kind: connectors.KindObject, Description: "when to complete a set of files, by what comes first", Fields: []connectors.Field{
+			{Name: "every", Kind: connectors.KindDuration, Default: time.Minute, Min: int64(10 * time.Millisecond), Max: int64(24 * time.Hour), Example: "5m", Description: "age of the oldest record that is waiting"},
+			{Name: "bytes", Kind: connectors.KindSize, Default: int64(64 << 20), Min: 1, Max: 1 << 30, Example: "128MiB", Description: "size of the records' keys and values, before they are written; so much is held in memory for each partition"},
+			{Name: "rows", Kind: connectors.KindInt, Min: 0, Max: 1 << 31, Example: "1000000", Description: "number of records; 0 does not count them"},
+		}},
+		{Name: "schema", Kind: connectors.KindString, Default: "inferred", Options: []string{"inferred", "combined", "common"}, Example: "combined",
+			Description: "parquet, csv: inferred finds the columns in the records and keeps them in _schema; combined and common are the columns of these log formats"},
+		{Name: "columns", Kind: connectors.KindObjects, Example: "[{name: id, type: int64}]", Description: "parquet, csv: the columns, instead of schema; each may be null", Fields: []connectors.Field{
+			{Name: "name", Kind: connectors.KindString, Required: true, Example: "city", Description: "name of the column"},
+			{Name: "type", Kind: connectors.KindString, Required: true, Check: checkType, Example: "decimal(12,2)", Description: "string, int64, double, bool, timestamp (RFC 3339 to microseconds in UTC), date, decimal(precision,scale), json"},
+			{Name: "from", Kind: connectors.KindString, Example: "address.city", Description: "field of the record, dotted for nested ones; the column's name when not given"},
+		}},
+		{Name: "metadata_columns", Kind: connectors.KindStrings, Check: checkMetadata, Example: "[partition, offset]",
+			Description: "parquet, csv: columns _topic, _partition, _offset, _timestamp, _key to add"},
+		{Name: "extra", Kind: connectors.KindString, Default: "ignore", Options: []string{"ignore", "fail"}, Example: "fail",
+			Description: "with columns or a named schema, what to do with a field that has no column: ignore leaves it out, fail sends the record to the dead letters"},
+		{Name: "tombstones", Kind: connectors.KindString, Default: "reject", Options: []string{"reject", "skip"}, Example: "skip",
+			Description: "records without a value: reject sends them to the dead letters, skip leaves them out"},
+		{Name: "compression", Kind: connectors.KindString, Options: format.ParquetCodecs, Example: "snappy",
+			Description: "of the pages of parquet (zstd when not given), or of whole files of ndjson and csv (gzip or none; none when not given)"},
+	}
+}

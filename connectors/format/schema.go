@@ -204,7 +204,7 @@ func (sp *splitter) split(m *connectors.Message) ([][]byte, error) {
 	err := sp.fields.each(m.Value, func(name, raw []byte) bool {
 		if i, ok := sp.first[string(name)]; ok {
 			sp.raws[i] = raw
-		} else if !sp.lenient && unknown == nil {
+		} else if !sp.lenient && unknown == nil && raw[0] != 'n' { // null says as much as no field
 			unknown = &UnknownFieldError{Name: string(name)}
 		}
 		return true

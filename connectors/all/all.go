@@ -1,0 +1,27 @@
+// Package all is the explicit list of the built-in connectors. To add one,
+// write it (connectors/README.md says how) and name it here; nothing registers
+// itself.
+//
+// Goroutines: none.
+package all
+
+import (
+	"github.com/entrepot-hub/entrepot/connectors"
+	"github.com/entrepot-hub/entrepot/connectors/file"
+	"github.com/entrepot-hub/entrepot/connectors/files"
+	"github.com/entrepot-hub/entrepot/connectors/postgres"
+)
+
+// Builtin lists the connectors that every hub has. The keys are the types of
+// their Specs, which a test checks.
+func Builtin() connectors.Registry {
+	return connectors.Registry{
+		Sources: map[string]connectors.Source{
+			"file": file.Source{},
+		},
+		Sinks: map[string]connectors.Sink{
+			"files":    files.Sink{},
+			"postgres": postgres.Sink{},
+		},
+	}
+}

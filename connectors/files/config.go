@@ -1,0 +1,195 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/entrepot-hub/entrepot/connectors"
+	"github.com/entrepot-hub/entrepot/connectors/format"
+)
+
+// settings are the fields of the config, parsed.
+type settings struct {
+	dir       string
+	format    string
+	partition *template
+	inferred  bool
+	schema    format.Schema // declared columns; with inferred only the metadata columns
+	lenient   bool
+	skipNull  bool
+	codec     string
+}
+
+var metaColumns = map[string]format.Column{
+	"topic":     {Name: "_topic", Meta: format.MetaTopic, Type: format.Type{Kind: format.TypeString}},
+	"partition": {Name: "_partition", Meta: format.MetaPartition, Type: format.Type{Kind: format.TypeInt64}},
+	"offset":    {Name: "_offset", Meta: format.MetaOffset, Type: format.Type{Kind: format.TypeInt64}},
+	"timestamp": {Name: "_timestamp", Meta: format.MetaTimestamp, Type: format.Type{Kind: format.TypeTimestamp}},
+	"key":       {Name: "_key", Meta: format.MetaKey, Type: format.Type{Kind: format.TypeString}},
+}
+
+var metaNames = []string{"topic", "partition", "offset", "timestamp", "key"}
+
+// settingsOf parses a config; its errors name the field they are about.
+func settingsOf(cfg connectors.Config) (settings, error) {
+	s := settings{
+		format: cfg.String("format"), codec: cfg.String("compression"),
+		lenient: cfg.String("extra") == "ignore", skipNull: cfg.String("tombstones") == "skip",
+	}
+	var err error
+	if s.codec, err = codecOf(s.format, s.codec); err != nil {
+		return s, fieldError{"compression", err}
+	}
+	if s.dir, err = pathOf(cfg.String("url")); err != nil {
+		return s, fieldError{"url", err}
+	}
+	if s.partition, err = parseTemplate(cfg.String("partition_by")); err != nil {
+		return s, fieldError{"partition_by", err}
+	}
+	return s, s.columns(cfg)
+}
+
+// codecOf fills in the default of a format.
+func codecOf(kind, codec string) (string, error) {
+	switch {
+	case kind == "parquet" && codec == "":
+		return "zstd", nil
+	case kind != "parquet" && codec == "":
+		return "none", nil
+	case kind != "parquet" && codec != "gzip" && codec != "none":
+		return "", fmt.Errorf("%s files cannot be compressed with %s, want gzip or none", kind, codec)
+	}
+	return codec, nil
+}
+
+// columns decides where the schema comes from.
+func (s *settings) columns(cfg connectors.Config) error {
+	if s.format == "ndjson" {
+		for _, f := range []string{"columns", "schema", "metadata_columns", "extra"} {
+			if cfg.Has(f) {
+				return fieldError{f, errors.New("format ndjson writes records as they are: leave this out, or choose parquet or csv")}
+			}
+		}
+		return nil
+	}
+	for _, c := range cfg.Objects("columns") {
+		typ, err := format.ParseType(c.String("type"))
+		if err != nil {
+			return fieldError{"columns", err}
+		}
+		col := format.Column{Name: c.String("name"), Type: typ}
+		if c.Has("from") {
+			col.From = strings.Split(c.String("from"), ".")
+		}
+		s.schema = append(s.schema, col)
+	}
+	switch known, ok := format.KnownSchema(cfg.String("schema")); {
+	case len(s.schema) > 0 && cfg.Has("schema"):
+		return fieldError{"schema", errors.New("there are columns already: leave one of the two out")}
+	case ok:
+		s.schema = known
+	case len(s.schema) == 0:
+		s.inferred = true
+	}
+	for _, name := range cfg.Strings("metadata_columns") {
+		s.schema = append(s.schema, metaColumns[name])
+	}
+	if s.inferred && len(s.schema) == 0 {
+		return nil
+	}
+	if err := s.schema.Check(); err != nil {
+		return fieldError{"columns", err}
+	}
+	return nil
+}
+
+// fieldError is an error about one field.
+type fieldError struct {
+	field string
+	err   error
+}
+
+func (e fieldError) Error() string { return e.field + ": " + e.err.Error() }
+func (e fieldError) Unwrap() error { return e.err }
+
+// pathOf is the folder of a file:// URL.
+func pathOf(raw string) (string, error) {
+	scheme, rest, ok := strings.Cut(raw, "://")
+	if !ok {
+		return "", fmt.Errorf("%q is not a URL, want file:///absolute/path", raw)
+	}
+	if scheme != "file" {
+		return "", fmt.Errorf("%s:// is not supported, only file:///absolute/path is", scheme)
+	}
+	if !strings.HasPrefix(rest, "/") {
+		return "", fmt.Errorf("%q names the host %q, want three slashes: file:///%s", raw, strings.SplitN(rest, "/", 2)[0], rest)
+	}
+	path, err := url.PathUnescape(rest)
+	if err != nil || strings.ContainsRune(path, 0) {
+		return "", fmt.Errorf("%q is not a URL: a percent sign is not followed by two digits of 0-9 a-f (write %%25 for a percent sign)", raw)
+	}
+	if path = filepath.Clean(path); path == "/" {
+		return "", fmt.Errorf("%q is the root of the file system, want a folder below it", raw)
+	}
+	return path, nil
+}
+
+func checkURL(v any) error {
+	_, err := pathOf(v.(string))
+	return err
+}
+
+func checkTemplate(v any) error {
+	_, err := parseTemplate(v.(string))
+	return err
+}
+
+func checkType(v any) error {
+	_, err := format.ParseType(v.(string))
+	return err
+}
+
+func checkMetadata(v any) error {
+	for i, name := range v.([]string) {
+		if !slices.Contains(metaNames, name) {
+			return fmt.Errorf("%q is not one of %s", name, strings.Join(metaNames, ", "))
+		}
+		if slices.Contains(v.([]string)[:i], name) {
+			return fmt.Errorf("%q is there twice", name)
+		}
+	}
+	return nil
+}
+
+// Validate implements connectors.Sink.
+func (Sink) Validate(_ context.Context, cfg connectors.Config, probe connectors.Probe) []connectors.Finding {
+	s, err := settingsOf(cfg)
+	if err != nil {
+		var f fieldError
+		if errors.As(err, &f) {
+			return []connectors.Finding{{Field: f.field, Message: err.Error()}}
+		}
+		return []connectors.Finding{{Message: err.Error()}}
+	}
+	if probe != connectors.ProbeLive {
+		return nil
+	}
+	if info, err := os.Stat(s.dir); err == nil && !info.IsDir() {
+		return []connectors.Finding{{Field: "url", Message: fmt.Sprintf("%s is a file, want a folder", s.dir)}}
+	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return []connectors.Finding{{Field: "url", Message: err.Error()}}
+	}
+	return nil
+}
+
+// Batching implements connectors.Sink.
+func (Sink) Batching(cfg connectors.Config) connectors.Limits {
+	roll := cfg.Object("roll")
+	return connectors.Limits{Records: int(roll.Int("rows")), Bytes: int(roll.Size("bytes")), Wait: roll.Duration("every")}
+}

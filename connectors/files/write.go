@@ -1,0 +1,213 @@
+package files
+
+import (
+	"bufio"
+	"compress/gzip"
+	"context"
+	"errors"
+	"io"
+	"maps"
+	"path/filepath"
+	"slices"
+
+	"github.com/entrepot-hub/entrepot/connectors"
+	"github.com/entrepot-hub/entrepot/connectors/format"
+)
+
+// staged is one file of a plan.
+type staged struct {
+	target string
+	tmp    string
+	rows   []int // indexes in the batch
+	done   bool  // it was published by an earlier execution
+}
+
+// Write implements connectors.Writer.
+func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connectors.Batch) ([]connectors.RecordError, error) {
+	set, refused := w.split(plan, batch.Messages)
+	for {
+		more, err := w.stage(ctx, set, batch.Messages)
+		if err == nil && len(refused)+len(more) == 0 {
+			return nil, w.publish(set)
+		}
+		w.drop(set)
+		if err == nil {
+			refused = append(refused, more...)
+			slices.SortFunc(refused, func(a, b connectors.RecordError) int { return a.Index - b.Index })
+			return refused, nil
+		}
+		var unknown *format.UnknownFieldError
+		if !w.inferred || !errors.As(err, &unknown) {
+			return nil, err
+		}
+		// A field without a column. Pin columns for the whole plan, and write
+		// all of its files with them.
+		added, err := w.pin(plan.Partition.Topic).extend(batch.Messages)
+		if err != nil {
+			return nil, err
+		}
+		if !added { // a name that cannot be a column
+			return nil, connectors.Fatalf("%s: no column can be made for the field %q", plan, unknown.Name)
+		}
+	}
+}
+
+// split sorts a plan's records into files by their folders.
+func (w *writer) split(plan connectors.Plan, messages []connectors.Message) (set []staged, refused []connectors.RecordError) {
+	folders := map[string][]int{}
+	for i := range messages {
+		m := &messages[i]
+		if m.Value == nil && w.skipNull {
+			continue
+		}
+		folder, err := "", error(nil)
+		if m.Value == nil {
+			err = connectors.Poisonf("a tombstone has no row")
+		} else {
+			folder, err = w.partition.folder(m)
+		}
+		if err != nil {
+			refused = append(refused, connectors.RecordError{Index: i, Offset: m.Offset, Err: err})
+			continue
+		}
+		folders[folder] = append(folders[folder], i)
+	}
+	for n, folder := range slices.Sorted(maps.Keys(folders)) {
+		set = append(set, staged{
+			target: filepath.Join(w.dir, filepath.FromSlash(folder), w.fileName(plan)),
+			tmp:    filepath.Join(w.tmp, w.tmpName(plan, n)), rows: folders[folder],
+		})
+	}
+	return set, refused
+}
+
+// stage writes and syncs the files of a plan that are not there yet, under
+// their temporary names. It goes on after a record that is refused, to find
+// all of them.
+func (w *writer) stage(ctx context.Context, set []staged, messages []connectors.Message) (refused []connectors.RecordError, err error) {
+	for i := range set {
+		s := &set[i]
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if s.done, err = w.disk.Exists(s.target); err != nil {
+			return nil, classify("look for "+s.target, err)
+		}
+		if s.done {
+			continue
+		}
+		more, err := w.writeFile(s, messages)
+		if err != nil {
+			return nil, err
+		}
+		refused = append(refused, more...)
+	}
+	return refused, nil
+}
+
+func (w *writer) writeFile(s *staged, messages []connectors.Message) (refused []connectors.RecordError, err error) {
+	if err := errors.Join(mkdirs(w.disk, w.tmp), removeIfThere(w.disk, s.tmp)); err != nil {
+		return nil, classify("make room for "+s.tmp, err)
+	}
+	f, err := w.disk.Create(s.tmp)
+	if err != nil {
+		return nil, classify("create "+s.tmp, err)
+	}
+	refused, err = w.writeRows(f, s, messages)
+	if closed := f.Close(); err == nil && closed != nil {
+		err = classify("close "+s.tmp, closed)
+	}
+	return refused, err
+}
+
+// writeRows fills the file and syncs it, unless records are refused: then it
+// will not be published.
+func (w *writer) writeRows(f file, s *staged, messages []connectors.Message) (refused []connectors.RecordError, err error) {
+	buf := bufio.NewWriterSize(f, 256<<10)
+	out, finish := io.Writer(buf), func() error { return nil }
+	if w.format != "parquet" && w.codec == "gzip" {
+		z := gzip.NewWriter(buf)
+		out, finish = z, z.Close
+	}
+	table, err := w.table(out, messages[s.rows[0]].Partition.Topic)
+	if err != nil {
+		return nil, err
+	}
+	for _, i := range s.rows {
+		err := table.Append(&messages[i])
+		var unknown *format.UnknownFieldError
+		switch isUnknown := errors.As(err, &unknown); {
+		case err == nil:
+		case isUnknown && w.inferred && unknown.Name != "":
+			return nil, err
+		case isUnknown || connectors.ClassOf(err) == connectors.ClassPoison:
+			refused = append(refused, connectors.RecordError{Index: i, Offset: messages[i].Offset, Err: connectors.Poison(err)})
+		default:
+			return nil, classify("write "+s.tmp, err)
+		}
+	}
+	if len(refused) > 0 {
+		return refused, nil
+	}
+	for _, step := range []func() error{table.Close, finish, buf.Flush, f.Sync} {
+		if err := step(); err != nil {
+			return nil, classify("write "+s.tmp, err)
+		}
+	}
+	return nil, nil
+}
+
+// table begins a file of the format. With inferred columns and none pinned
+// yet, it is an UnknownFieldError at once.
+func (w *writer) table(out io.Writer, topic string) (format.Table, error) {
+	if w.format == "ndjson" {
+		return format.NewNDJSON(out), nil
+	}
+	schema, lenient := w.schema, w.lenient
+	if w.inferred {
+		p := w.pin(topic)
+		if p.version == 0 {
+			if err := p.load(); err != nil {
+				return nil, err
+			}
+		}
+		schema, lenient = p.schema, false
+		if p.version == 0 {
+			return noColumns{}, nil
+		}
+	}
+	if w.format == "csv" {
+		return format.NewCSV(out, schema, lenient)
+	}
+	return format.NewParquet(out, schema, w.codec, lenient)
+}
+
+// noColumns stands for a table as long as no record has had a field.
+type noColumns struct{}
+
+func (noColumns) Append(m *connectors.Message) error {
+	found := connectors.Poisonf("the record has no field that is not null, and no column is known yet")
+	err := format.EachField(m.Value, func(name, raw []byte) bool {
+		if raw[0] != 'n' && len(name) > 0 {
+			found = &format.UnknownFieldError{Name: string(name)}
+			return false
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	return found
+}
+
+func (noColumns) Close() error { return nil }
+
+func (w *writer) pin(topic string) *pinned {
+	p := w.pins[topic]
+	if p == nil {
+		p = &pinned{disk: w.disk, folder: filepath.Join(w.dir, schemaFolder), topic: topic, base: w.schema,
+			tmp: filepath.Join(w.tmp, "schema+"+escape(w.task, false))}
+		w.pins[topic] = p
+	}
+	return p
+}
