@@ -17,7 +17,7 @@ import (
 // How long to wait for what is not bounded by the caller.
 const (
 	connectTimeout = 10 * time.Second // for a connection, unless the dsn says
-	cancelGrace    = 2 * time.Second  // for the server to give up after a cancel
+	cancelGrace    = 2 * time.Second  // for the server to give up after a cancel, and to take that
 	closeTimeout   = time.Second
 )
 
@@ -48,7 +48,7 @@ func connect(ctx context.Context, cfg pq.Config) (*link, error) {
 
 // dialer remembers the socket of the connection it was made for, so that a
 // peer that does not answer can be given up. The driver also dials it to send
-// a cancel; those sockets are of no interest.
+// a cancel; those sockets are only kept from living forever.
 type dialer struct {
 	mu struct {
 		sync.Mutex
@@ -65,9 +65,10 @@ func (d *dialer) DialContext(ctx context.Context, network, address string) (net.
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.mu.done {
-		d.mu.sock = c
+	if d.mu.done {
+		return c, c.SetDeadline(time.Now().Add(cancelGrace))
 	}
+	d.mu.sock = c
 	return c, nil
 }
 

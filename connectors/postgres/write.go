@@ -65,8 +65,11 @@ func (w *writer) transact(ctx context.Context, plan connectors.Plan, messages []
 		if !t.rollback() || ctx.Err() != nil {
 			w.drop()
 		}
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, classify(ctx, what, err)
+		case done:
+			return nil, nil
 		}
 		return recordErrors(messages, bad), nil
 	}
