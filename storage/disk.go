@@ -58,10 +58,8 @@ func (s *Store) watchDisk(now time.Time) {
 	s.disk.mu.Lock()
 	defer s.disk.mu.Unlock()
 	st.Free, st.Reserve = space.Free, !missing && s.cfg.ReserveBytes > 0
-	st.Low, st.High = space.Free < low, space.Free < high || s.disk.mu.given && missing
-	if !missing {
-		s.disk.mu.given = false
-	}
+	s.disk.mu.given = s.disk.mu.given && missing
+	st.Low, st.High = space.Free < low || s.disk.mu.given, space.Free < high || s.disk.mu.given
 }
 
 // waterMarks are the free bytes below which the volume is low and high.

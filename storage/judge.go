@@ -36,11 +36,7 @@ func (r *recovery) judge() error {
 			return s.unreadable(err)
 		}
 		if end.less(stated) {
-			place := last
-			if place == nil {
-				place = r.files[0]
-			}
-			r.damage = damageAt(place, end.pos)
+			r.damage = r.place(last)
 			r.damage.Err = fmt.Errorf("%w; %s states that the log was synced up to %s", r.damage.Err, s.name, stated)
 			return nil
 		}
@@ -60,6 +56,20 @@ func (r *recovery) missingBefore() (*found, error) {
 		}
 	}
 	return nil, nil
+}
+
+// place is where the log ends although it should not: at a bad frame, at an
+// unreadable header behind a clean end, or where a segment is missing.
+func (r *recovery) place(last *found) *record.CorruptionError {
+	if last == nil {
+		return damageAt(r.files[0], 0)
+	}
+	for _, s := range r.files {
+		if last.clean && s.bad != nil && s.header.seq > last.header.seq {
+			return damageAt(s, 0)
+		}
+	}
+	return damageAt(last, last.p.end)
 }
 
 func damageAt(s *found, pos uint32) *record.CorruptionError {

@@ -39,6 +39,7 @@ type Log struct {
 		hard     HardState
 		synced   position   // everything before it is durable
 		stated   position   // highest statement that was written
+		proven   position   // highest statement that is durable
 		unsynced []*segFile // written since the last flush began, with a reference each
 		flushing []*segFile // being flushed now
 		newNames bool       // the directory has names that are not durable

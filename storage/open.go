@@ -99,6 +99,7 @@ func (l *Log) load(r *recovery) error {
 	l.restate, last.p.hard = l.mu.hard != last.p.hard, l.mu.hard
 	l.mu.synced = position{last.header.seq, last.p.end}
 	l.mu.stated = maxPosition(r.stated, last.p.stated)
+	l.mu.proven = l.mu.stated
 	if err := l.loadDamage(r); err != nil {
 		return err
 	}

@@ -249,6 +249,7 @@ func (l *Log) syncedRoll(h *segHeader, at place, r *Round) error {
 	l.adopt(seg, h, at)
 	l.mu.Lock()
 	l.mu.synced = position{h.seq, h.length}
+	l.mu.proven = maxPosition(l.mu.proven, h.synced)
 	l.mu.hard = h.state.Hard // durable already, whatever becomes of the frames
 	l.mu.newNames = false
 	l.mu.Unlock()

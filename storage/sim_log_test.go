@@ -25,6 +25,9 @@ type soloLog struct {
 	// A round that failed may be there after a stop, in place of what follows,
 	// until a later round has succeeded: the operations with each of them.
 	ghosts [][]simOp
+	// The highest commit that any round had: what is committed is never
+	// superseded, even if the node forgot it.
+	committed uint64
 	// Trims that have returned are durable; one that was cut short may be.
 	first, mayFirst uint64
 	places          map[uint64]State // where segments began
@@ -102,7 +105,7 @@ func (l *soloLog) open() (err error) {
 func (l *soloLog) create() error {
 	first := State{Hard: HardState{Term: 1}, Aux: simAux(0)}
 	l.base = simState{first: first, hard: first.Hard}
-	l.ops, l.acked, l.ghosts, l.first, l.mayFirst = nil, 0, nil, 0, 0
+	l.ops, l.acked, l.ghosts, l.first, l.mayFirst, l.committed = nil, 0, nil, 0, 0, 0
 	l.places = map[uint64]State{0: first}
 	var err error
 	l.log, err = l.sim.store.Create(l.id, first)
@@ -126,6 +129,7 @@ func (l *soloLog) adopt() error {
 		return err
 	}
 	l.base, l.ops, l.acked, l.ghosts = s, nil, 0, nil
+	l.committed = max(l.committed, s.hard.Commit)
 	l.first = s.first.Index
 	l.mayFirst = l.first
 	return nil

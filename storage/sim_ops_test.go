@@ -11,6 +11,9 @@ import (
 // append gives the log a round that does ops, and notes what came of it.
 func (l *soloLog) append(r Round, ops []simOp) error {
 	l.sim.plant.before(l.log, &r)
+	if r.Hard != nil {
+		l.committed = max(l.committed, r.Hard.Commit)
+	}
 	end := len(l.ops) + len(ops)
 	keep := append(l.ops[:len(l.ops):len(l.ops)], ops...)
 	r.Done = func(err error) {
@@ -93,7 +96,7 @@ func (l *soloLog) appendRound() error {
 func (l *soloLog) supersede() error {
 	s, rng := l.now(), l.sim.rng
 	last, _, _ := s.last()
-	low := max(s.hard.Commit, l.mayFirst, s.first.Index, l.log.First().Index) + 1
+	low := max(l.committed, l.mayFirst, s.first.Index, l.log.First().Index) + 1
 	if low > last {
 		return l.appendRound()
 	}

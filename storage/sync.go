@@ -41,6 +41,8 @@ type flushItem struct {
 	files []*segFile
 	names bool
 	end   position
+	// Highest statement in what is being flushed.
+	stated position
 }
 
 func newFlusher() *flusher {
@@ -212,7 +214,7 @@ func (l *Log) beginFlush(it *flushItem) {
 	it.names, l.mu.newNames = l.mu.newNames, false
 	l.mu.flushing = it.files
 	s := l.last()
-	it.end = position{s.header.seq, s.p.end}
+	it.end, it.stated = position{s.header.seq, s.p.end}, l.mu.stated
 }
 
 // endFlush moves the synced position and gives the files back.
@@ -221,6 +223,7 @@ func (l *Log) endFlush(it *flushItem, ok bool) {
 	l.mu.flushing = nil
 	if ok {
 		l.mu.synced = maxPosition(l.mu.synced, it.end)
+		l.mu.proven = maxPosition(l.mu.proven, it.stated)
 	}
 	l.mu.Unlock()
 	for _, f := range it.files {

@@ -9,8 +9,9 @@ import (
 
 // Trim deletes the segments whose entries are all at or below index, oldest
 // first, and makes each deletion durable before the next: else a power cut
-// could take a middle one (Invariant 12). The newest segment always stays. The
-// caller trims only what it has applied. Files that are no part of the log any
+// could take a middle one (Invariant 12). The newest segment always stays, and
+// so does one whose successor is not yet stated to be synced, until a later
+// call. The caller trims only what it has applied. Files that are no part of the log any
 // more, such as a superseded suffix, are deleted too when it is safe.
 func (l *Log) Trim(index uint64) error {
 	l.writing.Lock()
@@ -41,7 +42,7 @@ func (l *Log) trim(index uint64) error {
 }
 
 // dropFirst takes the oldest segment out of the log if all of it is at or
-// below index and no dead file is left before the next one. The state before the next one is read from its header first.
+// below index, the next one is proven and no dead file is left before it. The state before the next one is read from its header first.
 func (l *Log) dropFirst(index uint64) (*segment, error) {
 	l.mu.RLock()
 	if len(l.mu.segs) < 2 || l.mu.segs[0].p.lastIndex > index {
@@ -49,10 +50,11 @@ func (l *Log) dropFirst(index uint64) (*segment, error) {
 		return nil, nil
 	}
 	next := l.mu.segs[1]
-	inTheWay := slices.ContainsFunc(l.mu.dead, func(d deadFile) bool { return d.seq < next.header.seq })
+	wait := !l.provenHeader(next) || slices.ContainsFunc(l.mu.dead, func(d deadFile) bool { return d.seq < next.header.seq })
 	l.mu.RUnlock()
-	if inTheWay {
-		// The log would seem to begin with a dead file, and not to go on.
+	if wait {
+		// With a dead file in front the log would seem to begin there, and not
+		// to go on.
 		return nil, nil
 	}
 	state, err := l.stateOf(next)
@@ -94,22 +96,26 @@ func (l *Log) removeFile(name string) error {
 	return nil
 }
 
-// removeDead deletes files that the log does not need, once a durable frame
-// states that the newest segment's header was synced: until then a damaged
-// header could pass for one that the power took, and the log would end in one
-// of them.
+// provenHeader reports whether a durable frame or header states that the
+// segment's header was synced. Until then it could be lost, or if it is damaged
+// pass for one that the power took, and the log would end in what was before
+// it: that must still be there. The lock must be held.
+func (l *Log) provenHeader(s *segment) bool {
+	return !l.mu.proven.less(position{s.header.seq, s.header.length})
+}
+
+// removeDead deletes files that the log does not need, once the newest segment
+// is proven.
 func (l *Log) removeDead() error {
 	l.mu.RLock()
-	s := l.last()
-	proven := position{s.header.seq, s.header.length}
-	safe := !l.mu.stated.less(proven) && s.p.end > s.header.length && !l.mu.synced.less(position{s.header.seq, s.p.end})
-	dead := l.mu.dead
+	newest := l.last()
+	proven, dead := l.provenHeader(newest), l.mu.dead
 	l.mu.RUnlock()
-	if !safe {
+	if !proven {
 		return nil
 	}
 	for _, d := range dead {
-		if d.seq > proven.seq {
+		if d.seq > newest.header.seq {
 			continue // its number must not be used again
 		}
 		if err := l.removeFile(d.name); err != nil {

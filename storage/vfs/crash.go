@@ -49,6 +49,12 @@ func (m *Mem) CrashClone(rng *rand.Rand) *Mem {
 	return m.clone(c.node)
 }
 
+// PowerCut is what is found after a power cut that took everything that was not
+// synced.
+func (m *Mem) PowerCut() *Mem {
+	return m.clone(crash{rng: rand.New(rand.NewPCG(0, 0)), oldest: true}.node)
+}
+
 func (m *Mem) clone(copyNode func(*node, map[*node]*node) *node) *Mem {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -104,6 +110,7 @@ func cloneNames(names map[string]*node, seen map[*node]*node) map[string]*node {
 type crash struct {
 	rng            *rand.Rand
 	sectors, names float64 // how likely a sector, a change of a directory survives
+	oldest         bool    // what is lost goes back to what was synced, not further on
 }
 
 func (c crash) node(n *node, seen map[*node]*node) *node {
@@ -143,11 +150,15 @@ func (c crash) file(f *memFile) *memFile {
 	for _, s := range slices.Sorted(maps.Keys(f.older)) {
 		content := f.sector(s)
 		if c.rng.Float64() >= c.sectors {
-			content = f.older[s][c.rng.IntN(len(f.older[s]))]
+			n := c.rng.IntN(len(f.older[s]))
+			if c.oldest {
+				n = 0
+			}
+			content = f.older[s][n]
 		}
 		out.place(s, content)
 	}
-	if missing := len(f.data) - len(out.data); missing > 0 && c.rng.IntN(4) == 0 {
+	if missing := len(f.data) - len(out.data); missing > 0 && !c.oldest && c.rng.IntN(4) == 0 {
 		out.data = append(out.data, make([]byte, missing)...)
 	}
 	return out
