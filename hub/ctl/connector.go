@@ -79,7 +79,11 @@ func (c *cli) connectorVerb(action admin.Action, short string) *cobra.Command {
 }
 
 func writeJob(w io.Writer, j admin.Job) {
-	facts(w, "connector", j.Name, "kind", j.Kind, "type", j.Connector, "topic", j.Topic, "state", j.State, "reason", j.Reason,
+	reason := "reason"
+	if j.State == "running" {
+		reason = "last error" // which is over
+	}
+	facts(w, "connector", j.Name, "kind", j.Kind, "type", j.Connector, "topic", j.Topic, "state", j.State, reason, j.Reason,
 		"guarantee", j.Guarantee, "lag", jobLag(j), "counts", counts(j))
 	fmt.Fprintln(w)
 	t := newTable("no tasks", "TASK", "STATE", "POSITION", "REASON")
