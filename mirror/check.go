@@ -76,3 +76,9 @@ func (c *continuity) next(b record.Batch) error {
 	c.floor, c.from, c.epoch = b.NextOffset(), b.NextOffset(), b.LeaderEpoch()
 	return nil
 }
+
+// elected reports whether the batch is the first of a leader epoch, as far as
+// its header can be trusted: not if there is only one epoch that it can have.
+func (c *continuity) elected(b record.Batch) bool {
+	return b.LeaderEpoch() > c.epoch && max(c.epoch, 0) != c.leaderEpoch
+}

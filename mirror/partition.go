@@ -274,25 +274,29 @@ func (p *partition) take(a ask, ans answer) error {
 	return err
 }
 
-// believe returns how many of the batches follow on what is there. A base
-// offset that a flipped bit has raised looks like a hole. What comes after such
-// a batch shows it; the last one in an answer is taken when it comes a second
-// time, and so is the first one after a gap, which need not follow on anything.
+// believe returns those of the batches that follow on what is there and are
+// beyond doubt. Base offset and leader epoch stand outside of a batch's
+// checksum. A base offset that a flipped bit has raised looks like a hole; what
+// comes after such a batch shows it. A flipped epoch looks like a change of
+// leader; the next batch bears it out. The last batch of an answer has nothing
+// after it, and the first one after a gap follows on nothing: these are taken
+// when they come a second time.
 func (p *partition) believe(c *continuity, batches []record.Batch) ([]record.Batch, error) {
 	firm := 0 // so many are beyond doubt
 	for i, b := range batches {
+		last := i == len(batches)-1
 		gap, hole := c.floor < c.from, b.BaseOffset() > c.from
+		elected := c.elected(b) && (last || batches[i+1].LeaderEpoch() != b.LeaderEpoch())
 		if err := c.next(b); err != nil {
 			return batches[:firm], err
 		}
-		if (gap || hole && i == len(batches)-1) && !p.suspect.again(suspectBatch, batchMark(b)) {
+		if (gap || elected || hole && last) && !p.suspect.again(suspectBatch, batchMark(b)) {
 			return batches[:i], nil
 		}
-		// A hole batch is firm once the next one has followed on it.
-		if !hole || i == len(batches)-1 {
-			firm = i + 1
+		if hole && !last {
+			firm = i // until the next one has followed on it
 		} else {
-			firm = i
+			firm = i + 1
 		}
 	}
 	return batches, nil

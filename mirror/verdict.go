@@ -21,7 +21,7 @@ type suspect uint8
 
 const (
 	suspectNone    suspect = iota
-	suspectBatch           // the last batch of an answer begins behind a hole
+	suspectBatch           // a batch of an answer has nothing to bear it out
 	suspectEpoch           // the source says that our last epoch ended below our end
 	suspectOverlap         // the source's batch begins inside of our log
 	suspectEnd             // the source's log ends below ours
