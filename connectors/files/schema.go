@@ -72,8 +72,10 @@ func (p *pinned) file(version int) string {
 }
 
 // extend pins a column for every field of the messages that has none and is
-// not null everywhere. It reports whether there were any.
-func (p *pinned) extend(messages []connectors.Message) (added bool, err error) {
+// not null everywhere, unless another task has just done so. It reports
+// whether there are other columns now than before.
+func (p *pinned) extend(messages []connectors.Message) (changed bool, err error) {
+	before := p.version
 	for {
 		if err := p.load(); err != nil {
 			return false, err
@@ -84,13 +86,12 @@ func (p *pinned) extend(messages []connectors.Message) (added bool, err error) {
 		}
 		next := in.Schema()
 		if len(next) == len(p.schema) {
-			return added, nil
+			return p.version != before, nil
 		}
 		taken, err := p.pin(next)
 		if err != nil {
 			return false, classify("pin the columns in "+p.folder, err)
 		}
-		added = true
 		if !taken {
 			p.version, p.schema = p.version+1, next
 			return true, nil

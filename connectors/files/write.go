@@ -25,8 +25,8 @@ type staged struct {
 // Write implements connectors.Writer.
 func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connectors.Batch) ([]connectors.RecordError, error) {
 	set, refused := w.split(plan, batch.Messages)
-	for {
-		more, err := w.stage(ctx, set, batch.Messages)
+	for extend := w.inferred; ; {
+		more, err := w.stage(ctx, set, batch.Messages, extend)
 		if err == nil && len(refused)+len(more) == 0 {
 			return nil, w.publish(set)
 		}
@@ -37,17 +37,14 @@ func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connecto
 			return refused, nil
 		}
 		var unknown *format.UnknownFieldError
-		if !w.inferred || !errors.As(err, &unknown) {
+		if !errors.As(err, &unknown) {
 			return nil, err
 		}
 		// A field without a column. Pin columns for the whole plan, and write
-		// all of its files with them.
-		added, err := w.pin(plan.Partition.Topic).extend(batch.Messages)
-		if err != nil {
+		// all of its files with them. When that gave none, the record is one
+		// that cannot have columns, and is refused the next time.
+		if extend, err = w.pin(plan.Partition.Topic).extend(batch.Messages); err != nil {
 			return nil, err
-		}
-		if !added { // a name that cannot be a column
-			return nil, connectors.Fatalf("%s: no column can be made for the field %q", plan, unknown.Name)
 		}
 	}
 }
@@ -83,8 +80,9 @@ func (w *writer) split(plan connectors.Plan, messages []connectors.Message) (set
 
 // stage writes and syncs the files of a plan that are not there yet, under
 // their temporary names. It goes on after a record that is refused, to find
-// all of them.
-func (w *writer) stage(ctx context.Context, set []staged, messages []connectors.Message) (refused []connectors.RecordError, err error) {
+// all of them. With extend, a field without a column ends it with an
+// UnknownFieldError; without, the record is refused.
+func (w *writer) stage(ctx context.Context, set []staged, messages []connectors.Message, extend bool) (refused []connectors.RecordError, err error) {
 	for i := range set {
 		s := &set[i]
 		if err := ctx.Err(); err != nil {
@@ -96,7 +94,7 @@ func (w *writer) stage(ctx context.Context, set []staged, messages []connectors.
 		if s.done {
 			continue
 		}
-		more, err := w.writeFile(s, messages)
+		more, err := w.writeFile(s, messages, extend)
 		if err != nil {
 			return nil, err
 		}
@@ -105,7 +103,7 @@ func (w *writer) stage(ctx context.Context, set []staged, messages []connectors.
 	return refused, nil
 }
 
-func (w *writer) writeFile(s *staged, messages []connectors.Message) (refused []connectors.RecordError, err error) {
+func (w *writer) writeFile(s *staged, messages []connectors.Message, extend bool) (refused []connectors.RecordError, err error) {
 	if err := errors.Join(mkdirs(w.disk, w.tmp), removeIfThere(w.disk, s.tmp)); err != nil {
 		return nil, classify("make room for "+s.tmp, err)
 	}
@@ -113,7 +111,7 @@ func (w *writer) writeFile(s *staged, messages []connectors.Message) (refused []
 	if err != nil {
 		return nil, classify("create "+s.tmp, err)
 	}
-	refused, err = w.writeRows(f, s, messages)
+	refused, err = w.writeRows(f, s, messages, extend)
 	if closed := f.Close(); err == nil && closed != nil {
 		err = classify("close "+s.tmp, closed)
 	}
@@ -122,7 +120,7 @@ func (w *writer) writeFile(s *staged, messages []connectors.Message) (refused []
 
 // writeRows fills the file and syncs it, unless records are refused: then it
 // will not be published.
-func (w *writer) writeRows(f file, s *staged, messages []connectors.Message) (refused []connectors.RecordError, err error) {
+func (w *writer) writeRows(f file, s *staged, messages []connectors.Message, extend bool) (refused []connectors.RecordError, err error) {
 	buf := bufio.NewWriterSize(f, 256<<10)
 	out, finish := io.Writer(buf), func() error { return nil }
 	if w.format != "parquet" && w.codec == "gzip" {
@@ -138,7 +136,7 @@ func (w *writer) writeRows(f file, s *staged, messages []connectors.Message) (re
 		var unknown *format.UnknownFieldError
 		switch isUnknown := errors.As(err, &unknown); {
 		case err == nil:
-		case isUnknown && w.inferred && unknown.Name != "":
+		case isUnknown && extend:
 			return nil, err
 		case isUnknown || connectors.ClassOf(err) == connectors.ClassPoison:
 			refused = append(refused, connectors.RecordError{Index: i, Offset: messages[i].Offset, Err: connectors.Poison(err)})
