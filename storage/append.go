@@ -140,6 +140,7 @@ func (l *Log) flushEncoder(seg *segment, at uint32, data bool) error {
 // publish makes a written round visible and hands it to the flusher.
 func (l *Log) publish(seg *segment, next progress, r *Round) {
 	wrote := next.end != seg.p.end
+	l.store.point.written.Add(int64(next.end) - int64(seg.p.end))
 	l.mu.Lock()
 	l.mu.stated = maxPosition(l.mu.stated, next.stated)
 	votes := next.hard.Term != l.mu.hard.Term || next.hard.Vote != l.mu.hard.Vote

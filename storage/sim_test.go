@@ -368,3 +368,5 @@ func (s *solo) probe(mem *vfs.Mem, power bool) error {
 	}
 	return nil
 }
+
+func randOf(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }

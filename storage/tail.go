@@ -38,8 +38,10 @@ func (t *tail) truncate(index uint64) {
 		n--
 		t.bytes -= entryCost(&t.entries[n])
 	}
-	// Clipped: readers may hold the part that is thrown away.
-	t.entries = t.entries[:n:n]
+	if n < len(t.entries) {
+		// Clipped: readers may hold the part that is thrown away.
+		t.entries = t.entries[:n:n]
+	}
 }
 
 // evict throws away the entries up to index and returns the bytes they held.
