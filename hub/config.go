@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors/strict"
 	"github.com/entrepot-hub/entrepot/hub/mesh"
@@ -27,6 +28,10 @@ type Config struct {
 	// AutoCreateTopics lets a client's metadata request create the topic it
 	// asks for. Default: false, and true with --dev.
 	AutoCreateTopics bool `yaml:"auto_create_topics"`
+	// GroupDelay is how long a consumer group that was empty waits for more
+	// members before it shares out partitions (Kafka's
+	// group.initial.rebalance.delay.ms). Default: 3 s, and 0 with --dev.
+	GroupDelay time.Duration `yaml:"group_delay"`
 }
 
 // NodeConfig says who the node is and where its data lies.
@@ -79,6 +84,8 @@ func Default() Config {
 		Listeners: ListenersConfig{Kafka: ListenerConfig{Addr: ":9092"}, Admin: ListenerConfig{Addr: ":8080"}, Peer: ListenerConfig{Addr: ":7948"}},
 		Mesh:      MeshConfig{LAN: PoolConfig{Addr: ":7946"}, WAN: PoolConfig{Addr: ":7947"}},
 		Cluster:   ClusterConfig{BootstrapExpect: 1},
+
+		GroupDelay: 3 * time.Second,
 	}
 }
 
@@ -86,7 +93,7 @@ func Default() Config {
 func Dev() Config {
 	c := Default()
 	c.Node.ID, c.Node.Site = "dev-1", "dev"
-	c.AutoCreateTopics = true
+	c.AutoCreateTopics, c.GroupDelay = true, 0
 	c.Mesh.Profile = string(mesh.ProfileLocal)
 	for _, addr := range []*string{&c.Listeners.Kafka.Addr, &c.Listeners.Admin.Addr, &c.Listeners.Peer.Addr, &c.Mesh.LAN.Addr, &c.Mesh.WAN.Addr} {
 		*addr = "127.0.0.1" + *addr
@@ -151,6 +158,8 @@ func (c Config) Validate() error {
 		return wrong(fmt.Sprintf("node.site_id is %d: want 1 to 32767, another one at each site", c.Node.SiteID), "node", "site_id")
 	case c.Node.DataDir == "":
 		return wrong("node.data_dir is empty: want the folder for this node's data", "node", "data_dir")
+	case c.GroupDelay < 0 || c.GroupDelay > time.Minute:
+		return wrong(fmt.Sprintf("group_delay is %s: want 0 to 1m", c.GroupDelay), "group_delay")
 	case c.Cluster.BootstrapExpect != 1:
 		return wrong(fmt.Sprintf("cluster.bootstrap_expect is %d: sites of one node are what this version has, so want 1", c.Cluster.BootstrapExpect), "cluster", "bootstrap_expect")
 	case !slices.Contains([]string{"", string(mesh.ProfileLocal)}, c.Mesh.Profile):

@@ -164,6 +164,7 @@ func (h *Hub) join(context.Context) error {
 
 	pc := protocol.Default()
 	pc.Node, pc.ClusterID, pc.AutoCreate = nodeID, clusterID(h.cfg), h.cfg.AutoCreateTopics
+	pc.Group.InitialDelay, pc.LogDir = h.cfg.GroupDelay, h.cfg.Node.DataDir
 	pc.Logger = h.log.With("part", "kafka")
 	h.server = protocol.New(pc, partitions{h}, h.meta)
 	h.pipe = &pipe{serve: h.server.ServeConn, own: []string{h.Kafka()}}
@@ -179,7 +180,7 @@ func (h *Hub) join(context.Context) error {
 		return err
 	}
 	h.admin, err = admin.New(admin.Config{Logger: h.log.With("part", "admin")},
-		admin.Sources{Node: nodeView{h}, Mesh: meshView{h}, Links: linksView{h}, Jobs: jobsView{h}})
+		admin.Sources{Node: nodeView{h}, Mesh: meshView{h}, Links: linksView{h}, Jobs: jobsView{h}, Samples: []admin.Samples{kafkaSamples{h}}})
 	return err
 }
 

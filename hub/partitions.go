@@ -27,8 +27,8 @@ func (p partitions) Leader(topic string, n int32) (node, epoch int32) {
 		return -1, -1
 	}
 	id, epoch := r.Leader()
-	if id == 0 {
-		return -1, epoch
+	if id == 0 || id == nodeID && r.Serving() != nil {
+		return -1, epoch // nobody, or this node does not answer yet
 	}
 	return int32(id), epoch
 }

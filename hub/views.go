@@ -188,3 +188,21 @@ func (v jobsView) Act(ctx context.Context, job string, action admin.Action) erro
 	}
 	return err
 }
+
+// kafkaSamples are the Kafka server's counts as metrics.
+type kafkaSamples struct{ h *Hub }
+
+// Samples implements admin.Samples.
+func (v kafkaSamples) Samples() []admin.Sample {
+	s := v.h.server.Stats()
+	all := []admin.Sample{
+		{Name: "kafka_connections", Help: "Open connections of Kafka clients.", Value: float64(s.Connections)},
+		{Name: "kafka_connections_refused_total", Help: "Connections beyond a limit, closed at once.", Counter: true, Value: float64(s.Refused)},
+		{Name: "kafka_request_bytes", Help: "Bytes of requests that are read and not yet answered.", Value: float64(s.RequestBytes)},
+		{Name: "kafka_answer_bytes", Help: "Bytes of Fetch answers under way.", Value: float64(s.AnswerBytes)},
+	}
+	for api, n := range s.Requests {
+		all = append(all, admin.Sample{Name: "kafka_requests_total", Help: "Requests by API.", Counter: true, Labels: map[string]string{"api": api}, Value: float64(n)})
+	}
+	return all
+}

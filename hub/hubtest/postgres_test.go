@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	_ "github.com/lib/pq" // the driver "postgres"
+
 	"github.com/entrepot-hub/entrepot/connectors/conntest"
 )
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"reflect"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -14,8 +15,10 @@ import (
 )
 
 func TestRetain(t *testing.T) {
-	seg := func(base, next, bytes, maxTime int64, sealed bool) storage.SegmentInfo {
-		return storage.SegmentInfo{BaseOffset: base, NextOffset: next, Bytes: bytes, MaxTime: maxTime, Sealed: sealed}
+	// written is when the last record of the segment came; its timestamps, far
+	// in the past, do not matter.
+	seg := func(base, next, bytes, written int64, sealed bool) storage.SegmentInfo {
+		return storage.SegmentInfo{BaseOffset: base, NextOffset: next, Bytes: bytes, MaxTime: written, Sealed: sealed}
 	}
 	three := []storage.SegmentInfo{seg(0, 10, 100, 1000, true), seg(10, 20, 100, 2000, true), seg(20, 30, 100, 3000, false)}
 	for _, c := range []struct {
@@ -42,7 +45,12 @@ func TestRetain(t *testing.T) {
 		{"without records nothing is rolled", []storage.SegmentInfo{seg(0, 10, 1, 1, true), seg(10, 10, 1, -1, false)}, policy{age: time.Second}, 9500, 0, 10, 10, false},
 		{"once is enough", []storage.SegmentInfo{seg(0, 10, 1, 1, false)}, policy{age: time.Second}, 9500, 10, 10, 10, false},
 	} {
-		start, roll := retain(c.segments, c.policy, c.now, c.start, c.hw)
+		segments, written := slices.Clone(c.segments), int64(0)
+		for i := range segments {
+			segments[i].Created, written = written, max(written, segments[i].MaxTime)
+			segments[i].MaxTime = -1_000_000
+		}
+		start, roll := retain(segments, c.policy, c.now, written, c.start, c.hw)
 		if start != c.want || roll != c.roll {
 			t.Errorf("%s: start %d, roll %v, want %d, %v", c.what, start, roll, c.want, c.roll)
 		}

@@ -40,6 +40,9 @@ type Replica struct {
 	room  *budget // bytes taken and not answered
 	view  atomic.Pointer[view]
 	inbox inbox
+	// written is when something was last appended, in ms; after a start the
+	// start, since nobody knows better.
+	written atomic.Int64
 
 	// Of the worker that runs the group, and of nobody else.
 	core    *core // nil when quarantined

@@ -13,18 +13,26 @@ type policy struct {
 }
 
 // retain decides where the log should start: above the segments, oldest first,
-// whose newest record is older than the policy allows, and above those without
-// which it still has the bytes that the policy allows. It never goes above the
-// high watermark. roll asks for a new segment, because the one that is being
-// written is too old as a whole and can only go once it is sealed. now is in ms.
-func retain(segments []storage.SegmentInfo, p policy, now, start, hw int64) (newStart int64, roll bool) {
+// whose newest record came longer ago than the policy allows, and above those
+// without which it still has the bytes that the policy allows. It never goes
+// above the high watermark. roll asks for a new segment, because the one that
+// is being written is too old as a whole and can only go once it is sealed.
+//
+// A record's age counts from when it came, not from its own timestamp: an old
+// log that is loaded today stays as long as anything else (docs/adr/0002).
+// now and written, the time of the last append, are in ms.
+func retain(segments []storage.SegmentInfo, p policy, now, written, start, hw int64) (newStart int64, roll bool) {
 	newStart = start
 	var total int64
 	for _, s := range segments {
 		total += s.Bytes
 	}
-	for _, s := range segments {
-		tooOld := p.age > 0 && s.MaxTime >= 0 && s.MaxTime < now-p.age.Milliseconds()
+	for i, s := range segments {
+		came := written
+		if i+1 < len(segments) {
+			came = segments[i+1].Created // nothing came to this one after that
+		}
+		tooOld := p.age > 0 && came < now-p.age.Milliseconds()
 		tooMuch := p.bytes > 0 && s.Sealed && total-s.Bytes >= p.bytes
 		empty := s.NextOffset == s.BaseOffset
 		if !tooOld && !tooMuch && !empty || s.NextOffset > hw {
@@ -62,7 +70,7 @@ func (r *Replica) retain(now time.Time) {
 	}
 	r.inbox.post(func(b *inbox) { b.mu.expire = now.Add(-r.set.cfg.ProducerExpiry).UnixMilli() })
 	if v.serving && !v.mirror.Active && !t.Keep && (t.Retention > 0 || t.RetentionBytes > 0) {
-		start, roll := retain(r.log.Segments(), policy{t.Retention, t.RetentionBytes}, now.UnixMilli(), v.offsets.Start, v.offsets.HighWatermark)
+		start, roll := retain(r.log.Segments(), policy{t.Retention, t.RetentionBytes}, now.UnixMilli(), r.written.Load(), v.offsets.Start, v.offsets.HighWatermark)
 		if roll {
 			r.inbox.post(func(b *inbox) { b.mu.rollNow = true })
 		}

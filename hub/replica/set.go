@@ -53,6 +53,7 @@ func (s *Set) Add(spec Spec) (*Replica, error) {
 		return nil, fmt.Errorf("add %s: %w", spec.ID, err)
 	}
 	r := &Replica{set: s, id: spec.ID, log: log, room: newBudget(s.cfg.GroupBytes)}
+	r.written.Store(s.cfg.Clock().UnixMilli())
 	r.Configure(spec.Topic)
 	if err := s.start(r, spec); err != nil {
 		return nil, fmt.Errorf("add %s: %w", spec.ID, errors.Join(err, log.Close()))

@@ -114,6 +114,9 @@ func (r *Replica) write(round *storage.Round) bool {
 	err := r.log.Append(*round)
 	switch {
 	case err == nil:
+		if len(round.Entries) > 0 {
+			r.written.Store(r.set.cfg.Clock().UnixMilli())
+		}
 	case errors.Is(err, record.ErrDiskFull):
 		r.core.failPending(err)
 		return false

@@ -1,0 +1,71 @@
+package hub
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/entrepot-hub/entrepot/connectors/strict"
+)
+
+func noReferences() strict.Options {
+	return strict.Options{Env: func(name string) (string, bool) {
+		return map[string]string{"MESH_KEY": "MTIzNDU2Nzg5MDEyMzQ1Ng=="}[name], name == "MESH_KEY"
+	}}
+}
+
+// TestParseTheContract reads the file of the overview, for a site of one node.
+func TestParseTheContract(t *testing.T) {
+	c, errs := Parse("etc/node.yaml", []byte(`
+node:      {id: fra-1, site: fra, data_dir: /var/lib/entrepot}
+listeners: {kafka: {addr: ":9092", advertise: "fra-1.example:9092"}, admin: {addr: ":8080"}, peer: {addr: ":7948"}}
+mesh:      {lan: {addr: ":7946", join: ["fra-2:7946"]}, wan: {addr: ":7947", join: ["nyc-1:7947"]}, key: "${env:MESH_KEY}"}
+cluster:   {bootstrap_expect: 1}
+jobs:      [configs/*.yaml, /abs/one.yaml]
+`), Default(), noReferences())
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	if c.Node.ID != "fra-1" || c.Listeners.Kafka.Advertise != "fra-1.example:9092" || c.Mesh.WAN.Join[0] != "nyc-1:7947" {
+		t.Errorf("%+v", c)
+	}
+	if c.Jobs[0] != "etc/configs/*.yaml" || c.Jobs[1] != "/abs/one.yaml" {
+		t.Errorf("jobs %q, want them relative to the file", c.Jobs)
+	}
+	if id := c.siteID(); id < 1 || id > 32767 {
+		t.Errorf("site ID %d", id)
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	const head = "node: {id: a-1, site: a}\n"
+	for text, want := range map[string]string{
+		"":                                     `n.yaml:1:1: node.id is ""`,
+		"node: {id: a-1, site: a b}\n":         `n.yaml:1:23: node.site is "a b"`,
+		"node: {id: a-1, sit: a}\n":            `n.yaml:1:17: unknown key "sit"; did you mean "site"?`,
+		head + "listners: {}\n":                `n.yaml:2:1: unknown key "listners"; did you mean "listeners"?`,
+		head + "listeners: {kafka: {addr: 9}}": `n.yaml:2:`,
+		head + "listeners: {kafka: {addr: localhost}}": `n.yaml:2:27: listeners.kafka.addr is "localhost": want host:port or :port`,
+		head + "mesh: {profile: wan}":                  `n.yaml:2:17: mesh.profile is "wan"`,
+		head + "mesh: {key: \"${env:NO}\"}":            `NO`,
+		head + "cluster: {bootstrap_expect: 3}":        `n.yaml:2:29: cluster.bootstrap_expect is 3`,
+		head + "node: {id: b}\n":                       `n.yaml:2:1`,
+		"node: {id: a-1, site: a, site_id: 40000}":     `n.yaml:1:35: node.site_id is 40000: want 1 to 32767`,
+	} {
+		_, errs := Parse("n.yaml", []byte(text), Default(), noReferences())
+		if err := errs.Err(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q:\n got %v\nwant %s", text, err, want)
+		}
+	}
+}
+
+func TestDevStaysOnLoopback(t *testing.T) {
+	c := Dev()
+	if err := c.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	for _, addr := range []string{c.Listeners.Kafka.Addr, c.Listeners.Admin.Addr, c.Listeners.Peer.Addr, c.Mesh.LAN.Addr, c.Mesh.WAN.Addr} {
+		if !strings.HasPrefix(addr, "127.0.0.1:") {
+			t.Errorf("%s is not on the loopback interface", addr)
+		}
+	}
+}

@@ -1,0 +1,90 @@
+// Command entrepot is a cross-datacenter replication and integration hub: hub
+// nodes own durable topic logs, speak the Kafka protocol, mirror topics between
+// sites and run connectors. This file hands the parts to the command line.
+package main
+
+import (
+	"context"
+	_ "embed"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/entrepot-hub/entrepot/connectors/all"
+	"github.com/entrepot-hub/entrepot/connectors/strict"
+	"github.com/entrepot-hub/entrepot/hub"
+	"github.com/entrepot-hub/entrepot/hub/ctl"
+	"github.com/entrepot-hub/entrepot/hub/demo"
+)
+
+// version is what `entrepot --version` says and the mesh is told.
+const version = "0.1.0"
+
+//go:embed configs/demo/east.yaml
+var eastJobs []byte
+
+//go:embed configs/demo/west.yaml
+var westJobs []byte
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second signal ends the process at once: whatever is cut off then, the
+	// logs are written for.
+	context.AfterFunc(ctx, stop)
+	status := ctl.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, ctl.Deps{
+		Version: version, Getenv: os.LookupEnv, Registry: all.Builtin(),
+		CheckNode: checkNode, Serve: serve, Demo: runDemo,
+	})
+	os.Exit(status)
+}
+
+// serve runs one node.
+func serve(ctx context.Context, opts ctl.ServeOptions) error {
+	base := hub.Default()
+	if opts.Dev {
+		base = hub.Dev()
+	}
+	if opts.DataDir != "" {
+		base.Node.DataDir = opts.DataDir
+	}
+	cfg := base
+	if opts.Config != "" {
+		text, err := os.ReadFile(opts.Config)
+		if err != nil {
+			return ctl.UsageError{Err: err}
+		}
+		var errs strict.Errors
+		if cfg, errs = hub.Parse(opts.Config, text, base, strict.FromOS()); len(errs) > 0 {
+			return errs
+		}
+		if opts.DataDir != "" {
+			cfg.Node.DataDir = opts.DataDir
+		}
+	}
+	h, err := hub.Open(ctx, cfg, hub.Deps{
+		Registry: all.Builtin(), Version: version, References: strict.FromOS(),
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+	})
+	if err != nil {
+		return err
+	}
+	return h.Run(ctx)
+}
+
+// checkNode judges a node's file without starting anything, and names the jobs
+// files that belong to it.
+func checkNode(file string, text []byte) (jobs []string, errs strict.Errors) {
+	cfg, errs := hub.Parse(file, text, hub.Default(), strict.FromOS())
+	return cfg.Jobs, errs
+}
+
+func runDemo(ctx context.Context, opts ctl.DemoOptions, out io.Writer) error {
+	return demo.Run(ctx, demo.Options{
+		Input: opts.Input, Dir: opts.Dir, Exit: opts.Exit,
+		EastJobs: eastJobs, WestJobs: westJobs,
+		Registry: all.Builtin(), Version: version,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}, out)
+}
