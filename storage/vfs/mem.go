@@ -241,6 +241,9 @@ func (m *Mem) Rename(oldname, newname string) error {
 		return &fs.PathError{Op: "rename", Path: newname, Err: syscall.EXDEV}
 	}
 	return m.change(func() {
+		if to.names[newbase] == n {
+			return // two names of one file: POSIX leaves both
+		}
 		m.unlink(to.names[newbase])
 		to.apply(dirOp{remove: base, add: newbase, node: n})
 	})
