@@ -8,7 +8,6 @@ import (
 	"io"
 	"maps"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -32,7 +31,7 @@ func TestRealLogToParquet(t *testing.T) {
 	want := hoursOf(t)
 	root := t.TempDir()
 	load(t, root, read(t))
-	got := duckdb(t, fmt.Sprintf("SELECT dt || ' ' || hr, count(*) FROM read_parquet('%s/**/*.parquet', hive_partitioning=true, hive_types={'dt': VARCHAR, 'hr': VARCHAR}) GROUP BY 1 ORDER BY 1", root))
+	got := conntest.DuckDB(t, fmt.Sprintf("SELECT dt || ' ' || hr, count(*) FROM read_parquet('%s/**/*.parquet', hive_partitioning=true, hive_types={'dt': VARCHAR, 'hr': VARCHAR}) GROUP BY 1 ORDER BY 1", root))
 	var lines []string
 	for _, hour := range slices.Sorted(maps.Keys(want)) {
 		lines = append(lines, fmt.Sprintf("%s|%d", hour, want[hour]))
@@ -43,7 +42,7 @@ func TestRealLogToParquet(t *testing.T) {
 	if len(want) != 84 {
 		t.Errorf("%d hours, want 84", len(want))
 	}
-	total := duckdb(t, fmt.Sprintf("SELECT count(*), count(DISTINCT (_partition, _offset)), sum(bytes), count(*) FILTER (status = 404), min(ts)::VARCHAR, typeof(any_value(ts)) FROM read_parquet('%s/**/*.parquet')", root))
+	total := conntest.DuckDB(t, fmt.Sprintf("SELECT count(*), count(DISTINCT (_partition, _offset)), sum(bytes), count(*) FILTER (status = 404), min(ts)::VARCHAR, typeof(any_value(ts)) FROM read_parquet('%s/**/*.parquet')", root))
 	if total != "10000|10000|2747282740|213|2015-05-17 10:05:00+00|TIMESTAMP WITH TIME ZONE" {
 		t.Errorf("DuckDB sums up %s", total)
 	}
@@ -141,21 +140,4 @@ func load(t *testing.T, root string, messages []connectors.Message) {
 	if err := w.Close(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// duckdb gives the rows of a query, columns joined by bars.
-func duckdb(t *testing.T, query string) string {
-	t.Helper()
-	if err := exec.Command("python3", "-c", "import duckdb").Run(); err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("python3 with duckdb is needed: %v", err)
-		}
-		t.Skip("SKIPPED: PYTHON3 WITH DUCKDB IS NOT INSTALLED")
-	}
-	script := "import duckdb,sys\nduckdb.sql(\"SET TimeZone='UTC'\")\nprint('\\n'.join('|'.join(str(c) for c in r) for r in duckdb.sql(sys.argv[1]).fetchall()))"
-	out, err := exec.Command("python3", "-c", script, query).CombinedOutput()
-	if err != nil {
-		t.Fatalf("duckdb: %v\n%s", err, out)
-	}
-	return strings.TrimSuffix(string(out), "\n")
 }

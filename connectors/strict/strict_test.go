@@ -25,8 +25,8 @@ type corpusFile struct {
 	Tags     []string          `yaml:"tags"`
 	Labels   map[string]string `yaml:"labels"`
 	Listener *corpusListener   `yaml:"listener"`
-	Common corpusCommon `yaml:",inline"`
-	Source strict.Node  `yaml:"source"`
+	Common   corpusCommon      `yaml:",inline"`
+	Source   strict.Node       `yaml:"source"`
 
 	source connectors.Config
 }
