@@ -56,8 +56,10 @@ var testFields = []connectors.Field{
 }
 
 func TestConfig(t *testing.T) {
-	c, err := connectors.NewConfig(testFields, map[string]any{"path": "p", "every": 5 * time.Second, "password": "s3cret",
-		"columns": []map[string]any{{"name": "x"}}, "even": 4})
+	c, err := connectors.NewConfig(testFields, map[string]any{
+		"path": "p", "every": 5 * time.Second, "password": "s3cret",
+		"columns": []map[string]any{{"name": "x"}}, "even": 4,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,6 +49,14 @@ type FatalError struct{ Err error }
 // UnknownError is of ClassUnknown.
 type UnknownError struct{ Err error }
 
+// classed is implemented by the errors above and by nothing else.
+type classed interface{ class() Class }
+
+func (*RetryError) class() Class   { return ClassRetry }
+func (*PoisonError) class() Class  { return ClassPoison }
+func (*FatalError) class() Class   { return ClassFatal }
+func (*UnknownError) class() Class { return ClassUnknown }
+
 func (e *RetryError) Error() string   { return e.Err.Error() }
 func (e *RetryError) Unwrap() error   { return e.Err }
 func (e *PoisonError) Error() string  { return e.Err.Error() }
@@ -80,15 +88,8 @@ func Unknown(err error) error { return &UnknownError{Err: err} }
 // that has none is ClassStopped when it comes from a context, else ClassRetry.
 func ClassOf(err error) Class {
 	for e := err; e != nil; e = errors.Unwrap(e) {
-		switch e.(type) {
-		case *RetryError:
-			return ClassRetry
-		case *PoisonError:
-			return ClassPoison
-		case *FatalError:
-			return ClassFatal
-		case *UnknownError:
-			return ClassUnknown
+		if c, ok := e.(classed); ok {
+			return c.class()
 		}
 	}
 	return unclassified(err)
@@ -118,8 +119,7 @@ func unclassified(err error) Class {
 
 // RetryAfter is the least wait that err asks for; 0 when it does not say.
 func RetryAfter(err error) time.Duration {
-	var r *RetryError
-	if errors.As(err, &r) {
+	if r, ok := errors.AsType[*RetryError](err); ok {
 		return r.After
 	}
 	return 0

@@ -2,6 +2,7 @@ package connectors
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -34,8 +35,10 @@ const (
 )
 
 func (k Kind) String() string {
-	names := [...]string{"", "text", "whole number", "number", "true or false", "duration such as 30s or 1m",
-		"size such as 64KiB or 128MiB", "secret text", "list of texts", "mapping of texts", "mapping", "list of mappings"}
+	names := [...]string{
+		"", "text", "whole number", "number", "true or false", "duration such as 30s or 1m",
+		"size such as 64KiB or 128MiB", "secret text", "list of texts", "mapping of texts", "mapping", "list of mappings",
+	}
 	if k == 0 || int(k) >= len(names) {
 		return fmt.Sprintf("kind %d", uint8(k))
 	}
@@ -137,10 +140,5 @@ func (f Field) checkRange(v any) error {
 }
 
 func contains(all []string, s string) bool {
-	for _, a := range all {
-		if a == s {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(all, s)
 }

@@ -108,8 +108,10 @@ func load(t *testing.T, root string, messages []connectors.Message) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := conntest.Config(t, sink.Spec(), map[string]any{"url": "file://" + filepath.ToSlash(root), "partition_by": "dt={date(ts)}/hr={hour(ts)}",
-		"schema": "combined", "metadata_columns": []string{"partition", "offset"}})
+	cfg := conntest.Config(t, sink.Spec(), map[string]any{
+		"url": "file://" + filepath.ToSlash(root), "partition_by": "dt={date(ts)}/hr={hour(ts)}",
+		"schema": "combined", "metadata_columns": []string{"partition", "offset"},
+	})
 	waiting := make([]connectors.Batch, 6)
 	next := make([]int64, len(waiting))
 	w, err := sink.Open(t.Context(), conntest.Task(cfg), nil)

@@ -45,25 +45,45 @@ func (Source) Spec() connectors.Spec {
 
 func fields() []connectors.Field {
 	return []connectors.Field{
-		{Name: "path", Kind: connectors.KindString, Required: true, Check: checkPath, Example: "/var/log/nginx/*.log",
-			Description: "file to read, or a glob (*, ?, [a-z]); a file that a log rotation made of another one that matches is read as the older part of that one; a name ending in .gz is decompressed"},
-		{Name: "exclude", Kind: connectors.KindStrings, Check: checkGlobs, Example: "[\"*.tmp\"]",
-			Description: "globs of file names (without folders) to leave out"},
-		{Name: "follow", Kind: connectors.KindBool, Default: true, Example: "false",
-			Description: "true waits for more at the end and for new files; false ends when all files were read once"},
-		{Name: "final_line", Kind: connectors.KindString, Options: []string{"wait", "emit"}, Example: "emit",
-			Description: "what to do with a last line that has no newline: wait for it (the default, and the only way with follow: true), or emit what is there (the default with follow: false)"},
-		{Name: "empty_lines", Kind: connectors.KindString, Options: []string{"skip", "emit"}, Default: "skip", Example: "emit",
-			Description: "skip passes over lines without any byte, emit makes records of them"},
-		{Name: "header_lines", Kind: connectors.KindInt, Max: 1000, Example: "1",
-			Description: "how many lines at the beginning of each file to pass over"},
-		{Name: "max_line", Kind: connectors.KindSize, Default: int64(1 << 20), Min: 1, Max: 64 << 20, Example: "64KiB",
-			Description: "a longer line goes to the dead letters, with as many of its first bytes"},
-		{Name: "poll_interval", Kind: connectors.KindDuration, Default: 250 * time.Millisecond, Min: int64(time.Millisecond), Max: int64(time.Hour), Example: "1s",
-			Description: "how often to look for more at the end of a file"},
-		{Name: "discover_interval", Kind: connectors.KindDuration, Default: 5 * time.Second, Min: int64(time.Millisecond), Max: int64(24 * time.Hour), Example: "1m",
-			Description: "how often to look for new files that match a glob"},
-		{Name: "rotate_wait", Kind: connectors.KindDuration, Default: 5 * time.Second, Max: int64(time.Hour), Example: "30s",
-			Description: "how long a rotated file has to be silent before the next one is begun; what a writer adds to it later than that is not read"},
+		{
+			Name: "path", Kind: connectors.KindString, Required: true, Check: checkPath, Example: "/var/log/nginx/*.log",
+			Description: "file to read, or a glob (*, ?, [a-z]); a file that a log rotation made of another one that matches is read as the older part of that one; a name ending in .gz is decompressed",
+		},
+		{
+			Name: "exclude", Kind: connectors.KindStrings, Check: checkGlobs, Example: "[\"*.tmp\"]",
+			Description: "globs of file names (without folders) to leave out",
+		},
+		{
+			Name: "follow", Kind: connectors.KindBool, Default: true, Example: "false",
+			Description: "true waits for more at the end and for new files; false ends when all files were read once",
+		},
+		{
+			Name: "final_line", Kind: connectors.KindString, Options: []string{"wait", "emit"}, Example: "emit",
+			Description: "what to do with a last line that has no newline: wait for it (the default, and the only way with follow: true), or emit what is there (the default with follow: false)",
+		},
+		{
+			Name: "empty_lines", Kind: connectors.KindString, Options: []string{"skip", "emit"}, Default: "skip", Example: "emit",
+			Description: "skip passes over lines without any byte, emit makes records of them",
+		},
+		{
+			Name: "header_lines", Kind: connectors.KindInt, Max: 1000, Example: "1",
+			Description: "how many lines at the beginning of each file to pass over",
+		},
+		{
+			Name: "max_line", Kind: connectors.KindSize, Default: int64(1 << 20), Min: 1, Max: 64 << 20, Example: "64KiB",
+			Description: "a longer line goes to the dead letters, with as many of its first bytes",
+		},
+		{
+			Name: "poll_interval", Kind: connectors.KindDuration, Default: 250 * time.Millisecond, Min: int64(time.Millisecond), Max: int64(time.Hour), Example: "1s",
+			Description: "how often to look for more at the end of a file",
+		},
+		{
+			Name: "discover_interval", Kind: connectors.KindDuration, Default: 5 * time.Second, Min: int64(time.Millisecond), Max: int64(24 * time.Hour), Example: "1m",
+			Description: "how often to look for new files that match a glob",
+		},
+		{
+			Name: "rotate_wait", Kind: connectors.KindDuration, Default: 5 * time.Second, Max: int64(time.Hour), Example: "30s",
+			Description: "how long a rotated file has to be silent before the next one is begun; what a writer adds to it later than that is not read",
+		},
 	}
 }

@@ -178,7 +178,7 @@ func (in *input) seek(offset int64) error {
 	}
 	n, err := io.CopyN(io.Discard, in.gz, offset-in.gzAt)
 	in.gzAt += n
-	if err != nil && err != io.EOF {
+	if err != nil && !errors.Is(err, io.EOF) {
 		return in.gzipError(err)
 	}
 	return nil

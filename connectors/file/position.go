@@ -63,8 +63,10 @@ func decodePosition(b connectors.Position) (position, error) {
 		return position{}, connectors.Fatalf("the position %x is not one of the file source: want %d bytes of version %d", []byte(b), positionSize, positionVersion)
 	}
 	u64 := func(i int) uint64 { return binary.BigEndian.Uint64(b[i:]) }
-	p := position{generation: binary.BigEndian.Uint32(b[1:]), offset: int64(u64(5)), line: int64(u64(13)), mtime: int64(u64(21)),
-		identity: identity{dev: u64(29), ino: u64(37), fpLen: binary.BigEndian.Uint16(b[45:]), fp: u64(47)}}
+	p := position{
+		generation: binary.BigEndian.Uint32(b[1:]), offset: int64(u64(5)), line: int64(u64(13)), mtime: int64(u64(21)),
+		identity: identity{dev: u64(29), ino: u64(37), fpLen: binary.BigEndian.Uint16(b[45:]), fp: u64(47)},
+	}
 	if p.offset < 0 || p.line < 0 || p.fpLen > fingerprintBytes {
 		return position{}, connectors.Fatalf("the position %x is damaged: offset %d, line %d, fingerprint of %d bytes", []byte(b), p.offset, p.line, p.fpLen)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -35,12 +36,10 @@ func TestLines(t *testing.T) {
 			inBubble(t, func(t *testing.T, log string) {
 				write(t, log, c.text)
 				all := map[string]any{"path": log, "follow": false}
-				for k, v := range c.more {
-					all[k] = v
-				}
+				maps.Copy(all, c.more)
 				r := openAt(t, config(t, all), log, nil)
 				r.want(c.want)
-				if _, err := r.Read(t.Context(), connectors.Limits{}); err != io.EOF {
+				if _, err := r.Read(t.Context(), connectors.Limits{}); !errors.Is(err, io.EOF) {
 					t.Errorf("after the end: %v", err)
 				}
 				r.close()

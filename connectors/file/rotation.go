@@ -3,6 +3,7 @@ package file
 import (
 	"errors"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors"
@@ -125,8 +126,8 @@ func (r *reader) locate(id identity, offset int64, elsewhere bool) (*input, erro
 		paths = append(paths, r.base)
 	}
 	for _, sameInode := range []bool{true, false} {
-		for i := len(paths) - 1; i >= 0; i-- { // the newest first
-			in, err := r.check(paths[i], id, offset, sameInode)
+		for _, path := range slices.Backward(paths) { // the newest first
+			in, err := r.check(path, id, offset, sameInode)
 			if in != nil || err != nil {
 				return in, err
 			}

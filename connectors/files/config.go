@@ -171,8 +171,7 @@ func checkMetadata(v any) error {
 func (Sink) Validate(_ context.Context, cfg connectors.Config, probe connectors.Probe) []connectors.Finding {
 	s, err := settingsOf(cfg)
 	if err != nil {
-		var f fieldError
-		if errors.As(err, &f) {
+		if f, ok := errors.AsType[fieldError](err); ok {
 			return []connectors.Finding{{Field: f.field, Message: err.Error()}}
 		}
 		return []connectors.Finding{{Message: err.Error()}}

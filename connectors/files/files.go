@@ -40,31 +40,47 @@ func (Sink) Spec() connectors.Spec {
 
 func fields() []connectors.Field {
 	return []connectors.Field{
-		{Name: "url", Kind: connectors.KindString, Required: true, Check: checkURL, Example: "file:///lake/clicks",
-			Description: "the folder to load into, as file:///absolute/path; it is made when it is not there"},
-		{Name: "format", Kind: connectors.KindString, Default: "parquet", Options: []string{"parquet", "ndjson", "csv"}, Example: "ndjson",
-			Description: "parquet and csv need records that are JSON objects, ndjson takes any JSON"},
-		{Name: "partition_by", Kind: connectors.KindString, Check: checkTemplate, Example: "dt={date(ts)}/hr={hour(ts)}",
-			Description: "folders below the URL: text and {…} with topic, partition, key, value.FIELD, or date, hour, year, month, day of ts (the record's time, UTC) or of a value.FIELD that holds RFC 3339; null becomes __HIVE_DEFAULT_PARTITION__"},
+		{
+			Name: "url", Kind: connectors.KindString, Required: true, Check: checkURL, Example: "file:///lake/clicks",
+			Description: "the folder to load into, as file:///absolute/path; it is made when it is not there",
+		},
+		{
+			Name: "format", Kind: connectors.KindString, Default: "parquet", Options: []string{"parquet", "ndjson", "csv"}, Example: "ndjson",
+			Description: "parquet and csv need records that are JSON objects, ndjson takes any JSON",
+		},
+		{
+			Name: "partition_by", Kind: connectors.KindString, Check: checkTemplate, Example: "dt={date(ts)}/hr={hour(ts)}",
+			Description: "folders below the URL: text and {…} with topic, partition, key, value.FIELD, or date, hour, year, month, day of ts (the record's time, UTC) or of a value.FIELD that holds RFC 3339; null becomes __HIVE_DEFAULT_PARTITION__",
+		},
 		{Name: "roll", Kind: connectors.KindObject, Description: "when to complete a set of files, by what comes first", Fields: []connectors.Field{
 			{Name: "every", Kind: connectors.KindDuration, Default: time.Minute, Min: int64(10 * time.Millisecond), Max: int64(24 * time.Hour), Example: "5m", Description: "age of the oldest record that is waiting"},
 			{Name: "bytes", Kind: connectors.KindSize, Default: int64(64 << 20), Min: 1, Max: 1 << 30, Example: "128MiB", Description: "size of the records' keys and values, before they are written; so much is held in memory for each partition"},
 			{Name: "rows", Kind: connectors.KindInt, Min: 0, Max: 1 << 31, Example: "1000000", Description: "number of records; 0 does not count them"},
 		}},
-		{Name: "schema", Kind: connectors.KindString, Default: "inferred", Options: []string{"inferred", "combined", "common"}, Example: "combined",
-			Description: "parquet, csv: inferred finds the columns in the records and keeps them in _schema; combined and common are the columns of these log formats"},
+		{
+			Name: "schema", Kind: connectors.KindString, Default: "inferred", Options: []string{"inferred", "combined", "common"}, Example: "combined",
+			Description: "parquet, csv: inferred finds the columns in the records and keeps them in _schema; combined and common are the columns of these log formats",
+		},
 		{Name: "columns", Kind: connectors.KindObjects, Example: "[{name: id, type: int64}]", Description: "parquet, csv: the columns, instead of schema; each may be null", Fields: []connectors.Field{
 			{Name: "name", Kind: connectors.KindString, Required: true, Example: "city", Description: "name of the column"},
 			{Name: "type", Kind: connectors.KindString, Required: true, Check: checkType, Example: "decimal(12,2)", Description: "string, int64, double, bool, timestamp (RFC 3339 to microseconds in UTC), date, decimal(precision,scale), json"},
 			{Name: "from", Kind: connectors.KindString, Example: "address.city", Description: "field of the record, dotted for nested ones; the column's name when not given"},
 		}},
-		{Name: "metadata_columns", Kind: connectors.KindStrings, Check: checkMetadata, Example: "[partition, offset]",
-			Description: "parquet, csv: columns _topic, _partition, _offset, _timestamp, _key to add"},
-		{Name: "extra", Kind: connectors.KindString, Default: "ignore", Options: []string{"ignore", "fail"}, Example: "fail",
-			Description: "with columns or a named schema, what to do with a field that has no column: ignore leaves it out, fail sends the record to the dead letters"},
-		{Name: "tombstones", Kind: connectors.KindString, Default: "reject", Options: []string{"reject", "skip"}, Example: "skip",
-			Description: "records without a value: reject sends them to the dead letters, skip leaves them out"},
-		{Name: "compression", Kind: connectors.KindString, Options: format.ParquetCodecs, Example: "snappy",
-			Description: "of the pages of parquet (zstd when not given), or of whole files of ndjson and csv (gzip or none; none when not given)"},
+		{
+			Name: "metadata_columns", Kind: connectors.KindStrings, Check: checkMetadata, Example: "[partition, offset]",
+			Description: "parquet, csv: columns _topic, _partition, _offset, _timestamp, _key to add",
+		},
+		{
+			Name: "extra", Kind: connectors.KindString, Default: "ignore", Options: []string{"ignore", "fail"}, Example: "fail",
+			Description: "with columns or a named schema, what to do with a field that has no column: ignore leaves it out, fail sends the record to the dead letters",
+		},
+		{
+			Name: "tombstones", Kind: connectors.KindString, Default: "reject", Options: []string{"reject", "skip"}, Example: "skip",
+			Description: "records without a value: reject sends them to the dead letters, skip leaves them out",
+		},
+		{
+			Name: "compression", Kind: connectors.KindString, Options: format.ParquetCodecs, Example: "snappy",
+			Description: "of the pages of parquet (zstd when not given), or of whole files of ndjson and csv (gzip or none; none when not given)",
+		},
 	}
 }

@@ -29,8 +29,10 @@ func openOn(ctx context.Context, task connectors.TaskContext, partitions []recor
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	w := &writer{settings: s, disk: d, task: task.Task, pins: map[string]*pinned{},
-		tmp: filepath.Join(s.dir, tmpFolder, escape(task.Job, true))}
+	w := &writer{
+		settings: s, disk: d, task: task.Task, pins: map[string]*pinned{},
+		tmp: filepath.Join(s.dir, tmpFolder, escape(task.Job, true)),
+	}
 	return w, w.sweep(partitions)
 }
 

@@ -115,7 +115,7 @@ func checkSegments(text string) error {
 	if text == "" {
 		return nil
 	}
-	for _, s := range strings.Split(text, "/") {
+	for s := range strings.SplitSeq(text, "/") {
 		switch {
 		case s == "":
 			return fmt.Errorf("%q has an empty folder name: no slash at either end, and none twice", text)
@@ -168,7 +168,7 @@ func (t *template) render(m *connectors.Message) (string, error) {
 			b.WriteString(escape(text, p.leads))
 		}
 	}
-	for _, s := range strings.Split(b.String(), "/") {
+	for s := range strings.SplitSeq(b.String(), "/") {
 		if len(s) > maxSegment {
 			return "", connectors.Poisonf("the folder %.40q… has %d bytes, at most %d can be", s, len(s), maxSegment)
 		}

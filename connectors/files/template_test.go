@@ -8,8 +8,10 @@ import (
 )
 
 func TestTemplate(t *testing.T) {
-	m := connectors.Message{Partition: tp, Timestamp: 1431857103000, Key: []byte("k1"),
-		Value: []byte(`{"at":"2015-05-17T23:30:00-02:00","s":"a/b=c %","n":5,"null":null,"o":{"x":"deep"},"up":"..","hidden":"_tmp","empty":"","b":true}`)}
+	m := connectors.Message{
+		Partition: tp, Timestamp: 1431857103000, Key: []byte("k1"),
+		Value: []byte(`{"at":"2015-05-17T23:30:00-02:00","s":"a/b=c %","n":5,"null":null,"o":{"x":"deep"},"up":"..","hidden":"_tmp","empty":"","b":true}`),
+	}
 	for text, want := range map[string]string{
 		"":                                "",
 		"dt={date(ts)}/hr={hour(ts)}":     "dt=2015-05-17/hr=10",
@@ -111,7 +113,7 @@ func FuzzTemplate(f *testing.F) {
 		if n := strings.Count(text, "/"); strings.Count(folder, "/") != n {
 			t.Errorf("%q of %q gives %q: another number of folders", text, value, folder)
 		}
-		for _, s := range strings.Split(folder, "/") {
+		for s := range strings.SplitSeq(folder, "/") {
 			if s == "" || s[0] == '.' || s[0] == '_' && !strings.HasPrefix(s, hiveNull) || strings.ContainsRune(s, 0) {
 				t.Errorf("%q of %q gives the folder %q", text, value, folder)
 			}

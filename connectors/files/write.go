@@ -36,8 +36,7 @@ func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connecto
 			slices.SortFunc(refused, func(a, b connectors.RecordError) int { return a.Index - b.Index })
 			return refused, nil
 		}
-		var unknown *format.UnknownFieldError
-		if !errors.As(err, &unknown) {
+		if _, ok := errors.AsType[*format.UnknownFieldError](err); !ok {
 			return nil, err
 		}
 		// A field without a column. Pin columns for the whole plan, and write
@@ -203,8 +202,10 @@ func (noColumns) Close() error { return nil }
 func (w *writer) pin(topic string) *pinned {
 	p := w.pins[topic]
 	if p == nil {
-		p = &pinned{disk: w.disk, folder: filepath.Join(w.dir, schemaFolder), topic: topic, base: w.schema,
-			tmp: filepath.Join(w.tmp, "schema+"+escape(w.task, false))}
+		p = &pinned{
+			disk: w.disk, folder: filepath.Join(w.dir, schemaFolder), topic: topic, base: w.schema,
+			tmp: filepath.Join(w.tmp, "schema+"+escape(w.task, false)),
+		}
 		w.pins[topic] = p
 	}
 	return p

@@ -11,7 +11,11 @@
 // Goroutines: none.
 package format
 
-import "github.com/entrepot-hub/entrepot/connectors"
+import (
+	"slices"
+
+	"github.com/entrepot-hub/entrepot/connectors"
+)
 
 // slabSize is how much memory a parser takes at a time for the values it makes.
 const slabSize = 64 << 10
@@ -34,7 +38,7 @@ func (s *slab) keep(b []byte) []byte {
 	if len(b) <= cap(s.free) && len(b) > 0 && &b[0] == &s.free[:1][0] {
 		s.free = s.free[len(b):len(b):cap(s.free)]
 	}
-	return b[:len(b):len(b)]
+	return slices.Clip(b)
 }
 
 // Parser makes a structured record of a message: it replaces Value by JSON

@@ -2,6 +2,7 @@ package format
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -54,14 +55,14 @@ func Decode(b []byte) (any, error) {
 	if err != nil {
 		return nil, notJSON(err)
 	}
-	if _, err := dec.ReadToken(); err != io.EOF {
+	if _, err := dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return nil, connectors.Poisonf("not JSON: more text after the value, at byte %d", dec.InputOffset())
 	}
 	return v, nil
 }
 
 func notJSON(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		return connectors.Poisonf("not JSON: the value is empty")
 	}
 	return connectors.Poisonf("not JSON: %s", strings.TrimPrefix(err.Error(), "jsontext: "))
@@ -265,7 +266,7 @@ func (f *fields) each(b []byte, fn func(name, raw []byte) bool) error {
 	if _, err := f.dec.ReadToken(); err != nil {
 		return notJSON(err)
 	}
-	if _, err := f.dec.ReadToken(); err != io.EOF {
+	if _, err := f.dec.ReadToken(); !errors.Is(err, io.EOF) {
 		return connectors.Poisonf("not JSON: more text after the value, at byte %d", f.dec.InputOffset())
 	}
 	return nil

@@ -39,7 +39,7 @@ var ParquetCodecs = []string{"zstd", "snappy", "gzip", "none"}
 type Parquet struct {
 	schema Schema
 	split  *splitter
-	w      *parquet.Writer
+	w      *parquet.GenericWriter[any]
 	rows   []parquet.Row
 	values []parquet.Value
 }
@@ -66,7 +66,7 @@ func NewParquet(w io.Writer, s Schema, codec string, lenient bool) (*Parquet, er
 	return &Parquet{
 		schema: s, split: newSplitter(s, lenient),
 		rows: make([]parquet.Row, 0, parquetChunk), values: make([]parquet.Value, 0, parquetChunk*len(s)),
-		w: parquet.NewWriter(w, &parquet.WriterConfig{
+		w: parquet.NewGenericWriter[any](w, &parquet.WriterConfig{
 			Schema: parquet.NewSchema("record", orderedGroup(s)), CreatedBy: parquetWriter, Compression: c,
 			MaxRowsPerRowGroup: parquetRowGroup, DataPageStatistics: true, DictionaryMaxBytes: 1 << 20,
 		}),

@@ -18,8 +18,10 @@ import (
 )
 
 func message(value string) *connectors.Message {
-	return &connectors.Message{Value: []byte(value), Timestamp: 1431857103000, Key: []byte("k"), Offset: 7,
-		Partition: record.TopicPartition{Topic: "clicks", Partition: 3}}
+	return &connectors.Message{
+		Value: []byte(value), Timestamp: 1431857103000, Key: []byte("k"), Offset: 7,
+		Partition: record.TopicPartition{Topic: "clicks", Partition: 3},
+	}
 }
 
 func columns(t testing.TB, defs ...string) format.Schema {
@@ -74,7 +76,7 @@ func readParquet(t testing.TB, file []byte) (rows []string) {
 				}
 				rows = append(rows, strings.TrimSpace(b.String()))
 			}
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {

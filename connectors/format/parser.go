@@ -15,8 +15,10 @@ var valueTypes = []string{"string", "int", "float", "bool", "json"}
 // ParserFields are the keys of a `parse:` transform.
 func ParserFields() []connectors.Field {
 	return []connectors.Field{
-		{Name: "format", Kind: connectors.KindString, Required: true, Options: []string{"combined", "common", "json", "csv", "regexp"},
-			Description: "how the value is written: an access log line (combined, common), a JSON value, one CSV record, or a line that a regular expression takes apart", Example: "combined"},
+		{
+			Name: "format", Kind: connectors.KindString, Required: true, Options: []string{"combined", "common", "json", "csv", "regexp"},
+			Description: "how the value is written: an access log line (combined, common), a JSON value, one CSV record, or a line that a regular expression takes apart", Example: "combined",
+		},
 		{Name: "pattern", Kind: connectors.KindString, Description: "regexp: the expression, which has to match the whole value; each named group becomes a field, null when the group took no part", Example: `(?P<level>\w+) (?P<text>.*)`},
 		{Name: "columns", Kind: connectors.KindStrings, Description: "csv: the names of the columns, in order", Example: "[id, name]"},
 		{Name: "delimiter", Kind: connectors.KindString, Default: ",", Description: "csv: the character between columns", Example: ";", Check: checkDelimiter},

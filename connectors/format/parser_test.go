@@ -33,8 +33,10 @@ func TestJSONParser(t *testing.T) {
 }
 
 func TestCSVParser(t *testing.T) {
-	p := parser(t, map[string]any{"format": "csv", "columns": []string{"id", "name", "ok", "price", "extra"},
-		"types": map[string]string{"id": "int", "ok": "bool", "price": "float", "extra": "json"}, "time": map[string]any{"field": "id", "layout": "unix"}})
+	p := parser(t, map[string]any{
+		"format": "csv", "columns": []string{"id", "name", "ok", "price", "extra"},
+		"types": map[string]string{"id": "int", "ok": "bool", "price": "float", "extra": "json"}, "time": map[string]any{"field": "id", "layout": "unix"},
+	})
 	for in, want := range map[string]string{
 		`7,"a ""b"", c",true,1.50,"{""x"": 1}"`:   `{"id":7,"name":"a \"b\", c","ok":true,"price":1.50,"extra":{"x":1}}`,
 		"7,,,,\r":                                 `{"id":7,"name":"","ok":null,"price":null,"extra":null}`,
@@ -70,8 +72,10 @@ func TestCSVParser(t *testing.T) {
 }
 
 func TestRegexpParser(t *testing.T) {
-	p := parser(t, map[string]any{"format": "regexp", "pattern": `(?P<at>\S+) (?P<level>[A-Z]+)(?: \[(?P<n>\d+)\])?: (?P<text>.*)`,
-		"types": map[string]string{"n": "int"}, "time": map[string]any{"field": "at", "layout": "2006-01-02T15:04:05"}})
+	p := parser(t, map[string]any{
+		"format": "regexp", "pattern": `(?P<at>\S+) (?P<level>[A-Z]+)(?: \[(?P<n>\d+)\])?: (?P<text>.*)`,
+		"types": map[string]string{"n": "int"}, "time": map[string]any{"field": "at", "layout": "2006-01-02T15:04:05"},
+	})
 	m, err := parse(t, p, "2015-05-17T10:05:03 WARN [12]: a \"b\"\r")
 	if want := `{"at":"2015-05-17T10:05:03","level":"WARN","n":12,"text":"a \"b\""}`; err != nil || m.Timestamp != 1431857103000 || !strings.HasPrefix(string(m.Value), want[:60]) {
 		t.Errorf("got %s at %d, %v", m.Value, m.Timestamp, err)

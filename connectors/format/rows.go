@@ -1,6 +1,7 @@
 package format
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -38,7 +39,7 @@ func ParquetInts(r io.ReaderAt, size int64, column string) ([]int64, error) {
 					all = append(all, v.Int64())
 				}
 			}
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {

@@ -26,8 +26,10 @@ const (
 	TypeJSON                          // anything, as JSON text
 )
 
-var typeNames = [...]string{TypeString: "string", TypeInt64: "int64", TypeDouble: "double", TypeBool: "bool",
-	TypeTimestamp: "timestamp", TypeDate: "date", TypeDecimal: "decimal", TypeJSON: "json"}
+var typeNames = [...]string{
+	TypeString: "string", TypeInt64: "int64", TypeDouble: "double", TypeBool: "bool",
+	TypeTimestamp: "timestamp", TypeDate: "date", TypeDecimal: "decimal", TypeJSON: "json",
+}
 
 // maxPrecision is what 16 bytes hold, and what readers agree on.
 const maxPrecision = 38
@@ -152,9 +154,17 @@ func KnownSchema(format string) (Schema, bool) {
 		return nil, false
 	}
 	str := Type{Kind: TypeString}
-	s := Schema{{Name: "remote_addr", Type: str}, {Name: "ident", Type: str}, {Name: "user", Type: str},
-		{Name: "ts", Type: Type{Kind: TypeTimestamp}}, {Name: "method", Type: str}, {Name: "path", Type: str}, {Name: "protocol", Type: str},
-		{Name: "status", Type: Type{Kind: TypeInt64}}, {Name: "bytes", Type: Type{Kind: TypeInt64}}}
+	s := Schema{
+		{Name: "remote_addr", Type: str},
+		{Name: "ident", Type: str},
+		{Name: "user", Type: str},
+		{Name: "ts", Type: Type{Kind: TypeTimestamp}},
+		{Name: "method", Type: str},
+		{Name: "path", Type: str},
+		{Name: "protocol", Type: str},
+		{Name: "status", Type: Type{Kind: TypeInt64}},
+		{Name: "bytes", Type: Type{Kind: TypeInt64}},
+	}
 	if format == "combined" {
 		s = append(s, Column{Name: "referer", Type: str}, Column{Name: "agent", Type: str})
 	}

@@ -52,7 +52,7 @@ func (d *decoder) add(e *Error) bool {
 }
 
 func (d *decoder) value(n Node, v reflect.Value) {
-	if c, ok := v.Addr().Interface().(Decoder); ok {
+	if c, ok := reflect.TypeAssert[Decoder](v.Addr()); ok {
 		d.errs = append(d.errs, c.DecodeNode(n, d.opts)...)
 		return
 	}

@@ -54,9 +54,11 @@ var corpusSpecs = map[string][]connectors.Field{
 		{Name: "headers", Kind: connectors.KindStringMap},
 		{Name: "roll", Kind: connectors.KindObject, Fields: []connectors.Field{
 			{Name: "every", Kind: connectors.KindDuration, Default: time.Minute},
-			{Name: "bytes", Kind: connectors.KindSize}}},
+			{Name: "bytes", Kind: connectors.KindSize},
+		}},
 		{Name: "columns", Kind: connectors.KindObjects, Fields: []connectors.Field{
-			{Name: "name", Kind: connectors.KindString, Required: true, Description: "name of the column"}}},
+			{Name: "name", Kind: connectors.KindString, Required: true, Description: "name of the column"},
+		}},
 	},
 	"stdin": {},
 }
