@@ -29,7 +29,12 @@ type Message struct {
 	Original []byte
 	// Position is where the source stands after this message.
 	Position Position
-	Origin   Origin
+	// Place is the beginning of Position that is the same each time the
+	// message is read and tells it from all others of its split; nil is the
+	// whole. What follows it in Position are hints, such as what a file looked
+	// like when it was read.
+	Place  []byte
+	Origin Origin
 	// Err is set by a source that met something it cannot make a record of
 	// (a line over the limit). It is of class Poison. The message still has
 	// its position and Original, and goes to the dead letters.
@@ -42,6 +47,14 @@ type Message struct {
 
 // SetValue replaces the value and drops what was decoded from the old one.
 func (m *Message) SetValue(v []byte) { m.Value, m.Parsed = v, nil }
+
+// Identity is Place, or Position where the source gives none.
+func (m *Message) Identity() []byte {
+	if m.Place != nil {
+		return m.Place
+	}
+	return m.Position
+}
 
 // Size is the number of bytes that count against Limits.Bytes.
 func (m *Message) Size() int { return len(m.Key) + len(m.Value) }

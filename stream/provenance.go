@@ -4,12 +4,11 @@ import (
 	"encoding/base64"
 	"strconv"
 
-	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
 // HeaderSource is the header that tells which message of which source a
-// record is: job / split / position. A job that was cut off finds by it which
+// record is: job / split / place (connectors.Message.Place). A job that was cut off finds by it which
 // of its outputs are already in (docs/adr/0001). A job's name has no slash
 // and a position's text has none either, so the three parts are one unique
 // name even where the split's has slashes.
@@ -19,7 +18,7 @@ const HeaderSource = "entrepot-src"
 func sourcePrefix(job, split string) string { return job + "/" + split + "/" }
 
 // sourceName names one message of a source.
-func sourceName(prefix string, p connectors.Position) []byte {
+func sourceName(prefix string, p []byte) []byte {
 	n := base64.RawURLEncoding.EncodedLen(len(p))
 	b := make([]byte, len(prefix)+n)
 	copy(b, prefix)

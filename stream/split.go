@@ -172,7 +172,7 @@ func (s *splitRun) handle(m *connectors.Message) error {
 	s.mu.Unlock()
 	s.read = m.Position
 	s.unsaved++
-	name := sourceName(s.prefix, m.Position)
+	name := sourceName(s.prefix, m.Identity())
 	if l, ok := s.seen[string(name)]; ok {
 		delete(s.seen, string(name))
 		s.settle(seq, l)

@@ -104,6 +104,7 @@ func (l *lines) take(n, nl int, name string) (m connectors.Message, ok bool) {
 		m.Err = connectors.Poison(fmt.Errorf("the line has %d bytes and max_line allows %d: only so many are kept", size, l.maxLine))
 	}
 	m.Position = l.encode()
+	m.Place = m.Position[:placeSize:placeSize]
 	return m, true
 }
 

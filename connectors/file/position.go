@@ -43,6 +43,11 @@ type position struct {
 const (
 	positionVersion = 1
 	positionSize    = 1 + 4 + 8 + 8 + 8 + 8 + 8 + 2 + 8
+
+	// placeSize is what names a line: version, generation and offset. All else
+	// says how the file looked when it was read, and a file that grows, is
+	// renamed or compressed looks otherwise the next time.
+	placeSize = 1 + 4 + 8
 )
 
 func (p position) append(b []byte) []byte {

@@ -21,9 +21,15 @@ func benchBatch(from, records, keys int64) connectors.Batch {
 }
 
 func benchFields(mode string) map[string]any {
-	f := map[string]any{"table": "rows", "mode": mode, "create": true, "columns": []map[string]any{{"name": "id", "type": "bigint"},
-		{"name": "ts", "type": "timestamptz"}, {"name": "method", "type": "text"}, {"name": "path", "type": "text"},
-		{"name": "status", "type": "integer"}, {"name": "bytes", "type": "bigint"}, {"name": "ratio", "type": "double precision"}}}
+	f := map[string]any{"table": "rows", "mode": mode, "create": true, "columns": []map[string]any{
+		{"name": "id", "type": "bigint"},
+		{"name": "ts", "type": "timestamptz"},
+		{"name": "method", "type": "text"},
+		{"name": "path", "type": "text"},
+		{"name": "status", "type": "integer"},
+		{"name": "bytes", "type": "bigint"},
+		{"name": "ratio", "type": "double precision"},
+	}}
 	if mode == "upsert" {
 		f["key"] = []string{"id"}
 	}

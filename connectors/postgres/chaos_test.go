@@ -161,7 +161,7 @@ func TestChaos(t *testing.T) {
 			}
 			r.want(`SELECT count(*) FROM rows`, fmt.Sprint(keys))
 			last := map[int64]int64{}
-			for o := int64(0); o < records; o++ {
+			for o := range int64(records) {
 				last[o*31%keys] = o
 			}
 			for id, o := range last {

@@ -251,8 +251,10 @@ func TestManyCreateTheTables(t *testing.T) {
 func TestNames(t *testing.T) {
 	r := newRig(t)
 	r.exec(`CREATE SCHEMA "My Schema"`)
-	fields := map[string]any{"table": `My Schema.Row's "x"; DROP TABLE`, "mode": "upsert", "key": []string{`a"b`}, "create": true, "delete_on_tombstone": true,
-		"columns": []map[string]any{{"name": `a"b`, "type": "text"}, {"name": "select", "type": "text", "from": `it's`}}}
+	fields := map[string]any{
+		"table": `My Schema.Row's "x"; DROP TABLE`, "mode": "upsert", "key": []string{`a"b`}, "create": true, "delete_on_tombstone": true,
+		"columns": []map[string]any{{"name": `a"b`, "type": "text"}, {"name": "select", "type": "text", "from": `it's`}},
+	}
 	w := r.writer(fields)
 	put(t, w, 0, `{"a\"b":"k'1","it's":"v'); --"}`, `{"a\"b":"k2"}`, `{"a\"b":"k2"}=`)
 	r.want(`SELECT "a""b" || "select" FROM "My Schema"."Row's ""x""; DROP TABLE"`, `k'1v'); --`)

@@ -71,9 +71,11 @@ func (r *rig) want(query, want string) {
 
 // upsertFields is the config that most tests begin with.
 func upsertFields() map[string]any {
-	return map[string]any{"table": "rows", "mode": "upsert", "key": []string{"id"}, "create": true,
+	return map[string]any{
+		"table": "rows", "mode": "upsert", "key": []string{"id"}, "create": true,
 		"columns": []map[string]any{{"name": "id", "type": "bigint"}, {"name": "name", "type": "text"}},
-		"batch":   map[string]any{"rows": 2000}}
+		"batch":   map[string]any{"rows": 2000},
+	}
 }
 
 func with(fields map[string]any, more map[string]any) map[string]any {

@@ -58,8 +58,10 @@ func (t *tx) describe(n name) ([]found, error) {
 		if err != nil {
 			return nil, fmt.Errorf("column %q: %w", row[0], err)
 		}
-		all[i] = found{name: row[0], typ: typeOf(row[1], row[2], typmod, row[4] == "true"),
-			notNull: row[5] == "true", filled: row[6] == "true", generated: row[7] == "true"}
+		all[i] = found{
+			name: row[0], typ: typeOf(row[1], row[2], typmod, row[4] == "true"),
+			notNull: row[5] == "true", filled: row[6] == "true", generated: row[7] == "true",
+		}
 	}
 	return all, nil
 }

@@ -152,7 +152,7 @@ func (t *tx) query(statement string) ([][]string, error) {
 	var all [][]string
 	values := make([]driver.Value, len(rows.Columns()))
 	for {
-		if err := rows.Next(values); err == io.EOF {
+		if err := rows.Next(values); errors.Is(err, io.EOF) {
 			return all, nil
 		} else if err != nil {
 			return nil, err

@@ -193,8 +193,11 @@ func TestCompositeKey(t *testing.T) {
 
 func TestFieldsInsideOfFieldsAndExtraOnes(t *testing.T) {
 	r := newRig(t)
-	fields := with(upsertFields(), map[string]any{"extra": "fail", "columns": []map[string]any{{"name": "id", "type": "bigint", "from": "order.id"},
-		{"name": "name", "type": "text", "from": "order.customer.name"}, {"name": "raw", "type": "jsonb", "from": "order"}}})
+	fields := with(upsertFields(), map[string]any{"extra": "fail", "columns": []map[string]any{
+		{"name": "id", "type": "bigint", "from": "order.id"},
+		{"name": "name", "type": "text", "from": "order.customer.name"},
+		{"name": "raw", "type": "jsonb", "from": "order"},
+	}})
 	w := r.writer(fields)
 	put(t, w, 0, `{"order":{"id":1,"customer":{"name":"a","x":1.0}}}`, `{"order":{"id":2,"customer":5}}`)
 	r.want(`SELECT string_agg(id || coalesce(name, '-') || raw::text, ' ' ORDER BY id) FROM rows`,

@@ -13,20 +13,76 @@ func TestValuesOfTypes(t *testing.T) {
 	cases := map[string][][2]string{
 		"smallint": {{`32767`, "32767"}, {`-32768`, "-32768"}, {`32768`, "!from -32768 to 32767, got 32768"}},
 		"integer":  {{`-2147483648`, "-2147483648"}, {`2147483648`, "!whole number from"}, {`-0`, "0"}},
-		"bigint": {{`9223372036854775807`, "9223372036854775807"}, {`-9223372036854775808`, "-9223372036854775808"}, {`9223372036854775808`, "!got 9223372036854775808"},
-			{`1.5`, "!got 1.5"}, {`1.0`, "!got 1.0"}, {`1e3`, "!got 1e3"}, {`"1"`, `!got "1"`}, {`true`, "!got true"}, {`[1]`, "!got [1]"}, {`null`, "NULL"}, {``, "NULL"}},
-		"numeric": {{`123456789012345678901234567890.123456789012345678901234567890`, "123456789012345678901234567890.123456789012345678901234567890"},
-			{`1.10`, "1.10"}, {`"0.1"`, "0.1"}, {`"-007.50"`, "-7.50"}, {`1e3`, "1000"}, {`1.5E-3`, "0.0015"}, {`"NaN"`, "NaN"}, {`"abc"`, "!want a number"}, {`"0x1F"`, "!want a number"}, {`"1_0"`, "!want a number"},
-			{`""`, "!want a number"}, {`" 1"`, "!want a number"}, {`"."`, "!want a number"}, {`"1."`, "!want a number"}, {`"+1"`, "!want a number"}, {`false`, "!want a number"}, {long, long}, {long + "9", "!want a number within"}, {`1e999999`, "!within"}, {`1e99999999999`, "!want a number"},
-			{`1e-16383`, "0." + strings.Repeat("0", 16382) + "1"}, {`1e-16384`, "!within"}},
+		"bigint": {
+			{`9223372036854775807`, "9223372036854775807"},
+			{`-9223372036854775808`, "-9223372036854775808"},
+			{`9223372036854775808`, "!got 9223372036854775808"},
+			{`1.5`, "!got 1.5"},
+			{`1.0`, "!got 1.0"},
+			{`1e3`, "!got 1e3"},
+			{`"1"`, `!got "1"`},
+			{`true`, "!got true"},
+			{`[1]`, "!got [1]"},
+			{`null`, "NULL"},
+			{``, "NULL"},
+		},
+		"numeric": {
+			{`123456789012345678901234567890.123456789012345678901234567890`, "123456789012345678901234567890.123456789012345678901234567890"},
+			{`1.10`, "1.10"},
+			{`"0.1"`, "0.1"},
+			{`"-007.50"`, "-7.50"},
+			{`1e3`, "1000"},
+			{`1.5E-3`, "0.0015"},
+			{`"NaN"`, "NaN"},
+			{`"abc"`, "!want a number"},
+			{`"0x1F"`, "!want a number"},
+			{`"1_0"`, "!want a number"},
+			{`""`, "!want a number"},
+			{`" 1"`, "!want a number"},
+			{`"."`, "!want a number"},
+			{`"1."`, "!want a number"},
+			{`"+1"`, "!want a number"},
+			{`false`, "!want a number"},
+			{long, long},
+			{long + "9", "!want a number within"},
+			{`1e999999`, "!within"},
+			{`1e99999999999`, "!want a number"},
+			{`1e-16383`, "0." + strings.Repeat("0", 16382) + "1"},
+			{`1e-16384`, "!within"},
+		},
 		"numeric(5,2)":  {{`999.99`, "999.99"}, {`-0.10`, "-0.10"}, {`1.100`, "1.10"}, {`1000`, "!numeric(5,2): want a number within its precision and scale, got 1000"}, {`0.001`, "!within"}, {`1.005`, "!within"}, {`9.9e1`, "99.00"}, {`0`, "0.00"}, {`0e-9`, "0.00"}},
 		"numeric(3,-2)": {{`99900`, "99900"}, {`50`, "!within"}, {`100000`, "!within"}},
 		"numeric(2,4)":  {{`0.0099`, "0.0099"}, {`0.01`, "!within"}},
-		"double precision": {{`0.1`, "0.1"}, {`1e308`, "1e+308"}, {`1e309`, "!without loss, got 1e309"}, {`1e-400`, "!without loss"}, {`5e-324`, "5e-324"}, {`123456789.123456789`, "!without loss"}, {`9007199254740993`, "!without loss"},
-			{`9007199254740992`, "9.007199254740992e+15"}, {`-0.0`, "-0"}, {`"Infinity"`, "Infinity"}, {`"NaN"`, "NaN"}, {`"1.5"`, "!want a number"}, {`true`, "!without loss"}},
+		"double precision": {
+			{`0.1`, "0.1"},
+			{`1e308`, "1e+308"},
+			{`1e309`, "!without loss, got 1e309"},
+			{`1e-400`, "!without loss"},
+			{`5e-324`, "5e-324"},
+			{`123456789.123456789`, "!without loss"},
+			{`9007199254740993`, "!without loss"},
+			{`9007199254740992`, "9.007199254740992e+15"},
+			{`-0.0`, "-0"},
+			{`"Infinity"`, "Infinity"},
+			{`"NaN"`, "NaN"},
+			{`"1.5"`, "!want a number"},
+			{`true`, "!without loss"},
+		},
 		"real": {{`0.1`, "0.1"}, {`16777217`, "!without loss"}, {`16777216`, "1.6777216e+07"}, {`1e39`, "!without loss"}, {`1.1754944e-38`, "1.1754944e-38"}, {`1.17549435e-38`, "!without loss"}},
-		"text": {{`"plain"`, "plain"}, {`""`, ""}, {`"\u00e9\ud83d\ude00"`, "é😀"}, {`"a\u0000b"`, `!\u0000, which PostgreSQL cannot keep, got "a\u0000b"`}, {`"\\u0000"`, `\u0000`}, {`"\\N"`, `\N`}, {`"\\."`, `\.`}, {`"\u0001\u007f\u2028"`, "\x01\x7f\u2028"},
-			{`5`, "!want a string, got 5"}, {`{"a":1}`, `!want a string, got {"a":1}`}, {`true`, "!want a string"}, {`"null"`, "null"}},
+		"text": {
+			{`"plain"`, "plain"},
+			{`""`, ""},
+			{`"\u00e9\ud83d\ude00"`, "é😀"},
+			{`"a\u0000b"`, `!\u0000, which PostgreSQL cannot keep, got "a\u0000b"`},
+			{`"\\u0000"`, `\u0000`},
+			{`"\\N"`, `\N`},
+			{`"\\."`, `\.`},
+			{`"\u0001\u007f\u2028"`, "\x01\x7f\u2028"},
+			{`5`, "!want a string, got 5"},
+			{`{"a":1}`, `!want a string, got {"a":1}`},
+			{`true`, "!want a string"},
+			{`"null"`, "null"},
+		},
 		"character varying(3)":        {{`"abc"`, "abc"}, {`"äöü"`, "äöü"}, {`"abcd"`, "!a shorter text"}, {`"abc "`, "!a shorter text"}},
 		"character(3)":                {{`"ab"`, "ab "}, {`"abcd"`, "!a shorter text"}},
 		"boolean":                     {{`true`, "true"}, {`false`, "false"}, {`1`, "!want true or false, got 1"}, {`"true"`, "!want true or false"}},
@@ -79,13 +135,15 @@ func TestValuesOfTypes(t *testing.T) {
 }
 
 func TestTypesOfTheConfig(t *testing.T) {
-	for in, want := range map[string]string{"INT8": "bigint", "timestamptz": "timestamp with time zone", "Double  Precision": "double precision", "decimal( 12 , 2 )": "numeric(12,2)",
-		"numeric(12)": "numeric(12,0)", "numeric(0,0)": "", "numeric(2,3)": "", "numeric(2000,2)": "", "varchar": "", "": "", "text[]": ""} {
+	for in, want := range map[string]string{
+		"INT8": "bigint", "timestamptz": "timestamp with time zone", "Double  Precision": "double precision", "decimal( 12 , 2 )": "numeric(12,2)",
+		"numeric(12)": "numeric(12,0)", "numeric(0,0)": "", "numeric(2,3)": "", "numeric(2000,2)": "", "varchar": "", "": "", "text[]": "",
+	} {
 		if got := canonicalType(in); got != want {
 			t.Errorf("%q: got %q, want %q", in, got, want)
 		}
 	}
-	for _, choice := range strings.Split(strings.ReplaceAll(typeChoice, "precision,scale", "12;2"), ", ") {
+	for choice := range strings.SplitSeq(strings.ReplaceAll(typeChoice, "precision,scale", "12;2"), ", ") {
 		if choice = strings.ReplaceAll(choice, ";", ","); checkType(choice) != nil {
 			t.Error(checkType(choice))
 		}
