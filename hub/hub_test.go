@@ -172,6 +172,19 @@ func TestMirrorSetting(t *testing.T) {
 		topic, _ := west.meta.State().Topic("orders")
 		return len(topic.Partitions) == 3 && topic.Config["retention.ms"] == retention
 	})
+	configs, err := kadm.NewClient(client(t, west)).DescribeTopicConfigs(t.Context(), "orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := ""
+	for _, c := range configs[0].Configs {
+		if c.Key == "mirror.source" {
+			from = c.MaybeValue()
+		}
+	}
+	if from != "east" {
+		t.Errorf("the mirror shows mirror.source %q, want east", from)
+	}
 	source, _ := east.meta.State().Topic("orders")
 	if copied, _ := west.meta.State().Topic("orders"); copied.ID != source.ID {
 		t.Errorf("the mirror has ID %s, its source %s", copied.ID, source.ID)

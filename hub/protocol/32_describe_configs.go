@@ -16,7 +16,7 @@ import (
 //
 // Behaviour:
 //   - Topics: every setting there is, with its value, where that comes from,
-//     its type and what it means.
+//     its type and what it means; of a mirror also its source, read-only.
 //   - Brokers: what of this node's configuration has a name in Kafka; read
 //     only. Nodes other than this one answer for themselves.
 //
@@ -55,6 +55,7 @@ type setting struct {
 	kind        catalog.Type
 	doc         string
 	broker      bool
+	fixed       bool // the hub's own, cannot be set
 }
 
 func (s *Server) settings(rr *kmsg.DescribeConfigsRequestResource) ([]setting, error) {
@@ -86,6 +87,10 @@ func (s *Server) topicSettings(name string) ([]setting, error) {
 		_, set := t.Config[k.Name]
 		all = append(all, setting{name: k.Name, value: t.Value(k.Name), fallback: k.Default, set: set, kind: k.Type, doc: k.Doc})
 	}
+	if t.Mirror != nil {
+		all = append(all, setting{name: "mirror.source", value: t.Mirror.Source, set: true, fixed: true, kind: catalog.TypeString,
+			doc: "The site that writes this topic; it is read-only here."})
+	}
 	return all, nil
 }
 
@@ -99,7 +104,7 @@ func source(set bool) kmsg.ConfigSource {
 
 func (c setting) describe(req *kmsg.DescribeConfigsRequest) kmsg.DescribeConfigsResponseResourceConfig {
 	o := kmsg.NewDescribeConfigsResponseResourceConfig()
-	o.Name, o.Value, o.ReadOnly, o.IsDefault = c.name, &c.value, c.broker, !c.set
+	o.Name, o.Value, o.ReadOnly, o.IsDefault = c.name, &c.value, c.broker || c.fixed, !c.set
 	o.Source = source(c.set)
 	if c.broker {
 		o.Source = kmsg.ConfigSourceStaticBrokerConfig
