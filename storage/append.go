@@ -19,8 +19,8 @@ import (
 // segment begins that is no plain roll: a conflict, a reset, or the first
 // round after OpenLog when the log could not simply go on.
 func (l *Log) Append(r Round) error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
+	l.takeWriter()
+	defer l.giveWriter()
 	if err := l.append(&r); err != nil {
 		return fmt.Errorf("append to log %s: %w", l.id, err)
 	}

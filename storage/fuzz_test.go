@@ -39,7 +39,8 @@ func sampleSegments(tb testing.TB) (files map[string][]byte) {
 		_, next = l.Offsets()
 		st.Step(s.now)
 	}
-	l.enc.reset(position{})
+	l.takeWriter()
+	defer l.giveWriter()
 	p := l.last().p
 	if err := errors.Join(l.enc.summary(kindCheckpoint, &p), l.flushEncoder(l.last(), l.last().p.end, false)); err != nil {
 		tb.Fatal(err)

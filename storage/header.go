@@ -7,7 +7,6 @@ import (
 	"io"
 
 	"github.com/entrepot-hub/entrepot/record"
-	"github.com/entrepot-hub/entrepot/storage/vfs"
 )
 
 // Layout of a segment header, drawn in docs/format/segment.md.
@@ -194,7 +193,7 @@ func (h *segHeader) parseTail(b []byte) error {
 
 // readHeader reads the header of a segment file. An error of the disk is
 // returned as it is; anything else means that no header is there.
-func readHeader(f vfs.File) (segHeader, error) {
+func readHeader(f source) (segHeader, error) {
 	b := make([]byte, firstHeaderRead)
 	n, err := readFull(f, b, 0)
 	if err != nil {
@@ -222,7 +221,7 @@ func readHeader(f vfs.File) (segHeader, error) {
 
 // saltsOf returns what a damaged header says its salt is, in both places, so
 // that the frames behind it can still be asked what was synced.
-func saltsOf(f vfs.File) []uint32 {
+func saltsOf(f source) []uint32 {
 	b := make([]byte, headerFixed)
 	n, _ := readFull(f, b, 0)
 	if n < headerFixed {
@@ -235,18 +234,32 @@ func saltsOf(f vfs.File) []uint32 {
 	return []uint32{one, two}
 }
 
+// source is what reading a segment needs of its file.
+type source interface {
+	io.ReaderAt
+	Size() (int64, error)
+}
+
 // readFull reads len(b) bytes at off, or fewer at the end of the file, which
 // is no error.
-func readFull(f vfs.File, b []byte, off int64) (int, error) {
+func readFull(f source, b []byte, off int64) (int, error) {
 	n, err := f.ReadAt(b, off)
-	if errors.Is(err, io.EOF) {
-		err = nil
+	var opening *openError
+	switch {
+	case err == nil, errors.Is(err, io.EOF):
+		return n, nil
+	case errors.As(err, &opening):
+		return n, err
 	}
-	if err != nil {
-		return n, &diskError{err}
-	}
-	return n, nil
+	return n, &diskError{err}
 }
+
+// openError says that a file could not be opened, which says nothing about what
+// is in it: the process may have too many open.
+type openError struct{ err error }
+
+func (e *openError) Error() string { return e.err.Error() }
+func (e *openError) Unwrap() error { return e.err }
 
 // diskError is an error of the disk itself while reading. A place that cannot
 // be read was certainly written once, so it is never a torn end.

@@ -78,8 +78,10 @@ func (i *idleLogs) forget(l *Log) {
 // stateIdle writes a state frame that states the synced position, unless a
 // round did so meanwhile or nothing can be written.
 func (l *Log) stateIdle() {
-	l.writing.Lock()
-	defer l.writing.Unlock()
+	if !l.tryWriter() {
+		return // not idle at all
+	}
+	defer l.giveWriter()
 	if l.ready() != nil || l.store.writable(false) != nil {
 		return
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/entrepot-hub/entrepot/record"
-	"github.com/entrepot-hub/entrepot/storage/vfs"
 )
 
 // Torn or damaged (Invariant 8). A log may end early because the power went
@@ -111,7 +110,7 @@ func (s *found) statements(end position) (position, error) {
 
 // searchStatements looks for frames from pos on, at every place where one can
 // stand.
-func searchStatements(f vfs.File, s sealing, pos uint32, size int64) (position, error) {
+func searchStatements(f source, s sealing, pos uint32, size int64) (position, error) {
 	const overlap = frameHeader + headBytes
 	var highest position
 	at := int64(align8(int(pos)))

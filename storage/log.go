@@ -21,7 +21,10 @@ type Log struct {
 	// over writes to the page cache, and over syncs when a segment begins that
 	// is no plain roll.
 	writing sync.Mutex
-	enc     encoder // of the writer
+	enc     *encoder // of the writer, while it writes: see takeWriter
+	// trimming admits one Trim at a time. It is held over the deletions, which
+	// do not keep the writer waiting.
+	trimming sync.Mutex
 	// restate says that recovery clamped the commit: the next round says so on
 	// the disk too, before it could bless an entry that comes in the place of a
 	// lost one. Of the writer.
@@ -244,6 +247,30 @@ func (l *Log) Close() error {
 	l.store.forget(l)
 	l.shut()
 	return nil
+}
+
+// takeWriter makes the caller the log's writer. The encoder comes from a pool:
+// an idle log keeps neither buffers nor payloads.
+func (l *Log) takeWriter() {
+	l.writing.Lock()
+	l.enc = l.store.encoders.Get().(*encoder)
+}
+
+// tryWriter is takeWriter unless there is a writer.
+func (l *Log) tryWriter() bool {
+	if !l.writing.TryLock() {
+		return false
+	}
+	l.enc = l.store.encoders.Get().(*encoder)
+	return true
+}
+
+// giveWriter ends what takeWriter began.
+func (l *Log) giveWriter() {
+	l.enc.reset(position{})
+	l.store.encoders.Put(l.enc)
+	l.enc = nil
+	l.writing.Unlock()
 }
 
 // shut releases what the log holds, except for the flusher's references.

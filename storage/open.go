@@ -161,26 +161,39 @@ func (s *Store) create(id LogID, first State) (*Log, error) {
 	if err := l.claimDir(); err != nil {
 		return nil, err
 	}
-	h := segHeader{flags: flagSynced, id: id, created: s.cfg.Clock().UnixMilli(), state: first, prevMaxTime: -1}
-	seg, err := l.prepare(&h, false)
-	if err != nil {
+	if err := l.begin(first); err != nil {
 		return nil, err
 	}
-	if err := l.flushEncoder(seg, 0, false); err != nil {
-		return nil, errors.Join(err, l.discard(seg))
-	}
-	if err := errors.Join(seg.file.sync(), s.fs.SyncDir(l.dir)); err != nil {
-		return nil, s.goOffline(err)
-	}
-	l.adopt(seg, &h, place{})
-	l.mu.first, l.mu.hard = first, first.Hard
-	l.mu.synced = position{h.seq, h.length}
-	if l, err = s.remember(l); err == nil {
+	l, err := s.remember(l)
+	if err == nil {
 		// States at once that the header was synced: without a statement a
 		// flipped bit in it would pass for a log that never came to be.
 		l.stateIdle()
 	}
 	return l, err
+}
+
+// begin writes the first segment's header and makes it durable.
+func (l *Log) begin(first State) error {
+	l.takeWriter()
+	defer l.giveWriter()
+	h := segHeader{flags: flagSynced, id: l.id, created: l.store.cfg.Clock().UnixMilli(), state: first, prevMaxTime: -1}
+	seg, err := l.prepare(&h, false)
+	if err != nil {
+		return err
+	}
+	if err := l.flushEncoder(seg, 0, false); err != nil {
+		return errors.Join(err, l.discard(seg))
+	}
+	if err := errors.Join(seg.file.sync(), l.store.fs.SyncDir(l.dir)); err != nil {
+		return l.store.goOffline(err)
+	}
+	l.adopt(seg, &h, place{})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.first, l.mu.hard = first, first.Hard
+	l.mu.synced = position{h.seq, h.length}
+	return nil
 }
 
 // claimDir makes the log's directory. One may be there from a Create that a

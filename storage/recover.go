@@ -29,7 +29,7 @@ type found struct {
 	segment
 	path    string
 	bad     error // why its header cannot be read, if so
-	f       vfs.File
+	f       *lazyFile
 	scanned bool  // p is known from a footer or the frames
 	stop    error // why reading its frames stopped before the end of the file
 	clean   bool  // the frames end where the file ends, or zeros follow
@@ -80,9 +80,36 @@ func (r *recovery) run() error {
 
 func (r *recovery) close() {
 	for _, s := range r.files {
-		if s.f != nil {
-			_ = s.f.Close()
+		s.f.rest()
+	}
+}
+
+// lazyFile is a file that is open only while it is read: a log may have
+// thousands of segments.
+type lazyFile struct {
+	fs   vfs.FS
+	path string
+	size int64
+	f    vfs.File
+}
+
+func (l *lazyFile) ReadAt(p []byte, off int64) (n int, err error) {
+	if l.f == nil {
+		if l.f, err = l.fs.Open(l.path); err != nil {
+			l.f = nil
+			return 0, &openError{err}
 		}
+	}
+	return l.f.ReadAt(p, off)
+}
+
+func (l *lazyFile) Size() (int64, error) { return l.size, nil }
+
+// rest closes the file until it is read again.
+func (l *lazyFile) rest() {
+	if l.f != nil {
+		_ = l.f.Close()
+		l.f = nil
 	}
 }
 
@@ -99,17 +126,17 @@ func (r *recovery) readHeaders() error {
 		}
 		s := &found{path: r.dir + "/" + name}
 		s.name, s.header.seq = name, seq
+		info, err := r.fs.Stat(s.path)
+		if err != nil {
+			return err
+		}
+		s.size = info.Size
+		s.f = &lazyFile{fs: r.fs, path: s.path, size: s.size}
 		r.files = append(r.files, s)
-		if s.f, err = r.fs.Open(s.path); err != nil {
-			return err
-		}
-		if s.size, err = s.f.Size(); err != nil {
-			return err
-		}
 		h, err := readHeader(s.f)
-		var disk *diskError
+		s.f.rest()
 		switch {
-		case errors.As(err, &disk):
+		case isIO(err):
 			return s.unreadable(err)
 		case errors.Is(err, errVersion):
 			return fmt.Errorf("%w: %s: %w", ErrFormat, s.path, err)
@@ -145,6 +172,7 @@ func (r *recovery) join() error {
 			return err
 		}
 		if follows || r.skipOver {
+			r.chain[len(r.chain)-1].f.rest()
 			r.chain = append(r.chain, s)
 		}
 	}
@@ -237,8 +265,7 @@ func (s *found) scan(p progress) error {
 		at += uint32(f.size())
 		return nil
 	})
-	var disk *diskError
-	if errors.As(err, &disk) {
+	if isIO(err) {
 		return s.unreadable(err)
 	}
 	s.p, s.stop, s.footer, s.scanned = p, err, footer, true
@@ -249,15 +276,27 @@ func (s *found) scan(p progress) error {
 	return nil
 }
 
+// isIO tells an error of the disk, or of opening a file, from one about what
+// is in it.
+func isIO(err error) bool {
+	var disk *diskError
+	var opening *openError
+	return errors.As(err, &disk) || errors.As(err, &opening)
+}
+
 // unreadable is an error of the disk under a segment. It is damage wherever it
 // is: what cannot be read was written once.
 func (s *found) unreadable(err error) error {
+	var opening *openError
+	if errors.As(err, &opening) {
+		return err
+	}
 	return &record.CorruptionError{File: s.path, Offset: int64(s.p.end), Err: err}
 }
 
 // zerosOnly reports whether nothing but zeros stands from pos on: space that
 // was allocated and never written.
-func zerosOnly(f vfs.File, pos, end uint32) bool {
+func zerosOnly(f source, pos, end uint32) bool {
 	b := make([]byte, min(walkChunk, max(end, pos)-pos))
 	for pos < end {
 		n, err := readFull(f, b[:min(len(b), int(end-pos))], int64(pos))

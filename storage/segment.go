@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"sync/atomic"
 
@@ -216,7 +217,7 @@ func (l *Log) view(s *segment) (*view, error) {
 // loadLists reads the index of a segment that is not active: from its footer,
 // or from its frames when it has none, or a damaged one, which repeats nothing
 // but what the frames say.
-func (s *segment) loadLists(f vfs.File, end uint32) (progress, error) {
+func (s *segment) loadLists(f source, end uint32) (progress, error) {
 	if s.footer != 0 {
 		if p, err := loadSummary(f, s.header.sealing(), s.footer); err == nil {
 			return p, nil
@@ -231,10 +232,13 @@ func (l *Log) gone(s *segment, err error) error {
 	l.mu.RLock()
 	trimmed := len(l.mu.segs) == 0 || s.header.seq < l.mu.segs[0].header.seq
 	l.mu.RUnlock()
-	if trimmed {
+	switch {
+	case trimmed:
 		return ErrCompacted
+	case errors.Is(err, fs.ErrNotExist):
+		return l.damaged(s, fmt.Errorf("the segment is missing: %w", err))
 	}
-	return l.damaged(s, fmt.Errorf("cannot be opened: %w", err))
+	return fmt.Errorf("open %s: %w", l.path(s.name), err)
 }
 
 // damaged makes an error of what a reader found and quarantines the log.

@@ -77,8 +77,8 @@ func hardInOld(l *Log, r *Round) {
 	if r.Hard == nil || len(r.Entries) == 0 || r.Entries[0].Index > last || l.ShouldRoll(l.store.cfg.Clock()) {
 		return
 	}
-	l.writing.Lock()
-	defer l.writing.Unlock()
+	l.takeWriter()
+	defer l.giveWriter()
 	l.mu.RLock()
 	s, next, stated := l.last(), l.last().p, l.mu.synced
 	l.mu.RUnlock()

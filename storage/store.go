@@ -19,17 +19,18 @@ import (
 
 // Store is one volume's directory.
 type Store struct {
-	fs      vfs.FS
-	dir     string
-	cfg     Config
-	log     *slog.Logger
-	lock    io.Closer
-	handles *handles
-	tails   *tailCache
-	flush   *flusher
-	idle    *idleLogs
-	point   *pointFile
-	disk    diskWatch
+	fs       vfs.FS
+	dir      string
+	cfg      Config
+	log      *slog.Logger
+	lock     io.Closer
+	handles  *handles
+	tails    *tailCache
+	encoders sync.Pool // of *encoder
+	flush    *flusher
+	idle     *idleLogs
+	point    *pointFile
+	disk     diskWatch
 	// planted are mistakes that the simulation plants to see that it notices
 	// them, where no wrapper of the file system can: always zero elsewhere.
 	planted struct{ skipOver bool }
@@ -61,6 +62,7 @@ func open(fsys vfs.FS, dir string, cfg Config) (*Store, error) {
 	}
 	s := &Store{fs: fsys, dir: dir, cfg: cfg.withDefaults(), flush: newFlusher(), idle: newIdleLogs()}
 	s.log = s.cfg.Logger
+	s.encoders.New = func() any { return new(encoder) }
 	s.handles = newHandles(fsys, s.cfg.MaxOpenFiles)
 	s.tails = newTailCache(s.cfg.TailCacheBytes)
 	s.mu.logs, s.mu.seen = map[LogID]*Log{}, map[LogID]bool{}

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
-
-	"github.com/entrepot-hub/entrepot/storage/vfs"
 )
 
 // A checkpoint frame inside a segment and the footer at its end have the same
@@ -113,7 +111,7 @@ func parseSummary(f *frame, b []byte, s sealing, pos uint32) (p progress, before
 
 // loadSummary reads the checkpoint or footer at pos, and for a checkpoint the
 // chain of those before it. The result is the progress behind the frame.
-func loadSummary(f vfs.File, s sealing, pos uint32) (progress, error) {
+func loadSummary(f source, s sealing, pos uint32) (progress, error) {
 	p, before, err := readSummary(f, s, pos)
 	if err != nil {
 		return p, err
@@ -136,7 +134,7 @@ func loadSummary(f vfs.File, s sealing, pos uint32) (progress, error) {
 	return p, nil
 }
 
-func readSummary(f vfs.File, s sealing, pos uint32) (p progress, before uint32, err error) {
+func readSummary(f source, s sealing, pos uint32) (p progress, before uint32, err error) {
 	fr, payload, err := readFrame(f, s, pos)
 	if err != nil {
 		return p, 0, err
@@ -154,7 +152,7 @@ func readSummary(f vfs.File, s sealing, pos uint32) (p progress, before uint32, 
 }
 
 // readFrame reads one whole frame.
-func readFrame(f vfs.File, s sealing, pos uint32) (frame, []byte, error) {
+func readFrame(f source, s sealing, pos uint32) (frame, []byte, error) {
 	b := make([]byte, frameHeader+headBytes)
 	n, err := readFull(f, b, int64(pos))
 	if err != nil {
@@ -178,7 +176,7 @@ func readFrame(f vfs.File, s sealing, pos uint32) (frame, []byte, error) {
 // the part of it that its head covers: no more than a few hundred bytes,
 // however long the segment is. ok is false when there is none, which says
 // nothing about the frames.
-func readFooter(f vfs.File, s sealing, size int64) (p progress, pos uint32, ok bool, err error) {
+func readFooter(f source, s sealing, size int64) (p progress, pos uint32, ok bool, err error) {
 	if size < headerFixed+frameHeader+smFixed+trailerBytes || size > 1<<32-1 {
 		return p, 0, false, nil
 	}

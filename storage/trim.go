@@ -14,8 +14,8 @@ import (
 // call. The caller trims only what it has applied. Files that are no part of the log any
 // more, such as a superseded suffix, are deleted too when it is safe.
 func (l *Log) Trim(index uint64) error {
-	l.writing.Lock()
-	defer l.writing.Unlock()
+	l.trimming.Lock()
+	defer l.trimming.Unlock()
 	if err := l.ready(); err != nil {
 		return fmt.Errorf("trim log %s: %w", l.id, err)
 	}
@@ -44,6 +44,8 @@ func (l *Log) trim(index uint64) error {
 // dropFirst takes the oldest segment out of the log if all of it is at or
 // below index, the next one is proven and no dead file is left before it. The state before the next one is read from its header first.
 func (l *Log) dropFirst(index uint64) (*segment, error) {
+	l.writing.Lock() // the writer may be looking for a place in it
+	defer l.writing.Unlock()
 	l.mu.RLock()
 	if len(l.mu.segs) < 2 || l.mu.segs[0].p.lastIndex > index {
 		l.mu.RUnlock()

@@ -2,14 +2,12 @@ package storage
 
 import (
 	"io"
-
-	"github.com/entrepot-hub/entrepot/storage/vfs"
 )
 
 // walker reads the frames of a file one after the other. Each call of head is
 // followed by body or skip.
 type walker struct {
-	f        vfs.File
+	f        source
 	sealing  sealing
 	pos, end uint32 // of the next frame; where to stop
 	chunk    int    // how much is read ahead
@@ -86,7 +84,7 @@ func (w *walker) skip() { w.pos += uint32(w.cur.size()) }
 // verify reads frames from p on until one is bad or end is reached, checking
 // every byte and the order. It returns the progress up to there and why it
 // stopped; nil at the end.
-func verify(f vfs.File, p progress, end uint32, visit func(*frame, []byte) error) (progress, error) {
+func verify(f source, p progress, end uint32, visit func(*frame, []byte) error) (progress, error) {
 	w := walker{f: f, sealing: p.sealing, pos: p.end, end: end, chunk: 1 << 20, reuse: true}
 	for {
 		fr, _, err := w.head()
@@ -117,7 +115,7 @@ func verify(f vfs.File, p progress, end uint32, visit func(*frame, []byte) error
 
 // index reads heads only, to find the blocks and terms of a segment that has
 // no footer.
-func indexFrames(f vfs.File, p progress, end uint32) (progress, error) {
+func indexFrames(f source, p progress, end uint32) (progress, error) {
 	w := walker{f: f, sealing: p.sealing, pos: p.end, end: end, chunk: walkChunk, reuse: true}
 	for {
 		fr, head, err := w.head()
