@@ -175,7 +175,11 @@ func (s *PostgresServer) dropRights() error {
 func (s *PostgresServer) data() string { return filepath.Join(s.dir, "data") }
 
 func (s *PostgresServer) command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(s.bin, name), args...)
+	path := filepath.Join(s.bin, name)
+	if _, err := os.Stat(path); err != nil {
+		path = name // a link to one of the programs is not next to the others
+	}
+	cmd := exec.Command(path, args...)
 	cmd.Dir = s.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred, Setpgid: true}
@@ -218,7 +222,6 @@ func (s *PostgresServer) start() error {
 	cmd := s.command("sh", "-c", supervise, "sh", s.dir, filepath.Join(s.bin, "postgres"), "-D", s.data(),
 		"-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(s.port), "-c", "unix_socket_directories=",
 		"-c", "max_connections=60", "-c", "log_min_messages=fatal", "-c", "log_min_error_statement=panic")
-	cmd.Path = "/bin/sh"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = input, log, log
 	if err := cmd.Start(); err != nil {
 		return err

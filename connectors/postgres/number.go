@@ -139,17 +139,17 @@ func appendFloat(dst, raw []byte, bits int) ([]byte, error) {
 	return append(dst, raw...), nil
 }
 
-var errWantInt = map[kind]error{
-	kindInt2: errors.New("a whole number from -32768 to 32767"),
-	kindInt4: errors.New("a whole number from -2147483648 to 2147483647"),
-	kindInt8: errors.New("a whole number from -9223372036854775808 to 9223372036854775807"),
-}
+var (
+	errWantInt2 = errors.New("a whole number from -32768 to 32767")
+	errWantInt4 = errors.New("a whole number from -2147483648 to 2147483647")
+	errWantInt8 = errors.New("a whole number from -9223372036854775808 to 9223372036854775807")
+)
 
-func (t sqlType) appendInt(dst, raw []byte) ([]byte, error) {
-	bits := map[kind]int{kindInt2: 16, kindInt4: 32, kindInt8: 64}[t.kind]
+// appendInt writes a whole number of so many bits; out is the complaint.
+func appendInt(dst, raw []byte, bits int, out error) ([]byte, error) {
 	n, err := strconv.ParseInt(string(raw), 10, bits)
 	if err != nil {
-		return dst, errWantInt[t.kind]
+		return dst, out
 	}
 	return strconv.AppendInt(dst, n, 10), nil
 }

@@ -17,8 +17,6 @@ import (
 //	partition    integer
 //	next_offset  bigint   all records below are in the table
 //	epoch        bigint   of the owner that wrote last
-//
-// To load a partition again from the start, stop the job and delete its row.
 type offsets struct {
 	name name
 	job  string

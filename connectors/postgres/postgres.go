@@ -1,7 +1,64 @@
 // Package postgres is the sink that writes JSON records into a PostgreSQL
-// table, each exactly once.
+// table, each exactly once. It needs PostgreSQL 12 or later.
 //
-// Goroutines: none that outlive a call of the writer's methods.
+// # How it is exact
+//
+// A plan is one transaction. The rows and the row in entrepot_offsets that
+// says how far the partition was loaded become visible together or not at all.
+// The steps, and what is left when the writer, the network or the server ends
+// after each:
+//
+//	BEGIN; temporary table   nothing
+//	COPY into it             nothing
+//	the fence                nothing
+//	INSERT … SELECT          nothing
+//	COMMIT                   everything, or nothing: of class Unknown, and the
+//	                         same plan asks the fence
+//
+// The fence is one statement: it moves next_offset from the plan's first
+// offset to the one after its last, if it is there and of no later epoch. A
+// plan that is in already finds next_offset at its end and is done. A former
+// owner that wakes up finds a later epoch and stops (ErrFenced). An owner that
+// finds another offset but no later epoch, because its predecessor's last
+// commit came through late, asks again where to go on (class Retry). Rows are
+// copied before the fence is passed, so a writer that freezes while it sends
+// holds no lock that its successor would wait for.
+//
+// In mode upsert the last record of a key wins, also within a batch. Keys are
+// compared as the server does: where equal keys may have different texts (a
+// collation that ignores case, floats), the server picks the last one. Rows go
+// in the order of their keys, so that writers do not deadlock; what collides
+// all the same is done again.
+//
+// # How a bad record is found
+//
+// A value that its column cannot hold without loss is told before a
+// transaction begins, with the column and what would fit: a number out of
+// range or with more digits, text with U+0000, a time with more digits than
+// are kept. What only the server can judge (constraints, triggers, other types)
+// is found by bisection over the copied rows, with savepoints; deferred
+// constraints are checked at once for that. The records are named, everything
+// is rolled back, and the runtime writes the plan again without them. A
+// tombstone deletes the row of its key if the config says so and is a bad
+// record otherwise.
+//
+// # What it expects of the table
+//
+// With create: true it makes what is missing. Columns that are not declared
+// are those of the table, or of the records that come first. Nothing is
+// guessed where a table fills a column itself: the config has to say which
+// columns to write. Types that the config cannot name (enums, domains, inet,
+// arrays and others) work in tables that exist: the server reads the text.
+// Row-level security, triggers and the rules of partitions apply as to any
+// INSERT.
+//
+// To load a topic again, stop the job and set next_offset of its rows in
+// entrepot_offsets to where it shall begin: the destination's word counts more
+// than the hub's. Where there is no row the hub's offset counts.
+//
+// Goroutines: none of its own outlive a call of the writer. The driver has
+// one per transaction, to send a cancel, and one during COPY, to hear the
+// server; both end with the transaction or the connection.
 package postgres
 
 import (

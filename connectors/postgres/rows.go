@@ -50,6 +50,7 @@ func (r *rows) drop() {
 type encoder struct {
 	*target
 	slots map[string]int // field of the record to an entry of raws
+	slot  []int          // the same by column
 	raws  [][]byte
 	key   []byte
 	extra string // first field that no column takes
@@ -62,6 +63,7 @@ func newEncoder(t *target) *encoder {
 		if _, ok := e.slots[c.path[0]]; !ok {
 			e.slots[c.path[0]] = len(e.slots)
 		}
+		e.slot = append(e.slot, e.slots[c.path[0]])
 	}
 	e.raws = make([][]byte, len(e.slots))
 	return e
@@ -70,8 +72,8 @@ func newEncoder(t *target) *encoder {
 // encode makes rows of all messages, or says which of them cannot be rows.
 func (e *encoder) encode(messages []connectors.Message) (*rows, []connectors.RecordError) {
 	var (
-		r     = &rows{lines: make([]line, 0, len(messages))}
-		last  = map[string]int{} // key to an entry of r.lines
+		r     = &rows{lines: make([]line, 0, len(messages)), text: make([]byte, 0, sizeOf(messages))}
+		last  = make(map[string]int, len(messages)) // key to an entry of r.lines
 		wrong []connectors.RecordError
 	)
 	for i := range messages {
@@ -99,6 +101,14 @@ func (e *encoder) encode(messages []connectors.Message) (*rows, []connectors.Rec
 	return r, nil
 }
 
+// sizeOf guesses the room for the lines: field names go, numbers of lines come.
+func sizeOf(messages []connectors.Message) (bytes int) {
+	for i := range messages {
+		bytes += messages[i].Size()
+	}
+	return bytes
+}
+
 // appendLine writes one message as a line, and leaves its key in e.key.
 func (e *encoder) appendLine(dst []byte, m *connectors.Message, index int) ([]byte, error) {
 	dst = strconv.AppendInt(dst, int64(index), 10)
@@ -114,7 +124,7 @@ func (e *encoder) appendLine(dst []byte, m *connectors.Message, index int) ([]by
 	}
 	dst = append(dst, "\tf"...)
 	for i := range e.columns {
-		raw, err := e.raw(&e.columns[i])
+		raw, err := e.raw(i)
 		if err != nil {
 			return dst, err
 		}
@@ -141,11 +151,11 @@ func (e *encoder) split(object []byte) error {
 }
 
 // raw is a column's value in the record that was split; nil for null.
-func (e *encoder) raw(c *column) ([]byte, error) {
-	raw := e.raws[e.slots[c.path[0]]]
-	if len(c.path) > 1 && raw != nil {
+func (e *encoder) raw(column int) ([]byte, error) {
+	raw, path := e.raws[e.slot[column]], e.columns[column].path
+	if len(path) > 1 && raw != nil {
 		var err error
-		if raw, err = format.Lookup(raw, c.path[1:]...); err != nil {
+		if raw, err = format.Lookup(raw, path[1:]...); err != nil {
 			return nil, err
 		}
 	}
@@ -205,7 +215,7 @@ func (e *encoder) appendTombstone(dst []byte, m *connectors.Message) ([]byte, er
 			dst = append(dst, `\N`...)
 		case fields:
 			var raw []byte
-			if raw, err = e.raw(c); err == nil {
+			if raw, err = e.raw(i); err == nil {
 				dst, err = e.appendCell(dst, c, raw)
 			}
 		default:

@@ -30,8 +30,12 @@ var (
 // format. Nothing is rounded, cut or guessed.
 func (t sqlType) append(dst, raw []byte) ([]byte, error) {
 	switch t.kind {
-	case kindInt2, kindInt4, kindInt8:
-		return t.appendInt(dst, raw)
+	case kindInt2:
+		return appendInt(dst, raw, 16, errWantInt2)
+	case kindInt4:
+		return appendInt(dst, raw, 32, errWantInt4)
+	case kindInt8:
+		return appendInt(dst, raw, 64, errWantInt8)
 	case kindNumeric:
 		return t.appendNumeric(dst, raw)
 	case kindFloat4:
