@@ -24,13 +24,17 @@ func TestFormatPage(t *testing.T) {
 	}
 	sections := strings.Split(string(text), "\n## ")
 	tables := map[string]map[string]int{
-		"Header": {"magic": 0, "version": hdVersion, "flags": hdFlags, "length": hdLength, "checksum": hdCRC, "salt": hdSalt, "number": hdSeq,
+		"Header": {
+			"magic": 0, "version": hdVersion, "flags": hdFlags, "length": hdLength, "checksum": hdCRC, "salt": hdSalt, "number": hdSeq,
 			"partition": hdPartition, "generation": hdGeneration, "previous segment": hdPrevSeq, "topic id": hdTopicID, "created": hdCreated,
 			"previous index": hdIndex, "previous term": hdTerm, "next offset": hdNextOffset, "term": hdHardTerm, "vote": hdVote, "commit": hdCommit,
 			"synced segment": hdSyncedSeq, "synced position": hdSyncedPos, "previous end": hdPrevEnd, "salt again": hdSaltAgain,
-			"previous max time": hdPrevMaxTime, "lengths": hdLengths, "topic, configuration, control state, producer state": headerFixed},
-		"Frame": {"magic": 0, "kind": 3, "head checksum": frHeadCRC, "body checksum": frBodyCRC, "length": frLength, "index": frIndex, "term": frTerm,
-			"base offset": frBase, "leader epoch": frEpoch, "synced segment": frSyncedSeq, "synced position": frSyncedPos, "previous": frPrevious, "payload": frameHeader},
+			"previous max time": hdPrevMaxTime, "lengths": hdLengths, "topic, configuration, control state, producer state": headerFixed,
+		},
+		"Frame": {
+			"magic": 0, "kind": 3, "head checksum": frHeadCRC, "body checksum": frBodyCRC, "length": frLength, "index": frIndex, "term": frTerm,
+			"base offset": frBase, "leader epoch": frEpoch, "synced segment": frSyncedSeq, "synced position": frSyncedPos, "previous": frPrevious, "payload": frameHeader,
+		},
 	}
 	row := regexp.MustCompile(`(?m)^\| (\d+) \| ([\d…]+) \| ([^|]+) \|`)
 	for _, s := range sections {

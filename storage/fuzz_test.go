@@ -114,8 +114,10 @@ func FuzzFrame(f *testing.F) {
 			b = bytes.Clone(b)
 			n := min(int(binary.BigEndian.Uint32(b[frLength:])), (len(b)-frameHeader)/8*8)
 			payload := b[frameHeader : frameHeader+n]
-			fr := frame{kind: Kind(b[3]), index: binary.BigEndian.Uint64(b[frIndex:]), term: binary.BigEndian.Uint64(b[frTerm:]),
-				base: int64(binary.BigEndian.Uint64(b[frBase:])), previous: binary.BigEndian.Uint32(b[frPrevious:])}
+			fr := frame{
+				kind: Kind(b[3]), index: binary.BigEndian.Uint64(b[frIndex:]), term: binary.BigEndian.Uint64(b[frTerm:]),
+				base: int64(binary.BigEndian.Uint64(b[frBase:])), previous: binary.BigEndian.Uint32(b[frPrevious:]),
+			}
 			clear(b[frameHeader+n : frameHeader+min(align8(n), len(b)-frameHeader)])
 			fr.put(b, payload, s, pos)
 		}

@@ -279,16 +279,15 @@ func (s *found) scan(p progress) error {
 // isIO tells an error of the disk, or of opening a file, from one about what
 // is in it.
 func isIO(err error) bool {
-	var disk *diskError
-	var opening *openError
-	return errors.As(err, &disk) || errors.As(err, &opening)
+	_, disk := errors.AsType[*diskError](err)
+	_, opening := errors.AsType[*openError](err)
+	return disk || opening
 }
 
 // unreadable is an error of the disk under a segment. It is damage wherever it
 // is: what cannot be read was written once.
 func (s *found) unreadable(err error) error {
-	var opening *openError
-	if errors.As(err, &opening) {
+	if _, ok := errors.AsType[*openError](err); ok {
 		return err
 	}
 	return &record.CorruptionError{File: s.path, Offset: int64(s.p.end), Err: err}

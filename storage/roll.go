@@ -38,8 +38,10 @@ func (l *Log) beginSegment(r *Round) error {
 func (l *Log) placeOf(r *Round) (at place, plain bool, err error) {
 	l.mu.RLock()
 	s := l.last()
-	at = place{seg: s, end: s.p.end, maxTime: s.p.maxTime,
-		state: State{Index: s.p.lastIndex, Term: s.p.lastTerm, NextOffset: s.p.nextOffset, Hard: l.mu.hard}}
+	at = place{
+		seg: s, end: s.p.end, maxTime: s.p.maxTime,
+		state: State{Index: s.p.lastIndex, Term: s.p.lastTerm, NextOffset: s.p.nextOffset, Hard: l.mu.hard},
+	}
 	plain = l.mu.writable
 	l.mu.RUnlock()
 	switch {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage/vfs"
@@ -136,11 +137,4 @@ func (r *recovery) highestStatement() (highest position) {
 	return highest
 }
 
-func (r *recovery) isLive(s *found) bool {
-	for _, c := range r.chain {
-		if c == s {
-			return true
-		}
-	}
-	return false
-}
+func (r *recovery) isLive(s *found) bool { return slices.Contains(r.chain, s) }

@@ -257,7 +257,7 @@ func checkReads(log *Log, want simState) error {
 			data = append(data, e.Batch())
 		}
 		if term, err := log.Term(e.Index); err != nil || term != e.Term {
-			return fmt.Errorf("term of index %d: %d, %v; want %d", e.Index, term, err, e.Term)
+			return fmt.Errorf("term of index %d: %d, %w; want %d", e.Index, term, err, e.Term)
 		}
 	}
 	i := 0

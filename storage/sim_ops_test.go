@@ -15,7 +15,7 @@ func (l *soloLog) append(r Round, ops []simOp) error {
 		l.committed = max(l.committed, r.Hard.Commit)
 	}
 	end := len(l.ops) + len(ops)
-	keep := append(l.ops[:len(l.ops):len(l.ops)], ops...)
+	keep := append(slices.Clip(l.ops), ops...)
 	r.Done = func(err error) {
 		switch {
 		case err == nil && !r.NoSync:

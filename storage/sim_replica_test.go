@@ -173,7 +173,7 @@ func (n *replicaNode) lead() {
 			continue
 		}
 		if term, err := n.log.Term(i); err != nil || term != e.Term {
-			n.g.fail(fmt.Errorf("node %d leads in term %d with entries %d to %d: committed entry %d of term %d is %d there, %v", n.id, n.term, first+1, last, i, e.Term, term, err))
+			n.g.fail(fmt.Errorf("node %d leads in term %d with entries %d to %d: committed entry %d of term %d is %d there, %w", n.id, n.term, first+1, last, i, e.Term, term, err))
 		}
 	}
 	for p := range n.next {

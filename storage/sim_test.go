@@ -307,7 +307,7 @@ func (s *solo) failSync() error {
 		return errors.New("a failed sync did not take the volume offline")
 	}
 	if err := l.log.Append(Round{}); !errors.Is(err, record.ErrOffline) {
-		return fmt.Errorf("append on an offline volume: %v", err)
+		return fmt.Errorf("append on an offline volume: %w", err)
 	}
 	return nil
 }

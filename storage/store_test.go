@@ -14,9 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage/vfs"
-	"go.uber.org/goleak"
 )
 
 func TestMain(m *testing.M) {

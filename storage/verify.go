@@ -129,12 +129,7 @@ func (rep *LogReport) describe(r *recovery) {
 // verifySegment reads one file to its end.
 func (r *recovery) verifySegment(s *found) SegmentReport {
 	rep := SegmentReport{File: s.name, State: "sealed", Bytes: s.size, FirstIndex: s.firstIndex(), BaseOffset: s.base()}
-	live := -1
-	for i, c := range r.chain {
-		if c == s {
-			live = i
-		}
-	}
+	live := slices.Index(r.chain, s)
 	switch last := live == len(r.chain)-1; {
 	case r.damage != nil && r.damage.File == s.path:
 		rep.State, rep.Detail = "damaged", fmt.Sprintf("at byte %d: %v", r.damage.Offset, r.damage.Err)

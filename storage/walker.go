@@ -15,7 +15,6 @@ type walker struct {
 	buf      []byte
 	at       uint32 // where buf begins
 	cur      frame
-	err      error
 }
 
 // walkChunk is what a walker reads at once when only heads matter.

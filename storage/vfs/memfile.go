@@ -3,6 +3,7 @@ package vfs
 import (
 	"io"
 	"io/fs"
+	"slices"
 	"syscall"
 )
 
@@ -185,7 +186,7 @@ func (h *memHandle) Close() error { return nil }
 func (f *memFile) clone() *memFile {
 	c := &memFile{data: append([]byte{}, f.data...), older: make(map[int64][][]byte, len(f.older))}
 	for s, contents := range f.older {
-		c.older[s] = contents[:len(contents):len(contents)]
+		c.older[s] = slices.Clip(contents)
 	}
 	return c
 }

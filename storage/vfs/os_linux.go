@@ -105,10 +105,10 @@ func retryEINTR(op string, f *os.File, call func(fd int) error) error {
 	for {
 		err := call(int(f.Fd()))
 		runtime.KeepAlive(f)
-		switch err {
-		case nil:
+		switch {
+		case err == nil:
 			return nil
-		case syscall.EINTR:
+		case errors.Is(err, syscall.EINTR):
 			continue
 		}
 		return &os.PathError{Op: op, Path: f.Name(), Err: err}

@@ -232,8 +232,10 @@ func TestPowerCutLosesTheRest(t *testing.T) {
 			t.Fatalf("after a kill %d bytes", len(kept))
 		}
 	}
-	for _, want := range []string{"sector 0 o", "sector 0 n", "sector 1 o", "sector 1 n", "sector 2 o", "sector 2 n", "length 1500", "length 2000",
-		"names a", "names a x", "names a y", "names a x y"} {
+	for _, want := range []string{
+		"sector 0 o", "sector 0 n", "sector 1 o", "sector 1 n", "sector 2 o", "sector 2 n", "length 1500", "length 2000",
+		"names a", "names a x", "names a y", "names a x y",
+	} {
 		if !seen[want] {
 			t.Errorf("never seen: %s", want)
 		}

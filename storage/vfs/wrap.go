@@ -37,7 +37,7 @@ const (
 	OpLink     OpKind = "link"
 )
 
-// ErrSkip, returned by a fault, pretends that the operation was done.
+// ErrSkip is what a fault returns to pretend that the operation was done.
 var ErrSkip = errors.New("skip the operation")
 
 // WithFaults asks check before every operation: nil lets it pass, ErrSkip pretends
