@@ -8,7 +8,7 @@ GO    ?= go
 export ENTREPOT_TEST_PYTHON ?= $(CURDIR)/.cache/venv/bin/python
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build demo test test-setup vet lint bench fuzz fmt
+.PHONY: build demo test test-setup vet lint bench kill sim fuzz fmt
 
 build: ## one static binary: ./entrepot
 	CGO_ENABLED=0 $(GO) build -trimpath -o entrepot .
@@ -33,6 +33,12 @@ lint: ## golangci-lint at its pinned version (the first run builds it); make lin
 
 bench: build ## the figures of docs/benchmarks.md, against a node of its own
 	@deploy/test/bench.sh
+
+kill: test-setup ## the kill tests in full: 20 kills each, 2 GiB of older data
+	ENTREPOT_TEST_TOOLS=all ENTREPOT_KILLS=$(or $(KILLS),20) ENTREPOT_PRELOAD=2048 $(GO) test -count=1 -v -timeout 30m -run Killed ./hub/hubtest
+
+sim: ## the crash simulation of the log with SEEDS schedules
+	ENTREPOT_SIM_SEEDS=$(or $(SEEDS),100000) $(GO) test -count=1 -v -timeout 120m -run Sim ./storage
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@for pkg in $$(grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \
