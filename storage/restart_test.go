@@ -2,15 +2,18 @@ package storage
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage/vfs"
 )
 
@@ -323,4 +326,77 @@ func fillLog(b *testing.B, s *Store, l *Log, batch []byte, n int) {
 		}
 	}
 	s.Step(time.Now())
+}
+
+// TestFlipBelowCheckpoint: what a start does not read is judged when it is
+// read: the damage is found, the log quarantined, and the rest of it readable.
+func TestFlipBelowCheckpoint(t *testing.T) {
+	b := newBig(t, 2)
+	b.append(20 << 20)
+	b.now = b.now.Add(time.Minute)
+	b.store.Step(b.now)
+	victim := b.all[len(b.all)/4]
+	at, err := b.log.placeAfter(victim.Index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.mem.Flip(b.log.path(at.seg.name), int64(at.end)-20, 4); err != nil {
+		t.Fatal(err)
+	}
+	rep, err := Verify(b.mem.KillClone(), simDir+"/"+dirName(trioID))
+	if err != nil || !rep.Damaged() {
+		t.Errorf("verify: %+v, %v", rep, err)
+	}
+	b.restart() // with the recovery point, so it does not come to the place
+	next, err := b.log.Entries(victim.Index+1, victim.Index+2, 1<<20)
+	if err != nil || !bytes.Equal(next[0].Payload, b.all[victim.Index].Payload) {
+		t.Errorf("the entry behind it: %v", err)
+	}
+	if _, err := b.log.Entries(victim.Index, victim.Index+1, 1<<20); !errors.Is(err, record.ErrQuarantined) {
+		t.Errorf("the damaged entry: %v", err)
+	}
+	var c *record.CorruptionError
+	if err := b.log.Damage(); !errors.As(err, &c) || c.Offset <= 0 || c.Offset >= int64(at.end) {
+		t.Errorf("damage: %v", err)
+	}
+	if err := b.log.Append(Round{}); !errors.Is(err, record.ErrQuarantined) {
+		t.Errorf("append afterwards: %v", err)
+	}
+	b.mem = b.mem.PowerCut()
+	b.open()
+	if b.log, err = b.store.OpenLog(trioID); err != nil || b.log.Damage() == nil {
+		t.Errorf("after a power cut: %v, damage %v", err, b.log.Damage())
+	}
+}
+
+// BenchmarkIdleLogs reports the memory that an idle log holds after 40 MiB in
+// one segment (the tail cache, which all logs share, not counted).
+func BenchmarkIdleLogs(b *testing.B) {
+	const logs = 50
+	heap := func() int64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	batch := batchOf(b, 40, 1000)
+	for range b.N {
+		s, err := Open(vfs.OS(), filepath.Join(b.TempDir(), "data"), Config{ReserveBytes: -1, TailCacheBytes: -1})
+		if err != nil {
+			b.Fatal(err)
+		}
+		before := heap()
+		for p := range logs {
+			l, err := s.Create(LogID{Topic: "bench", Partition: int32(p)}, State{})
+			if err != nil {
+				b.Fatal(err)
+			}
+			fillLog(b, s, l, batch, 1000)
+		}
+		b.ReportMetric(float64(heap()-before)/logs, "B/log")
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
