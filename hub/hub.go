@@ -242,7 +242,8 @@ func (h *Hub) begin(ctx context.Context) error {
 		return err
 	}
 	h.notReady("opening the partitions")
-	return h.topics.open(h.meta.State(), h.store.Logs())
+	h.topics.open(h.meta.State(), h.store.Logs())
+	return nil
 }
 
 func (h *Hub) notReady(why string) { h.ready.Store(&why) }

@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -129,6 +130,54 @@ func TestTopicsSurviveARestart(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(c.Node.DataDir, "gone-0")); !os.IsNotExist(err) {
 		t.Errorf("the data of a deleted topic is there: %v", err)
+	}
+}
+
+// TestDamagedPartitionStaysAlone: a log whose header cannot be read kept the
+// whole node from starting.
+func TestDamagedPartitionStaysAlone(t *testing.T) {
+	c := config(t, "solo")
+	h, stop := start(t, c, Deps{})
+	cl := client(t, h, kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	if _, err := kadm.NewClient(cl).CreateTopic(t.Context(), 2, 1, nil, "a"); err != nil {
+		t.Fatal(err)
+	}
+	for p := range int32(2) {
+		if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "a", Partition: p, Value: []byte("x")}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cl.Close()
+	stop()
+	files, err := filepath.Glob(filepath.Join(c.Node.DataDir, "a-0", "*.log"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("%v %v", files, err)
+	}
+	before, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := bytes.Clone(before)
+	clear(damaged[:32])
+	if err := os.WriteFile(files[0], damaged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	h, _ = start(t, c, Deps{})
+	if o := h.Offsets("a", 1); o.HighWatermark != 1 {
+		t.Errorf("the whole partition has %+v, want one record", o)
+	}
+	cl = client(t, h, kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.RecordRetries(1), kgo.UnknownTopicRetries(1))
+	if err := cl.ProduceSync(t.Context(), &kgo.Record{Topic: "a", Partition: 1, Value: []byte("y")}).FirstErr(); err != nil {
+		t.Errorf("the whole partition does not take records: %v", err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if err := cl.ProduceSync(ctx, &kgo.Record{Topic: "a", Partition: 0, Value: []byte("y")}).FirstErr(); err == nil {
+		t.Error("a damaged partition took a record")
+	}
+	after, err := os.ReadFile(files[0])
+	if err != nil || !bytes.Equal(after, damaged) {
+		t.Errorf("the damaged file was changed (%v)", err)
 	}
 }
 

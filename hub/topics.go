@@ -26,30 +26,51 @@ type topics struct {
 	turn sync.Mutex
 	have map[storage.LogID]replica.TopicConfig
 	at   *catalog.State
+	// failing are the logs that could not be opened the last time: told once,
+	// and no reason to refuse what concerns other topics.
+	failing map[storage.LogID]bool
 	// opened are the replicas that this round of follow has opened.
 	opened []*replica.Replica
 }
 
-// open opens every partition at start. Logs that the catalog does not name are
-// left alone and reported: data is deleted only where its topic is, never
-// because a name is missing.
-func (t *topics) open(s *catalog.State, logs []storage.LogID) error {
+// open opens every partition at start. One that cannot be opened is reported
+// and tried again by run: a damaged log must not keep the others from serving.
+// Logs that the catalog does not name are left alone and reported: data is
+// deleted only where its topic is, never because a name is missing.
+func (t *topics) open(s *catalog.State, logs []storage.LogID) {
 	t.turn.Lock()
-	t.have = map[storage.LogID]replica.TopicConfig{}
+	t.have, t.failing = map[storage.LogID]replica.TopicConfig{}, map[storage.LogID]bool{}
 	t.turn.Unlock()
 	if err := t.follow(s); err != nil {
-		return err
+		t.log.Error("a partition cannot be opened", "error", err)
 	}
+	t.turn.Lock()
+	defer t.turn.Unlock()
+	want := named(s)
 	for _, id := range logs {
-		if _, known := t.have[id]; !known && id.Topic != catalog.MetaGroup {
+		if !want[id] && id.Topic != catalog.MetaGroup {
 			t.log.Warn("a log of no topic in the catalog is left as it is", "log", id.String(), "topic_id", id.ID.String())
 		}
 	}
-	return nil
 }
 
-// follow brings the replicas in line with a state; older states than the last
-// one seen do nothing.
+// named are the logs that a state names.
+func named(s *catalog.State) map[storage.LogID]bool {
+	all := map[storage.LogID]bool{}
+	for _, topic := range s.Topics() {
+		for p, part := range topic.Partitions {
+			all[logID(topic, p, part)] = true
+		}
+	}
+	return all
+}
+
+func logID(topic *catalog.Topic, p int, part catalog.Partition) storage.LogID {
+	return storage.LogID{Topic: topic.Name, ID: topic.ID, Partition: int32(p), Generation: part.Generation}
+}
+
+// follow brings the replicas in line with the present state. Its error tells
+// what failed now and had not failed before.
 func (t *topics) follow(*catalog.State) error {
 	t.turn.Lock()
 	defer t.turn.Unlock()
@@ -62,15 +83,18 @@ func (t *topics) follow(*catalog.State) error {
 	}
 	var errs []error
 	t.opened = nil
-	want := map[storage.LogID]bool{}
+	behind := false
+	want := named(s)
 	for _, topic := range s.Topics() {
 		settings := replicaConfig(topic)
 		for p, part := range topic.Partitions {
-			id := storage.LogID{Topic: topic.Name, ID: topic.ID, Partition: int32(p), Generation: part.Generation}
-			want[id] = true
-			if err := t.keep(id, part, settings); err != nil {
+			id := logID(topic, p, part)
+			err := t.keep(id, part, settings)
+			if err != nil && !t.failing[id] {
 				errs = append(errs, err)
 			}
+			t.failing[id] = err != nil
+			behind = behind || err != nil
 		}
 	}
 	for _, r := range t.opened {
@@ -87,8 +111,9 @@ func (t *topics) follow(*catalog.State) error {
 			continue
 		}
 		delete(t.have, id)
+		delete(t.failing, id)
 	}
-	if len(errs) == 0 {
+	if len(errs) == 0 && !behind {
 		t.at = s
 	}
 	return errors.Join(errs...)
