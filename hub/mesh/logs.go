@@ -51,7 +51,7 @@ var levels = []struct {
 // the life of a mesh: a stop, a peer that restarts, a guard that refuses (it
 // has told so itself), a name conflict (likewise).
 var ordinary = []string{
-	"Shutdown without a Leave", "Refuting a ", "Failed to send", "Push/Pull with", "Failed fallback TCP ping",
+	"Shutdown without a Leave", "Refuting a", "Failed to send", "Push/Pull with", "Failed fallback TCP ping",
 	"ignoring alive message", "Conflicting address", "name conflicts", "Failed push/pull merge", "Failed to re-join",
 	"over TCP but UDP probes failed", "Binding to public address",
 }
