@@ -71,13 +71,13 @@ func TestRun(t *testing.T) {
 		if !answered || syncs.Load() != before {
 			t.Errorf("a round that does not wait: answered %v, %d syncs", answered, syncs.Load()-before)
 		}
-		time.Sleep(noSyncDelay)
+		<-time.After(noSyncDelay)
 		synctest.Wait()
 		if syncs.Load() != before+1 {
 			t.Errorf("%d syncs after 100 ms", syncs.Load()-before)
 		}
 		size := l.Size()
-		time.Sleep(time.Hour)
+		<-time.After(time.Hour)
 		synctest.Wait()
 		if got := l.Size() - size; got != frameHeader+statePayload {
 			t.Errorf("an idle log wrote %d bytes, want one state frame", got)
