@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,6 +42,13 @@ func (t *topics) open(s *catalog.State, logs []storage.LogID) {
 	t.turn.Lock()
 	t.have, t.failing = map[storage.LogID]replica.TopicConfig{}, map[storage.LogID]bool{}
 	t.turn.Unlock()
+	for id := range named(s) {
+		if !slices.Contains(logs, id) {
+			// Either the node ended right after the topic was created, or
+			// somebody took the folder away.
+			t.log.Warn("the log of a partition is not there and is begun anew, empty", "log", id.String(), "topic_id", id.ID.String())
+		}
+	}
 	if err := t.follow(s); err != nil {
 		t.log.Error("a partition cannot be opened", "error", err)
 	}
