@@ -57,6 +57,7 @@ func run(t *testing.T, name string, args ...string) string {
 func devNode(t *testing.T) *Node {
 	t.Helper()
 	n := NewNode(t, "solo", t.TempDir(), nil, nil, nil)
+	n.dev = true
 	n.Start()
 	return n
 }

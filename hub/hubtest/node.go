@@ -18,6 +18,7 @@ type Node struct {
 	Dir   string // data directory
 
 	t    testing.TB
+	dev  bool // started with --dev, its file laid over that
 	file string
 	env  []string
 	proc *Process
@@ -58,7 +59,11 @@ func quoted(all []string) string {
 func (n *Node) Start() time.Duration {
 	n.t.Helper()
 	begin := time.Now()
-	n.proc = Start(n.t, n.env, "serve", "-c", n.file)
+	args := []string{"serve", "-c", n.file}
+	if n.dev {
+		args = append(args, "--dev")
+	}
+	n.proc = Start(n.t, n.env, args...)
 	Until(n.t, time.Minute, n.Site+" serves", func() error {
 		if n.proc.Ended() {
 			n.t.Fatalf("%s ended by itself:\n%s", n.Site, n.proc.Output())
