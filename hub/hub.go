@@ -242,7 +242,7 @@ func (h *Hub) begin(ctx context.Context) error {
 		return err
 	}
 	h.notReady("opening the partitions")
-	h.topics.open(h.meta.State(), h.store.Logs())
+	h.topics.open(h.store.Logs())
 	return nil
 }
 

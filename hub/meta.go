@@ -18,7 +18,7 @@ import (
 type meta struct {
 	machine *catalog.Machine
 	group   *replica.Replica
-	applied func(*catalog.State) error // brings the node in line with a new state
+	applied func() error // brings the node in line with the present state
 }
 
 // State is the present catalog.
@@ -42,7 +42,7 @@ func (m *meta) Propose(ctx context.Context, cmd catalog.Command) (any, error) {
 	if result.Err != nil {
 		return nil, result.Err
 	}
-	return result.Value, m.applied(m.State())
+	return result.Value, m.applied()
 }
 
 // introduce names the site and registers this node with its present addresses.

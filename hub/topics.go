@@ -38,7 +38,8 @@ type topics struct {
 // and tried again by run: a damaged log must not keep the others from serving.
 // Logs that the catalog does not name are left alone and reported: data is
 // deleted only where its topic is, never because a name is missing.
-func (t *topics) open(s *catalog.State, logs []storage.LogID) {
+func (t *topics) open(logs []storage.LogID) {
+	s := t.meta.State()
 	t.turn.Lock()
 	t.have, t.failing = map[storage.LogID]replica.TopicConfig{}, map[storage.LogID]bool{}
 	t.turn.Unlock()
@@ -49,7 +50,7 @@ func (t *topics) open(s *catalog.State, logs []storage.LogID) {
 			t.log.Warn("the log of a partition is not there and is begun anew, empty", "log", id.String(), "topic_id", id.ID.String())
 		}
 	}
-	if err := t.follow(s); err != nil {
+	if err := t.follow(); err != nil {
 		t.log.Error("a partition cannot be opened", "error", err)
 	}
 	t.turn.Lock()
@@ -79,7 +80,7 @@ func logID(topic *catalog.Topic, p int, part catalog.Partition) storage.LogID {
 
 // follow brings the replicas in line with the present state. Its error tells
 // what failed now and had not failed before.
-func (t *topics) follow(*catalog.State) error {
+func (t *topics) follow() error {
 	t.turn.Lock()
 	defer t.turn.Unlock()
 	if t.have == nil {
@@ -93,6 +94,18 @@ func (t *topics) follow(*catalog.State) error {
 	t.opened = nil
 	behind := false
 	want := named(s)
+	// First what goes: a topic made anew has the place of the one before.
+	for id := range t.have {
+		if want[id] {
+			continue
+		}
+		if err := t.set.Remove(id, true); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s: %w", id, err))
+			continue
+		}
+		delete(t.have, id)
+		delete(t.failing, id)
+	}
 	for _, topic := range s.Topics() {
 		settings := replicaConfig(topic)
 		for p, part := range topic.Partitions {
@@ -109,17 +122,6 @@ func (t *topics) follow(*catalog.State) error {
 		if err := serving(context.Background(), r); err != nil {
 			t.log.Error("a partition does not serve", "log", r.ID().String(), "error", err)
 		}
-	}
-	for id := range t.have {
-		if want[id] {
-			continue
-		}
-		if err := t.set.Remove(id, true); err != nil {
-			errs = append(errs, fmt.Errorf("remove %s: %w", id, err))
-			continue
-		}
-		delete(t.have, id)
-		delete(t.failing, id)
 	}
 	if len(errs) == 0 && !behind {
 		t.at = s
@@ -203,7 +205,7 @@ func (t *topics) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-			if err := t.follow(nil); err != nil {
+			if err := t.follow(); err != nil {
 				t.log.Error("topics are not in line with the catalog", "error", err)
 			}
 		}
