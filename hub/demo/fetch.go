@@ -47,8 +47,11 @@ func readTopic(ctx context.Context, brokers, topic string, partitions int32) (*c
 	if err != nil {
 		return nil, fmt.Errorf("ask %s for topic %s: %w", brokers, topic, err)
 	}
-	if len(answer.Topics) != 1 || answer.Topics[0].ErrorCode != 0 {
-		return nil, fmt.Errorf("ask %s for topic %s: %w", brokers, topic, kerr.ErrorForCode(answer.Topics[0].ErrorCode))
+	if n := len(answer.Topics); n != 1 {
+		return nil, fmt.Errorf("ask %s for topic %s: the answer tells of %d topics", brokers, topic, n)
+	}
+	if err := kerr.ErrorForCode(answer.Topics[0].ErrorCode); err != nil {
+		return nil, fmt.Errorf("ask %s for topic %s: %w", brokers, topic, err)
 	}
 	if n := int32(len(answer.Topics[0].Partitions)); n != partitions {
 		return nil, fmt.Errorf("topic %s has %d partitions at %s, want %d", topic, n, brokers, partitions)
