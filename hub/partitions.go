@@ -41,7 +41,7 @@ func (p partition) Producers() []protocol.Producer {
 	all := p.Replica.Producers()
 	out := make([]protocol.Producer, len(all))
 	for i, one := range all {
-		out[i] = protocol.Producer{ID: one.ID, Epoch: one.Epoch, LastSequence: one.LastSequence, LastTimestamp: one.LastSeen}
+		out[i] = protocol.Producer{ID: one.ID, Epoch: one.Epoch, LastSequence: one.LastSequence, LastTimestamp: one.LastSeen, CoordinatorEpoch: one.CoordinatorEpoch, TxnFirstOffset: one.TxnFirst}
 	}
 	return out
 }

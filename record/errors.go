@@ -30,6 +30,8 @@ var (
 	ErrUnsupportedCodec   = errors.New("unsupported compression")
 	ErrOutOfOrderSequence = errors.New("out of order sequence number")
 	ErrProducerFenced     = errors.New("producer epoch is older than the current one")
+	ErrTransactionState   = errors.New("not the state that the transaction is in")
+	ErrCoordinatorFenced  = errors.New("transaction coordinator epoch is older than the current one")
 
 	ErrReadOnly     = errors.New("the partition is a mirror and read-only here")
 	ErrMirrorFenced = errors.New("the link no longer holds this partition")

@@ -48,3 +48,24 @@ type TimeOffset struct {
 	Timestamp   int64 // milliseconds
 	LeaderEpoch int32
 }
+
+// Transaction is what a partition knows of a producer's transactions, what is
+// not committed to the log yet included.
+type Transaction struct {
+	Epoch int16 // of the producer; -1 when the partition does not know it
+	First int64 // first offset of the open transaction; -1 when none is open
+	// Guard is another one after each marker. An append that names it is
+	// refused when a transaction of the producer has ended here since.
+	Guard int64
+}
+
+// Open reports whether a transaction is open.
+func (t Transaction) Open() bool { return t.First >= 0 }
+
+// AbortedTransaction is a transaction whose records a reader with isolation
+// read_committed leaves out: those of the producer from offset First on, up to
+// the marker.
+type AbortedTransaction struct {
+	ProducerID int64
+	First      int64
+}

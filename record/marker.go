@@ -17,6 +17,19 @@ const (
 // maxMarker bounds the records of a control batch, in bytes.
 const maxMarker = 1 << 10
 
+// TransactionMarker says how a transaction of a producer ends in a partition.
+type TransactionMarker struct {
+	ProducerID       int64
+	ProducerEpoch    int16 // with KIP-890 one above that of the transaction's batches
+	Commit           bool
+	CoordinatorEpoch int32 // of the transaction coordinator's partition
+}
+
+// Batch is the marker as a control batch of the time ms.
+func (m TransactionMarker) Batch(ms int64) Batch {
+	return NewMarker(m.ProducerID, m.ProducerEpoch, m.Commit, m.CoordinatorEpoch, ms)
+}
+
 // NewMarker makes the control batch that ends a transaction of the producer:
 // one record, at offset 0 and of no leader epoch yet. ms is its time.
 func NewMarker(producerID int64, producerEpoch int16, commit bool, coordinatorEpoch int32, ms int64) Batch {

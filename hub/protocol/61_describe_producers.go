@@ -48,7 +48,7 @@ func activeProducers(p Partition) (all []kmsg.DescribeProducersResponseTopicPart
 		o := kmsg.NewDescribeProducersResponseTopicPartitionActiveProducer()
 		o.ProducerID, o.ProducerEpoch = pr.ID, int32(pr.Epoch)
 		o.LastSequence, o.LastTimestamp = pr.LastSequence, pr.LastTimestamp
-		o.CoordinatorEpoch, o.CurrentTxnStartOffset = -1, -1
+		o.CoordinatorEpoch, o.CurrentTxnStartOffset = pr.CoordinatorEpoch, pr.TxnFirstOffset
 		all = append(all, o)
 	}
 	return all

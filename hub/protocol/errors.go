@@ -49,6 +49,8 @@ var codes = []struct {
 	{record.ErrInvalidBatch, kerr.InvalidRecord},
 	{record.ErrOutOfOrderSequence, kerr.OutOfOrderSequenceNumber},
 	{record.ErrProducerFenced, kerr.InvalidProducerEpoch},
+	{record.ErrTransactionState, kerr.InvalidTxnState},
+	{record.ErrCoordinatorFenced, kerr.TransactionCoordinatorFenced},
 
 	// Kafka has no code for a mirror. POLICY_VIOLATION is not retriable, and
 	// its message reaches the application.

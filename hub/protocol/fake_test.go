@@ -134,14 +134,18 @@ type memLog struct {
 		behind    error    // nothing can be served
 		unstable  int64    // records below the high watermark that are not decided
 		onRead    func()   // called after the next read
+		txns      bool     // there are transactional batches
 		keep      int64    // bytes above which the oldest batches go; 0: all stay
 		bytes     int64
 	}
 }
 
 type memProducer struct {
-	epoch int16
-	last  []memBatch // the last five
+	epoch       int16
+	last        []memBatch // the last five
+	open        int64      // first offset of the open transaction; -1: none
+	guard       int64      // offset behind the last marker
+	coordinator int32
 }
 
 type memBatch struct {
@@ -159,10 +163,23 @@ func newMemLog(commits chan func(), appendTime bool) *memLog {
 }
 
 func (l *memLog) Append(batches []record.Batch, done func([]record.Appended, error)) {
+	l.append(batches, -1, done)
+}
+
+// AppendTransactional implements Partition.
+func (l *memLog) AppendTransactional(batches []record.Batch, guard int64, done func([]record.Appended, error)) {
+	l.append(batches, guard, done)
+}
+
+// append takes batches; a guard below 0 is none.
+func (l *memLog) append(batches []record.Batch, guard int64, done func([]record.Appended, error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var got []record.Appended
 	err := l.mu.refuse
+	if len(batches) > 0 && guard >= 0 && err == nil && l.transaction(batches[0].ProducerID()).Guard != guard {
+		err = record.ErrTransactionState
+	}
 	for _, b := range batches {
 		if err != nil {
 			break
@@ -171,14 +188,23 @@ func (l *memLog) Append(batches []record.Batch, done func([]record.Appended, err
 		a, err = l.appendOne(b)
 		got = append(got, a)
 	}
-	hw := l.mu.next
-	commit := func() {
+	l.finish(err, func(err error) {
 		if err != nil {
 			done(nil, err)
 			return
 		}
-		l.commit(hw)
 		done(got, nil)
+	})
+}
+
+// finish commits what is in the log and calls done, in its turn.
+func (l *memLog) finish(err error, done func(error)) {
+	hw := l.mu.next
+	commit := func() {
+		if err == nil {
+			l.commit(hw)
+		}
+		done(err)
 	}
 	if l.mu.held {
 		l.mu.waiting = append(l.mu.waiting, commit)
@@ -202,6 +228,12 @@ func (l *memLog) appendOne(b record.Batch) (record.Appended, error) {
 	b.SetBaseOffset(l.mu.next)
 	b.SetLeaderEpoch(l.mu.epoch)
 	l.mu.batches = append(l.mu.batches, b)
+	if b.IsTransactional() {
+		l.mu.txns = true
+		if p := l.mu.producers[b.ProducerID()]; p.open < 0 {
+			p.open = b.BaseOffset()
+		}
+	}
 	l.mu.next = b.NextOffset()
 	l.mu.bytes += int64(len(b))
 	for l.mu.keep > 0 && l.mu.bytes > l.mu.keep {
@@ -215,9 +247,15 @@ func (l *memLog) appendOne(b record.Batch) (record.Appended, error) {
 
 func (l *memLog) checkSequence(b record.Batch) (int64, bool, error) {
 	p := l.mu.producers[b.ProducerID()]
-	if p == nil || b.ProducerEpoch() > p.epoch {
-		p = &memProducer{epoch: b.ProducerEpoch()}
+	if p == nil {
+		p = &memProducer{open: -1, coordinator: -1}
 		l.mu.producers[b.ProducerID()] = p
+	}
+	if b.ProducerEpoch() > p.epoch {
+		p.epoch, p.last = b.ProducerEpoch(), nil
+	}
+	if p.open >= 0 && !b.IsTransactional() {
+		return -1, false, record.ErrTransactionState
 	}
 	if b.ProducerEpoch() < p.epoch {
 		return -1, false, record.ErrProducerFenced
@@ -341,7 +379,11 @@ func (l *memLog) offsets() record.Offsets {
 	if l.mu.behind != nil {
 		hw = l.mu.start // what it does not know of
 	}
-	return record.Offsets{Start: l.mu.start, LastStable: hw - l.mu.unstable, HighWatermark: hw, LeaderEpoch: l.mu.epoch}
+	stable := hw - l.mu.unstable
+	if l.mu.behind == nil && l.mu.txns {
+		stable = min(stable, l.firstOpen())
+	}
+	return record.Offsets{Start: l.mu.start, LastStable: stable, HighWatermark: hw, LeaderEpoch: l.mu.epoch}
 }
 
 // Serving implements Partition.
@@ -421,7 +463,11 @@ func (l *memLog) Producers() (all []Producer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for id, p := range l.mu.producers {
-		all = append(all, Producer{ID: id, Epoch: p.epoch, LastSequence: p.last[len(p.last)-1].last, LastTimestamp: -1})
+		one := Producer{ID: id, Epoch: p.epoch, LastSequence: -1, LastTimestamp: -1, CoordinatorEpoch: p.coordinator, TxnFirstOffset: p.open}
+		if n := len(p.last); n > 0 {
+			one.LastSequence = p.last[n-1].last
+		}
+		all = append(all, one)
 	}
 	return all
 }

@@ -24,6 +24,23 @@ type Partition interface {
 	// and calls done exactly once, from any goroutine, when they are committed
 	// and durable or cannot be. Appends take effect in the order of the calls.
 	Append(batches []record.Batch, done func([]record.Appended, error))
+	// Transaction is where the producer's transaction stands, after all appends
+	// before this call. The error is one of Serving.
+	Transaction(producerID int64) (record.Transaction, error)
+	// AppendTransactional is Append for batches of one producer, refused with
+	// record.ErrTransactionState if a transaction of it has ended here since
+	// Transaction gave the guard: a batch that was checked against the
+	// coordinator must not come behind the marker (KIP-890).
+	AppendTransactional(batches []record.Batch, guard int64, done func([]record.Appended, error))
+	// EndTransaction appends the marker that ends the producer's transaction
+	// here, if one is open, and fences lower epochs. done is as for Append. The
+	// error wraps record.ErrProducerFenced for an epoch below the known one, or
+	// record.ErrCoordinatorFenced.
+	EndTransaction(m record.TransactionMarker, done func(error))
+	// Aborted lists the aborted transactions that a read_committed reader of
+	// the offsets from ≤ o < to must know, to being at most the last stable
+	// offset, by first offset.
+	Aborted(from, to int64) ([]record.AbortedTransaction, error)
 	// Read returns whole committed batches from the one that holds offset on,
 	// at least one even if it is larger than maxBytes, none at the end. The
 	// error wraps record.ErrOffsetOutOfRange below the log start and beyond
@@ -48,10 +65,12 @@ type Partition interface {
 
 // Producer is an idempotent producer as a partition remembers it.
 type Producer struct {
-	ID            int64
-	Epoch         int16
-	LastSequence  int32
-	LastTimestamp int64 // milliseconds
+	ID               int64
+	Epoch            int16
+	LastSequence     int32
+	LastTimestamp    int64 // milliseconds
+	CoordinatorEpoch int32 // of the last marker; -1 when there was none
+	TxnFirstOffset   int64 // of the open transaction; -1 when none is open
 }
 
 // Meta is the site's catalog.

@@ -68,6 +68,9 @@ func (c *core) applyEntry(r *pb.Entry) bool {
 	e, _ := c.window.get(r.Index)
 	if e.Kind == storage.KindData {
 		c.control.lineage = addEpoch(c.control.lineage, e.LeaderEpoch, e.BaseOffset)
+		if b := e.Batch(); b.IsTransactional() && e.Index > c.controlAt {
+			c.undecided.apply(b)
+		}
 	} else if !c.applyControl(e, r) {
 		return false
 	}

@@ -42,6 +42,7 @@ type core struct {
 	hw            int64
 	control       controlState // as of applied, or of the newest header if that is higher
 	controlAt     uint64
+	undecided     undecided    // transactions, as of the same entry as control
 	durableCommit uint64       // highest commit that a synced hard state states
 	heldApply     []pb.Message // committed entries that wait for durableCommit (Invariant 11)
 

@@ -81,6 +81,7 @@ func (c *core) rebuild(log entryLog, last uint64) (machineSnapshot, error) {
 	}
 	c.tail, c.conf, c.control, c.controlAt = tail, conf, tail.control, tip.Index
 	c.applied, c.hw, c.sealedTo = c.hard.Commit, tail.next, tip.Index
+	c.undecided = openIn(&tail.producers)
 	if c.cfg.machine != nil {
 		// The machine is as of its snapshot: what was committed above it is
 		// applied again.
@@ -113,6 +114,9 @@ func (c *core) replayed(e storage.Entry) error {
 		}
 		if e.Index <= c.applied {
 			c.control, c.controlAt, c.hw = c.tail.control, e.Index, c.tail.next
+			if b := e.Batch(); e.Kind == storage.KindData && b.IsTransactional() {
+				c.undecided.apply(b)
+			}
 		}
 	}
 	if e.Index > c.applied {

@@ -2,7 +2,6 @@ package replica
 
 import (
 	"cmp"
-	"encoding/binary"
 	"fmt"
 	"maps"
 	"math"
@@ -19,16 +18,24 @@ const keptBatches = 5
 // (Invariant 17). The leader checks a batch against the state after its whole
 // log, the uncommitted tail included, before it proposes it.
 type producers struct {
-	byID map[int64]*producer
-	most int // how many to remember
+	byID    map[int64]*producer
+	most    int // how many to remember
+	aborted abortedList
 }
 
 // producer is one producer ID.
 type producer struct {
-	epoch   int16
-	n       uint8 // batches kept
-	seen    int64 // when the last batch came, ms by this node's clock
-	batches [keptBatches]sequences
+	epoch       int16
+	n           uint8 // batches kept
+	coordinator int32 // coordinator epoch of the last marker; -1 when none came
+	seen        int64 // when the last batch came, ms by this node's clock
+	open        int64 // first offset of the open transaction; -1 when none is
+	marker      int64 // offset of the last marker; -1 when none came
+	batches     [keptBatches]sequences
+}
+
+func newProducer(epoch int16) *producer {
+	return &producer{epoch: epoch, coordinator: -1, open: -1, marker: -1}
 }
 
 // sequences is one batch: its sequence numbers and its first offset. Deltas of
@@ -40,11 +47,13 @@ type sequences struct {
 
 // ProducerInfo is what Producers reports of one producer.
 type ProducerInfo struct {
-	ID           int64
-	Epoch        int16
-	LastSequence int32 // -1 when no batch is known
-	LastOffset   int64 // -1 when no batch is known
-	LastSeen     int64 // ms since the Unix epoch, by this node's clock
+	ID               int64
+	Epoch            int16
+	LastSequence     int32 // -1 when no batch is known
+	LastOffset       int64 // -1 when no batch is known
+	LastSeen         int64 // ms since the Unix epoch, by this node's clock
+	CoordinatorEpoch int32 // of the last transaction marker; -1 when none came
+	TxnFirst         int64 // first offset of the open transaction; -1 when none is
 }
 
 // verdict is what check says of a batch that may go on.
@@ -54,7 +63,8 @@ type verdict struct {
 }
 
 // check decides about a batch from a client. Errors wrap
-// record.ErrProducerFenced and record.ErrOutOfOrderSequence. A producer that
+// record.ErrProducerFenced, record.ErrOutOfOrderSequence and
+// record.ErrTransactionState. A producer that
 // is not known may start at any sequence: its state may have expired, and
 // clients have no way to begin again otherwise.
 func (p *producer) check(b record.Batch) (verdict, error) {
@@ -63,6 +73,8 @@ func (p *producer) check(b record.Batch) (verdict, error) {
 	}
 	epoch, first := b.ProducerEpoch(), b.BaseSequence()
 	switch {
+	case p.open >= 0 && !b.IsTransactional() && epoch >= p.epoch:
+		return verdict{}, fmt.Errorf("%w: producer %d has a transaction open since offset %d, the batch belongs to none", record.ErrTransactionState, b.ProducerID(), p.open)
 	case epoch < p.epoch:
 		return verdict{}, fmt.Errorf("%w: producer %d has epoch %d, the batch %d", record.ErrProducerFenced, b.ProducerID(), p.epoch, epoch)
 	case epoch > p.epoch:
@@ -100,6 +112,9 @@ func (p *producer) add(b record.Batch, base, now int64) {
 	if b.IsControl() {
 		return // a transaction marker has no sequence
 	}
+	if p.open < 0 && b.IsTransactional() {
+		p.open = base
+	}
 	if p.n == keptBatches {
 		copy(p.batches[:], p.batches[1:])
 		p.n--
@@ -108,13 +123,19 @@ func (p *producer) add(b record.Batch, base, now int64) {
 	p.n++
 }
 
-// observe notes a batch of the log. What a mirror's source let pass without an
-// epoch or a sequence is nobody's: it cannot be sent again.
+// ofProducer reports whether a batch counts as a producer's. What a mirror's
+// source let pass without an epoch or a sequence is nobody's: it cannot be sent
+// again.
+func ofProducer(b record.Batch) bool {
+	return b.ProducerID() >= 0 && b.ProducerEpoch() >= 0 && (b.BaseSequence() >= 0 || b.IsControl())
+}
+
+// observe notes a batch of the log.
 func (ps *producers) observe(b record.Batch, now int64) {
-	id := b.ProducerID()
-	if id < 0 || b.ProducerEpoch() < 0 || b.BaseSequence() < 0 && !b.IsControl() {
+	if !ofProducer(b) {
 		return
 	}
+	id := b.ProducerID()
 	p := ps.byID[id]
 	if p == nil {
 		if ps.byID == nil {
@@ -123,15 +144,24 @@ func (ps *producers) observe(b record.Batch, now int64) {
 		if ps.most > 0 && len(ps.byID) >= ps.most {
 			ps.evict(len(ps.byID) - ps.most + 1 + ps.most/16)
 		}
-		p = &producer{epoch: b.ProducerEpoch()}
+		p = newProducer(b.ProducerEpoch())
 		ps.byID[id] = p
 	}
 	p.add(b, b.BaseOffset(), now)
+	if b.IsControl() {
+		ps.end(p, b)
+	}
 }
 
-// evict forgets the n producers not seen for longest.
+// evict forgets the n producers not seen for longest, but for those whose
+// transaction is open: without it the last stable offset would pass it by.
 func (ps *producers) evict(n int) {
-	ids := slices.Collect(maps.Keys(ps.byID))
+	ids := make([]int64, 0, len(ps.byID))
+	for id, p := range ps.byID {
+		if p.open < 0 {
+			ids = append(ids, id)
+		}
+	}
 	slices.SortFunc(ids, func(a, b int64) int {
 		return cmp.Or(cmp.Compare(ps.byID[a].seen, ps.byID[b].seen), cmp.Compare(a, b))
 	})
@@ -140,9 +170,10 @@ func (ps *producers) evict(n int) {
 	}
 }
 
-// expire forgets producers not seen since before, in ms.
+// expire forgets producers not seen since before, in ms, and with no open
+// transaction.
 func (ps *producers) expire(before int64) {
-	maps.DeleteFunc(ps.byID, func(_ int64, p *producer) bool { return p.seen < before })
+	maps.DeleteFunc(ps.byID, func(_ int64, p *producer) bool { return p.seen < before && p.open < 0 })
 }
 
 // info lists all producers by ID.
@@ -150,7 +181,7 @@ func (ps *producers) info() []ProducerInfo {
 	all := make([]ProducerInfo, 0, len(ps.byID))
 	for _, id := range slices.Sorted(maps.Keys(ps.byID)) {
 		p := ps.byID[id]
-		i := ProducerInfo{ID: id, Epoch: p.epoch, LastSequence: -1, LastOffset: -1, LastSeen: p.seen}
+		i := ProducerInfo{ID: id, Epoch: p.epoch, LastSequence: -1, LastOffset: -1, LastSeen: p.seen, CoordinatorEpoch: p.coordinator, TxnFirst: p.open}
 		if p.n > 0 {
 			s := p.batches[p.n-1]
 			i.LastSequence, i.LastOffset = s.last, s.base+int64((s.last-s.first)&math.MaxInt32)
@@ -185,7 +216,7 @@ func (s *stage) check(b record.Batch, base int64) (verdict, error) {
 		return v, err
 	}
 	if p == nil {
-		p = &producer{epoch: b.ProducerEpoch()}
+		p = newProducer(b.ProducerEpoch())
 	}
 	p.add(b, base, 0)
 	if s.touched == nil {
@@ -193,56 +224,4 @@ func (s *stage) check(b record.Batch, base int64) (verdict, error) {
 	}
 	s.touched[id] = p
 	return v, nil
-}
-
-// producersVersion is the first byte of an encoded producer state.
-const producersVersion = 1
-
-// encode writes the state by producer ID.
-func (ps *producers) encode() []byte {
-	b := binary.AppendUvarint([]byte{producersVersion}, uint64(len(ps.byID)))
-	for _, id := range slices.Sorted(maps.Keys(ps.byID)) {
-		p := ps.byID[id]
-		b = binary.AppendUvarint(b, uint64(id))
-		b = binary.AppendUvarint(b, uint64(p.epoch))
-		b = binary.AppendUvarint(b, uint64(max(p.seen, 0)))
-		b = binary.AppendUvarint(b, uint64(p.n))
-		for _, s := range p.batches[:p.n] {
-			b = binary.AppendUvarint(b, uint64(s.first))
-			b = binary.AppendUvarint(b, uint64(s.last))
-			b = binary.AppendUvarint(b, uint64(s.base))
-		}
-	}
-	return b
-}
-
-// decodeProducers reads what encode wrote and nothing else. No bytes are no
-// producers.
-func decodeProducers(b []byte) (ps producers, err error) {
-	if len(b) == 0 {
-		return ps, nil
-	}
-	if b[0] != producersVersion {
-		return ps, fmt.Errorf("producer state of version %d, this node reads version %d", b[0], producersVersion)
-	}
-	d := decoder{b: b[1:]}
-	n := d.count(4)
-	ps.byID = make(map[int64]*producer, n)
-	last := int64(-1)
-	for range n {
-		id := d.int64()
-		p := &producer{epoch: int16(d.uvarint(math.MaxInt16)), seen: d.int64(), n: uint8(d.uvarint(keptBatches))}
-		for i := range p.n {
-			p.batches[i] = sequences{first: d.int32(), last: d.int32(), base: d.int64()}
-		}
-		if id <= last {
-			d.fail("producers out of order")
-		}
-		last = id
-		ps.byID[id] = p
-	}
-	if err := d.end(); err != nil {
-		return producers{}, fmt.Errorf("producer state: %w", err)
-	}
-	return ps, nil
 }

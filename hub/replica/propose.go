@@ -15,8 +15,11 @@ type proposal struct {
 	kind    proposalKind
 	batches []record.Batch // append, mirrored
 	guard   MirrorGuard    // mirrored
-	control ControlEntry   // control
-	payload []byte         // command: the control payload
+	guarded bool           // append: only if ended is the guard of the producer
+	ended   int64          // record.Transaction.Guard
+	marker  record.TransactionMarker
+	control ControlEntry // control
+	payload []byte       // command: the control payload
 	change  pb.ConfChangeV2
 	bytes   int // that it holds of the budget
 
@@ -31,6 +34,7 @@ type proposalKind uint8
 const (
 	propAppend proposalKind = iota + 1
 	propMirrored
+	propMarker
 	propControl
 	propCommand
 	propConfChange
@@ -77,12 +81,14 @@ func (c *core) mayPropose() error {
 
 // stage checks one proposal and stages its entries.
 func (c *core) stage(p *proposal, diskFull bool) ([]record.Appended, error) {
-	if diskFull && (p.kind == propAppend || p.kind == propMirrored) {
+	if diskFull && (p.kind == propAppend || p.kind == propMirrored || p.kind == propMarker) {
 		return nil, record.ErrDiskFull
 	}
 	switch p.kind {
 	case propAppend:
-		return c.stageAppend(p.batches)
+		return c.stageAppend(p)
+	case propMarker:
+		return nil, c.stageMarker(p.marker)
 	case propMirrored:
 		return nil, c.stageMirrored(p.guard, p.batches)
 	case propControl:
@@ -97,7 +103,7 @@ func (c *core) stage(p *proposal, diskFull bool) ([]record.Appended, error) {
 }
 
 // stageAppend takes a client's batches, all or none.
-func (c *core) stageAppend(batches []record.Batch) ([]record.Appended, error) {
+func (c *core) stageAppend(p *proposal) ([]record.Appended, error) {
 	switch ctl := &c.tail.control; {
 	case c.cfg.machine != nil:
 		return nil, fmt.Errorf("%w: records for a group without records", record.ErrInvalidRequest)
@@ -105,6 +111,10 @@ func (c *core) stageAppend(batches []record.Batch) ([]record.Appended, error) {
 		return nil, fmt.Errorf("%w: it is written at site %q", record.ErrReadOnly, ctl.mirror.Source)
 	case ctl.readOnly || c.cfg.topic.ReadOnly:
 		return nil, fmt.Errorf("%w: no link holds it at present", record.ErrReadOnly)
+	}
+	batches := p.batches
+	if id := batches[0].ProducerID(); p.guarded && c.tail.producers.byID[id].guard() != p.ended {
+		return nil, fmt.Errorf("%w: the transaction of producer %d has ended here", record.ErrTransactionState, id)
 	}
 	appended := make([]record.Appended, len(batches))
 	if err := c.checkAppend(batches, appended); err != nil {

@@ -111,6 +111,22 @@ func firstAt(b record.Batch, ms, start int64) (t record.TimeOffset, ok bool, err
 	return t, false, err
 }
 
+// Transaction is where the transaction of a producer stands, after all that was
+// given to Append and EndTransaction before. It waits for a worker. Errors are
+// those of Serving.
+func (r *Replica) Transaction(producerID int64) (record.Transaction, error) {
+	none := record.Transaction{Epoch: -1, First: -1}
+	if err := r.Serving(); err != nil {
+		return none, err
+	}
+	done := make(chan record.Transaction, 1)
+	if err := r.inbox.call(func(c *core) { done <- c.tail.producers.transaction(producerID) }); err != nil {
+		return none, r.wrap("transaction", err)
+	}
+	r.set.ready(r)
+	return <-done, nil
+}
+
 // Producers lists what is known of idempotent producers, uncommitted batches
 // included. It waits for a worker; nil when the replica is stopped.
 func (r *Replica) Producers() []ProducerInfo {

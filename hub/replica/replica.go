@@ -76,19 +76,38 @@ func (r *Replica) Append(batches []record.Batch, done func([]record.Appended, er
 // AppendContext is Append that stops waiting for room when ctx ends: done gets
 // an error wrapping record.ErrTimeout, and nothing is appended.
 func (r *Replica) AppendContext(ctx context.Context, batches []record.Batch, done func([]record.Appended, error)) {
-	size := 0
-	for _, b := range batches {
+	r.submitBatches(ctx, &proposal{kind: propAppend, batches: batches, appended: done})
+}
+
+// AppendTransactional is Append for batches of one producer, refused with
+// record.ErrTransactionState if a transaction of it has ended here since
+// Transaction gave the guard.
+func (r *Replica) AppendTransactional(batches []record.Batch, guard int64, done func([]record.Appended, error)) {
+	r.submitBatches(context.Background(), &proposal{kind: propAppend, batches: batches, guarded: true, ended: guard, appended: done})
+}
+
+// submitBatches checks what protocol must have checked, and submits.
+func (r *Replica) submitBatches(ctx context.Context, p *proposal) {
+	for _, b := range p.batches {
 		if err := b.CheckProduced(); err != nil {
-			done(nil, r.wrap("append", err))
+			p.appended(nil, r.wrap("append", err))
 			return
 		}
-		size += len(b)
+		p.bytes += len(b)
 	}
-	if len(batches) == 0 {
-		done(nil, nil)
+	if len(p.batches) == 0 {
+		p.appended(nil, nil)
 		return
 	}
-	r.submit(ctx, &proposal{kind: propAppend, batches: batches, bytes: size, appended: done})
+	r.submit(ctx, p)
+}
+
+// EndTransaction appends the marker that ends a producer's transaction here, if
+// one is open; the producer has the marker's epoch from then on. Errors wrap
+// record.ErrProducerFenced for a lower epoch than the known one,
+// record.ErrCoordinatorFenced for an older coordinator, or are those of Append.
+func (r *Replica) EndTransaction(m record.TransactionMarker, done func(error)) {
+	r.submit(context.Background(), &proposal{kind: propMarker, marker: m, failed: done})
 }
 
 // AppendMirrored takes batches as their source has them, offsets and epochs

@@ -35,6 +35,7 @@ func (s *logState) observe(e *storage.Entry, now int64) error {
 		}
 		if c != nil {
 			s.next = s.control.apply(c, s.next)
+			s.producers.aborted.trim(s.control.logStart)
 		}
 	}
 	s.index, s.term = e.Index, e.Term
@@ -64,6 +65,9 @@ func decodeState(st storage.State, mostProducers int) (s logState, snap machineS
 	}
 	if s.producers, err = decodeProducers(st.Producers); err != nil {
 		return s, snap, conf, err
+	}
+	if len(st.Producers) > 0 && st.Producers[0] == 1 {
+		s.producers.aborted.from = st.NextOffset // what was aborted before was not noted
 	}
 	s.producers.most = mostProducers
 	conf, err = decodeConf(st.Conf)

@@ -32,6 +32,7 @@ type view struct {
 	next                         int64 // end of the log, committed or not
 	lastEpoch                    int32 // of the last record in the log; -1 when there is none
 	lineage                      []epochStart
+	aborted                      abortedList
 	mirror                       Mirror
 	readOnly                     bool
 }
@@ -52,6 +53,7 @@ func (c *core) view() *view {
 		role: RoleFollower, leader: c.lead, term: c.term, commit: c.hard.Commit, applied: c.applied, index: c.tail.index,
 		serving: c.serving(), err: c.failed, offsets: c.offsets(),
 		next: c.tail.next, lastEpoch: -1, lineage: c.control.lineage, mirror: c.control.mirror, readOnly: c.control.readOnly,
+		aborted: c.tail.producers.aborted,
 	}
 	if l := c.tail.control.lineage; len(l) > 0 {
 		v.lastEpoch = l[len(l)-1].epoch
@@ -67,15 +69,24 @@ func (c *core) view() *view {
 	return v
 }
 
-// offsets are the committed ones. The last stable offset is the high watermark
-// while no transaction can be open: this is the one place to change.
+// offsets are the committed ones.
 func (c *core) offsets() record.Offsets {
 	return record.Offsets{
 		Start:         c.control.logStart,
-		LastStable:    c.hw,
+		LastStable:    c.lastStable(),
 		HighWatermark: c.hw,
 		LeaderEpoch:   leaderEpoch(c.term, c.control.epochBase),
 	}
+}
+
+// lastStable is where the first transaction begins that no committed marker
+// decides, or the high watermark. As long as the newest header is above what
+// is applied nobody knows, and nothing is served: then none is stable.
+func (c *core) lastStable() int64 {
+	if c.controlAt > c.applied {
+		return min(c.control.logStart, c.hw)
+	}
+	return min(max(c.undecided.lowest, c.control.logStart), c.hw)
 }
 
 // quarantine is the view of a replica whose log is damaged: what is committed

@@ -1,0 +1,87 @@
+package replica
+
+import (
+	"fmt"
+
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// Aborted lists the aborted transactions with an offset in from ≤ o < to, by
+// first offset: what a read_committed reader of that range must know. to must
+// not be above the last stable offset. A transaction that begins before what
+// is kept of old ones may be listed as beginning at from, which means the same
+// to a reader.
+func (r *Replica) Aborted(from, to int64) ([]record.AbortedTransaction, error) {
+	v := r.view.Load()
+	if from >= v.aborted.from && v.role != RoleQuarantined {
+		return v.aborted.overlapping(from, to), nil
+	}
+	all, err := r.findAborted(v, from, to)
+	if err != nil {
+		return nil, fmt.Errorf("aborted transactions of %s from %d to %d: %w", r.id, from, to, err)
+	}
+	return all, nil
+}
+
+// abortedReads is how much is read at once to look for markers, in bytes.
+const abortedReads = 256 << 10
+
+// findAborted reads the range, and goes on until the last transaction in it is
+// decided.
+func (r *Replica) findAborted(v *view, from, to int64) ([]record.AbortedTransaction, error) {
+	s := abortedScan{from: from, to: to, first: map[int64]int64{}}
+	end := v.offsets.HighWatermark
+	for at := from; at < end && (at < to || len(s.first) > 0); {
+		batches, err := r.log.Read(at, end, abortedReads)
+		if err != nil {
+			return nil, err
+		}
+		if len(batches) == 0 {
+			break
+		}
+		for _, b := range batches {
+			s.take(b)
+		}
+		at = batches[len(batches)-1].NextOffset()
+	}
+	switch {
+	case len(s.first) == 0:
+		sortAborted(s.aborted)
+		return s.aborted, nil
+	case v.err != nil:
+		return nil, v.err // where the log is damaged
+	}
+	return nil, fmt.Errorf("%w: %d transactions are not decided up to offset %d", record.ErrTransactionState, len(s.first), end)
+}
+
+// abortedScan finds aborted transactions in batches of a log, given in order.
+type abortedScan struct {
+	from, to int64
+	first    map[int64]int64 // of transactions that are not decided yet
+	aborted  []record.AbortedTransaction
+}
+
+func (s *abortedScan) take(b record.Batch) {
+	if !b.IsTransactional() || !ofProducer(b) {
+		return
+	}
+	id, inside := b.ProducerID(), b.BaseOffset() < s.to
+	first, open := s.first[id]
+	if !b.IsControl() {
+		if !open && inside {
+			s.first[id] = b.BaseOffset()
+		}
+		return
+	}
+	commit, _, err := b.Marker()
+	if err != nil || !open && !inside {
+		return
+	}
+	if !open {
+		first = s.from // all that the range has of it is the marker
+	}
+	delete(s.first, id)
+	if !commit {
+		s.aborted = append(s.aborted, record.AbortedTransaction{ProducerID: id, First: first})
+	}
+}
