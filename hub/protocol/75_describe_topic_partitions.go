@@ -86,5 +86,7 @@ func (s *Server) pagedPartition(t *catalog.Topic, i int32) kmsg.DescribeTopicPar
 		op.ErrorCode = code(record.ErrLeaderUnknown)
 	}
 	op.Replicas, op.ISR = t.Partitions[i].Replicas, t.Partitions[i].Replicas
+	// Empty, not null: Java's client takes null for a fault of its own.
+	op.EligibleLeaderReplicas, op.LastKnownELR = []int32{}, []int32{}
 	return op
 }

@@ -337,6 +337,9 @@ func TestDescribeTopicPartitionsInPages(t *testing.T) {
 		for _, topic := range resp.Topics {
 			for _, p := range topic.Partitions {
 				page = append(page, *topic.Topic+string(rune('0'+p.Partition)))
+				if p.EligibleLeaderReplicas == nil || p.LastKnownELR == nil {
+					t.Errorf("%s-%d: lists of replicas are null, which Java's client cannot read", *topic.Topic, p.Partition)
+				}
 			}
 		}
 		pages = append(pages, page)
