@@ -2,18 +2,18 @@ package protocol
 
 import "sync"
 
-// mailbox is an unbounded queue of what the coordinator has to do, filled from
+// mailbox is an unbounded queue of what a coordinator has to do, filled from
 // any goroutine without waiting: callbacks of appends must never block.
-type mailbox struct {
+type mailbox[S any] struct {
 	mu struct {
 		sync.Mutex
-		queue  []event
+		queue  []event[S]
 		closed bool
 	}
 	ready chan struct{} // has room for one; a value says that the queue may not be empty
 }
 
-func (m *mailbox) put(e event) (open bool) {
+func (m *mailbox[S]) put(e event[S]) (open bool) {
 	m.mu.Lock()
 	if m.mu.closed {
 		m.mu.Unlock()
@@ -29,7 +29,7 @@ func (m *mailbox) put(e event) (open bool) {
 }
 
 // all takes everything that is queued.
-func (m *mailbox) all() []event {
+func (m *mailbox[S]) all() []event[S] {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	q := m.mu.queue
@@ -38,7 +38,7 @@ func (m *mailbox) all() []event {
 }
 
 // close refuses everything from now on and returns what was queued.
-func (m *mailbox) close() []event {
+func (m *mailbox[S]) close() []event[S] {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.mu.closed = true
