@@ -3,7 +3,6 @@ package protocol
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -20,6 +19,8 @@ import (
 //   - The first batch found is returned whatever its size; it may begin before
 //     the offset asked for.
 //   - Sessions (v7+, KIP-227) are answered with ID 0: every fetch is a full one.
+//     One that goes on with a session (epoch above 0) is refused; one that
+//     begins (0) or ends one (-1) is served whatever ID it names.
 //   - read_committed never goes beyond the last stable offset; the list of
 //     aborted transactions is empty, and null for read_uncommitted.
 //   - Leader epochs are checked (KIP-320), a diverging one is answered with
@@ -43,16 +44,13 @@ var fetchAPI = api{
 
 const readCommitted = 1
 
-// errSession: the client asks for a session although none was ever given.
-var errSession = fmt.Errorf("%w: no such fetch session", record.ErrInvalidRequest)
-
 func (s *Server) fetch(ctx context.Context, r *request) (answer, error) {
 	req, err := decode[kmsg.FetchRequest](r)
 	if err != nil {
 		return answer{}, err
 	}
 	f := newFetch(s, r, req)
-	if req.SessionID != 0 {
+	if req.SessionEpoch > 0 {
 		f.answer.err = errSession
 		return answer{fetch: f.answer}, nil
 	}

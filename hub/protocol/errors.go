@@ -21,6 +21,7 @@ var (
 	errPolicy         = errors.New("not allowed by the settings of the topic")
 	errDuplicate      = errors.New("named twice in one request")
 	errUnknownMode    = errors.New("unsupported by this version of the API")
+	errSession        = errors.New("no such fetch session; none is ever given")
 )
 
 // codes says which Kafka error stands for which of ours; the first match counts.
@@ -86,6 +87,7 @@ var codes = []struct {
 	{errPolicy, kerr.PolicyViolation},
 	{errDuplicate, kerr.InvalidRequest},
 	{errUnknownMode, kerr.UnsupportedVersion},
+	{errSession, kerr.FetchSessionIDNotFound},
 }
 
 // code is the only place where errors become Kafka's codes; nil is 0. An error

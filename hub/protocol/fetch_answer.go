@@ -78,7 +78,7 @@ func (a *fetchAnswer) buffers(dst []byte, r *request) net.Buffers {
 	w := &fetchWriter{b: appendHeader(slices.Grow(dst, a.inlinedBytes()), r), version: r.version}
 	w.i32(0) // throttle
 	if r.version >= 7 {
-		w.i16(fetchCode(a.err))
+		w.i16(code(a.err))
 		w.i32(0) // session
 	}
 	w.length(len(a.topics))
@@ -105,14 +105,6 @@ func (a *fetchAnswer) inlinedBytes() (n int) {
 		}
 	}
 	return n
-}
-
-// fetchCode is the error of the whole response.
-func fetchCode(err error) int16 {
-	if err == errSession {
-		return kerr.FetchSessionIDNotFound.Code
-	}
-	return code(err)
 }
 
 func (w *fetchWriter) topic(a *fetchAnswer, t *fetchedTopic) {
