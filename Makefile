@@ -8,7 +8,7 @@ GO    ?= go
 export ENTREPOT_TEST_PYTHON ?= $(CURDIR)/.cache/venv/bin/python
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build demo test test-setup vet lint bench kill sim fuzz fmt
+.PHONY: build demo test test-setup compat vet lint bench kill sim fuzz fmt
 
 build: ## one static binary: ./entrepot
 	CGO_ENABLED=0 $(GO) build -trimpath -o entrepot .
@@ -22,11 +22,15 @@ test: test-setup vet ## all tests, real servers included
 test-setup: ## install what the tests talk to, if it is missing
 	@deploy/test/setup.sh
 
+compat: test-setup ## suites of other people's clients in full; writes docs/compatibility.md; make compat SUITE=Kgo runs one
+	ENTREPOT_TEST_TOOLS=all ENTREPOT_COMPAT=full $(GO) test -count=1 -v -timeout 120m $(if $(SUITE),-run $(SUITE)) ./hub/hubtest/compat
+
 vet: ## formatting, go vet, go.mod as it should be
 	@unformatted=$$(gofmt -l $$(find . -name '*.go' -not -path './.*')); \
 	if [ -n "$$unformatted" ]; then echo "not formatted (run make fmt):" $$unformatted >&2; exit 1; fi
 	$(GO) vet ./...
 	$(GO) mod tidy -diff
+	cd deploy/compat && $(GO) mod tidy -diff
 
 lint: ## golangci-lint at its pinned version (the first run builds it); make lint FIX=1 corrects what it can
 	$(GO) run $(GOLANGCI) run $(if $(FIX),--fix) ./...
