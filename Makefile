@@ -8,7 +8,7 @@ GO    ?= go
 export ENTREPOT_TEST_PYTHON ?= $(CURDIR)/.cache/venv/bin/python
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build demo test test-setup compat vet lint bench kill sim fuzz fmt
+.PHONY: build demo test test-setup compat vet lint bench compare kill sim fuzz fmt
 
 build: ## one static binary: ./entrepot
 	CGO_ENABLED=0 $(GO) build -trimpath -o entrepot .
@@ -37,6 +37,10 @@ lint: ## golangci-lint at its pinned version (the first run builds it); make lin
 
 bench: build ## the figures of docs/benchmarks.md, against a node of its own
 	@deploy/test/bench.sh
+
+compare: build ## the hub beside Apache Kafka, same client, alternating runs: the table of docs/benchmarks.md (ROUNDS=2, ONLY=regexp, DRY=1 prints it)
+	@deploy/compare/setup.sh
+	@python3 -B deploy/compare/compare.py --rounds $(or $(ROUNDS),2) --only '$(ONLY)' $(if $(DRY),--dry)
 
 kill: test-setup ## the kill tests in full: 20 kills each, 2 GiB of older data
 	ENTREPOT_TEST_TOOLS=all ENTREPOT_KILLS=$(or $(KILLS),20) ENTREPOT_PRELOAD=2048 $(GO) test -count=1 -v -timeout 30m -run Killed ./hub/hubtest

@@ -1,0 +1,86 @@
+#!/usr/bin/env -S python3 -B
+"""Compares the hub with Apache Kafka on this machine: one node each, the same
+client, alternating runs; the server that is not measured is stopped. Writes
+medians and ratios into docs/benchmarks.md unless --dry is given.
+
+  make compare                      all loads, 2 rounds, about a quarter of an hour
+  make compare ROUNDS=1             about half of that
+  make compare ONLY='produce 1 KiB' the loads whose names match
+"""
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import client
+import loads
+import report
+from servers import Hub, Kafka, ROOT
+
+CACHE = ROOT / ".cache/compare"
+
+
+def log(line):
+    print(line, flush=True)
+
+
+def warm(bench):
+    """The Java machine compiles what is hot while it runs; both get the same."""
+    def run(server):
+        server.topic("create", "warm", "--partitions", "10")
+        for size in loads.RECORDS:
+            for acks in (-1, 1):
+                client.produce(server, "warm", size, loads.RECORDS[size], acks)
+            client.consume(server, "warm", 10, loads.RECORDS[size], True)
+        server.topic("delete", "warm")
+    bench.for_both(run)
+
+
+def main():
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("--rounds", type=int, default=2)
+    args.add_argument("--only", default="", help="regular expression that the names of loads match")
+    args.add_argument("--dry", action="store_true", help="print the table instead of writing it into docs/benchmarks.md")
+    args.add_argument("--port", type=int, default=19192, help="the first of four free ports")
+    o = args.parse_args()
+    before = os.getloadavg()[0]
+    scratch = tempfile.mkdtemp(prefix="entrepot-bench.", dir=os.environ.get("BENCH_DIR", ROOT))
+    hub, kafka = Hub("hub", o.port, scratch), Kafka("kafka", o.port + 2, scratch)
+    bench = loads.Bench([hub, kafka], scratch, o.only, log)
+    try:
+        started = []
+        for s in (hub, kafka):
+            s.start()
+            started.append(s)
+        log("warming up")
+        warm(bench)
+        for r in range(o.rounds):
+            log(f"round {r + 1} of {o.rounds}")
+            bench.round(r)
+    finally:
+        for s in started:
+            s.stop()
+        shutil.rmtree(scratch, ignore_errors=True)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    (CACHE / "samples.json").write_text(json.dumps(bench.samples, indent=1))
+    command = f"make compare ROUNDS={o.rounds}" + (f" ONLY='{o.only}'" if o.only else "")
+    versions = [hub.version(), kafka.version(), "client librdkafka " + librdkafka()]
+    body = report.text(bench.samples, ["hub", "kafka"], versions, command, before, bench.cold)
+    if o.dry:
+        log(body)
+    else:
+        report.write(ROOT / "docs/benchmarks.md", body)
+        log("docs/benchmarks.md has the table")
+
+
+def librdkafka():
+    out = subprocess.run([client.TOOL], capture_output=True, text=True)
+    return next((line.split()[2] for line in (out.stdout + out.stderr).splitlines() if line.startswith("librdkafka version")), "unknown")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,101 @@
+"""What is measured, in order. Every load is run four times a round: A B B A,
+so that a drift of the machine hits both alike and each server is also
+compared with itself."""
+import os
+import re
+import subprocess
+
+import client
+
+RECORDS = {1024: 600_000, 100: 2_500_000}
+RATE, RATE_SECONDS = 1_000, 10
+NAMES = {1024: "1 KiB", 100: "100 B"}
+
+
+def drop_caches():
+    """Writes out and forgets what the system caches; False: not permitted."""
+    subprocess.run(["sync"], check=True)
+    try:
+        with open("/proc/sys/vm/drop_caches", "w") as f:
+            f.write("3")
+        return True
+    except OSError:
+        return False
+
+
+class Bench:
+    def __init__(self, servers, scratch, only, log):
+        self.servers, self.scratch, self.only, self.log = servers, scratch, re.compile(only), log
+        self.samples = []  # dicts: load, unit, server, round, slot, value, cpu
+        self.cold = os.access("/proc/sys/vm/drop_caches", os.W_OK)
+
+    def alone(self, server):
+        for s in self.servers:
+            if s is not server:
+                s.pause()
+        server.resume()
+
+    def measure(self, load, unit, round_, run, before=lambda: None):
+        if not self.only.search(load):
+            return
+        a, b = self.servers
+        for slot, server in enumerate([a, b, b, a]):
+            self.alone(server)
+            subprocess.run(["sync"], check=True)  # what another run left to write is not this one's
+            before()
+            cpu = server.cpu_seconds()
+            value = run(server)
+            cpu = server.cpu_seconds() - cpu
+            values = value if isinstance(value, dict) else {"": value}
+            for part, v in values.items():
+                self.samples.append({"load": load + part, "unit": unit, "server": server.name, "round": round_, "slot": slot, "value": v, "cpu": cpu})
+            self.log(f"{load:45} {server.name:6} " + "  ".join(f"{p.strip(', ')} {v:,.1f}".strip() for p, v in values.items()) + f"  {unit}  cpu {cpu:.2f} s")
+
+    def for_both(self, do):
+        for s in self.servers:
+            self.alone(s)
+            do(s)
+
+    def wanted(self, *loads):
+        return any(self.only.search(load) for load in loads)
+
+    def throughput(self, round_, size, partitions):
+        count, topic = RECORDS[size], f"t{size}-{partitions}-{round_}"
+        what = f"{NAMES[size]}, {partitions:,} partition" + ("s" if partitions > 1 else "")
+        loads = {acks: f"produce {what}, acks={acks}" for acks in ("all", 1)}
+        tail, cold = f"consume {what}, newest", f"consume {what}, cold"
+        if not self.wanted(*loads.values(), tail, cold):
+            return
+
+        def prepare(server):
+            server.topic("create", topic, "--partitions", str(partitions))
+            for _ in range(1 if self.wanted(*loads.values()) else 3):  # every partition has a leader and a file
+                client.produce(server, topic, size, count // 2, "all")
+
+        self.for_both(prepare)
+        for acks, load in loads.items():
+            self.measure(load, "records/s", round_, lambda s: client.produce(s, topic, size, count, -1 if acks == "all" else acks))
+        self.measure(tail, "records/s", round_, lambda s: client.consume(s, topic, partitions, count, True))
+        if self.cold and partitions == 10:
+            self.measure(cold, "records/s", round_, lambda s: client.consume(s, topic, partitions, count, False), drop_caches)
+        self.for_both(lambda s: s.topic("delete", topic))
+
+    def end_to_end(self, round_):
+        topic = f"e2e-{round_}"
+        load = f"end to end, 1 KiB, 10 partitions, {RATE:,} records/s, acks=all"
+        if not self.wanted(load):
+            return
+
+        def run(server):
+            times = client.latency(server, topic, 10, 1024, RATE, RATE_SECONDS, self.scratch)
+            return {f", p{q * 100:g}": client.quantile(times, q) for q in (0.5, 0.99, 0.999)}
+
+        self.for_both(lambda s: (s.topic("create", topic, "--partitions", "10"), client.produce(s, topic, 1024, 20_000, -1)))
+        self.measure(load, "ms", round_, run)
+        self.for_both(lambda s: s.topic("delete", topic))
+
+    def round(self, round_):
+        for size in RECORDS:
+            for partitions in (1, 10, 1000):
+                self.throughput(round_, size, partitions)
+        self.end_to_end(round_)

@@ -1,0 +1,92 @@
+"""The two servers under comparison: start, pause, resume, stop."""
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+ENTREPOT = ROOT / "entrepot"
+KAFKA = ROOT / "deploy/kafka/kafka.sh"
+
+NODE = """\
+node:      {{id: compare-1, site: compare, data_dir: "{dir}/data"}}
+listeners: {{kafka: {{addr: "{addr}", advertise: "{addr}"}}, admin: {{addr: "127.0.0.1:{admin}"}}, peer: {{addr: "127.0.0.1:0"}}}}
+mesh:      {{lan: {{addr: "127.0.0.1:0"}}, wan: {{addr: "127.0.0.1:0"}}}}
+"""
+
+
+class Server:
+    """One server that listens on a port of its own. Topics are managed with the
+    hub's command for both: it is a Kafka client like any other."""
+
+    def __init__(self, name, port, directory):
+        self.name, self.addr, self.dir = name, f"127.0.0.1:{port}", Path(directory) / name
+        self.port, self.pid, self.paused = port, 0, False
+        self.dir.mkdir(parents=True)
+
+    def topic(self, verb, name, *args):
+        subprocess.run([ENTREPOT, "topic", verb, name, *args, "--brokers", self.addr],
+                       check=True, stdout=subprocess.DEVNULL, timeout=300)
+
+    def pause(self):
+        if not self.paused:
+            os.kill(self.pid, signal.SIGSTOP)
+            self.paused = True
+
+    def resume(self):
+        if self.paused:
+            os.kill(self.pid, signal.SIGCONT)
+            self.paused = False
+
+    def cpu_seconds(self):
+        """User and system time that the process has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Hub(Server):
+    def start(self):
+        config = self.dir / "node.yaml"
+        config.write_text(NODE.format(dir=self.dir, addr=self.addr, admin=self.port + 1))
+        with open(self.dir / "log", "w") as log:
+            self.process = subprocess.Popen([ENTREPOT, "serve", "-c", config], stdout=log, stderr=log)
+        self.pid = self.process.pid
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{self.port + 1}/readyz", timeout=1)
+                return
+            except OSError:
+                if self.process.poll() is not None:
+                    break
+                time.sleep(0.1)
+        raise SystemExit("compare: the hub does not serve:\n" + (self.dir / "log").read_text())
+
+    def stop(self):
+        self.resume()
+        self.process.terminate()
+        self.process.wait(60)
+
+    def version(self):
+        return "Entrepot " + subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+class Kafka(Server):
+    # The one setting that is not Kafka's default: while the hub is measured,
+    # the broker is stopped, and must not take itself for dead afterwards.
+    SETTINGS = ["broker.session.timeout.ms=3600000"]
+
+    def start(self):
+        out = subprocess.run([KAFKA, "start", self.dir, str(self.port), str(self.port + 1), *self.SETTINGS],
+                             check=True, stdout=subprocess.PIPE, text=True, start_new_session=True)
+        self.pid = int(out.stdout)
+
+    def stop(self):
+        self.resume()
+        subprocess.run([KAFKA, "stop", self.dir], check=True)
+
+    def version(self):
+        kafka = subprocess.run([KAFKA, "version"], capture_output=True, text=True).stdout.strip()
+        java = subprocess.run(["java", "-version"], capture_output=True, text=True).stderr.split('"')[1]
+        return f"Apache Kafka {kafka} on Java {java}"
