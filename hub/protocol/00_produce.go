@@ -129,9 +129,6 @@ func producedBatch(records []byte, version int16) (record.Batch, error) {
 	if b.Codec() == record.Zstd && version < 7 {
 		return nil, fmt.Errorf("%w: zstd needs version 7 of Produce, the request has %d", record.ErrUnsupportedCodec, version)
 	}
-	if b.IsTransactional() {
-		return nil, fmt.Errorf("%w: %w", record.ErrInvalidBatch, errNoTransactions)
-	}
 	return b, nil
 }
 

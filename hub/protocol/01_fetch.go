@@ -3,6 +3,7 @@ package protocol
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -21,8 +22,9 @@ import (
 //   - Sessions (v7+, KIP-227) are answered with ID 0: every fetch is a full one.
 //     One that goes on with a session (epoch above 0) is refused; one that
 //     begins (0) or ends one (-1) is served whatever ID it names.
-//   - read_committed never goes beyond the last stable offset; the list of
-//     aborted transactions is empty, and null for read_uncommitted.
+//   - read_committed never goes beyond the last stable offset, and lists the
+//     aborted transactions that the batches answered have to do with; the list
+//     is null for read_uncommitted.
 //   - Leader epochs are checked (KIP-320), a diverging one is answered with
 //     where it ended (v12+).
 //   - Followers are not served: replication is not done by Fetch.
@@ -175,6 +177,12 @@ func (f *fetch) readPart(p *fetchPart, left int, first bool) int {
 	if !first {
 		p.out.batches = within(p.out.batches, limit)
 	}
+	if f.answer.committed {
+		if p.out.aborted, err = abortedIn(p.log, p.out.batches); err != nil {
+			f.refuse(p, err)
+			return 0
+		}
+	}
 	return p.out.bytes()
 }
 
@@ -205,6 +213,16 @@ func below(batches []record.Batch, offset int64) []record.Batch {
 		}
 	}
 	return batches
+}
+
+// abortedIn lists the aborted transactions that a reader of the batches must
+// know. The batches count as a whole: a client skips what it did not ask for
+// only after that.
+func abortedIn(log Partition, batches []record.Batch) ([]record.AbortedTransaction, error) {
+	if !slices.ContainsFunc(batches, record.Batch.IsTransactional) {
+		return nil, nil
+	}
+	return log.Aborted(batches[0].BaseOffset(), batches[len(batches)-1].NextOffset())
 }
 
 // within cuts off the batches beyond limit bytes.

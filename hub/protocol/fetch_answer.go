@@ -32,6 +32,7 @@ type fetchedPart struct {
 	code         int16
 	offsets      record.Offsets
 	batches      []record.Batch
+	aborted      []record.AbortedTransaction // of batches; for read_committed
 	diverging    int32 // -1: none
 	divergingEnd int64
 	leader       int32 // -1: not named
@@ -96,7 +97,7 @@ func (a *fetchAnswer) inlinedBytes() (n int) {
 	for i := range a.topics {
 		n += len(a.topics[i].name) + 32
 		for j := range a.topics[i].parts {
-			n += 80
+			n += 80 + 17*len(a.topics[i].parts[j].aborted)
 			for _, b := range a.topics[i].parts[j].batches {
 				if len(b) <= inlined {
 					n += len(b)
@@ -134,7 +135,7 @@ func (w *fetchWriter) part(a *fetchAnswer, p *fetchedPart) {
 		w.i64(p.offsets.Start)
 	}
 	if a.committed {
-		w.length(0) // aborted transactions
+		w.aborted(p.aborted)
 	} else {
 		w.null()
 	}
@@ -144,6 +145,15 @@ func (w *fetchWriter) part(a *fetchAnswer, p *fetchedPart) {
 	w.batches(p)
 	if w.flexible() {
 		w.partTags(p)
+	}
+}
+
+func (w *fetchWriter) aborted(all []record.AbortedTransaction) {
+	w.length(len(all))
+	for _, t := range all {
+		w.i64(t.ProducerID)
+		w.i64(t.First)
+		w.noTags()
 	}
 }
 

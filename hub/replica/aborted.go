@@ -29,7 +29,7 @@ const abortedReads = 256 << 10
 // findAborted reads the range, and goes on until the last transaction in it is
 // decided.
 func (r *Replica) findAborted(v *view, from, to int64) ([]record.AbortedTransaction, error) {
-	s := abortedScan{from: from, to: to, first: map[int64]int64{}}
+	s := abortedScan{from: from, to: to, first: map[int64]int64{}, ended: map[int64]bool{}}
 	end := v.offsets.HighWatermark
 	for at := from; at < end && (at < to || len(s.first) > 0); {
 		batches, err := r.log.Read(at, end, abortedReads)
@@ -58,6 +58,7 @@ func (r *Replica) findAborted(v *view, from, to int64) ([]record.AbortedTransact
 type abortedScan struct {
 	from, to int64
 	first    map[int64]int64 // of transactions that are not decided yet
+	ended    map[int64]bool  // producers whose marker came
 	aborted  []record.AbortedTransaction
 }
 
@@ -74,13 +75,14 @@ func (s *abortedScan) take(b record.Batch) {
 		return
 	}
 	commit, _, err := b.Marker()
-	if err != nil || !open && !inside {
-		return
+	if err != nil || !open && (!inside || s.ended[id]) {
+		return // none of the range: it ends nothing, or what begins behind it
 	}
 	if !open {
 		first = s.from // all that the range has of it is the marker
 	}
 	delete(s.first, id)
+	s.ended[id] = true
 	if !commit {
 		s.aborted = append(s.aborted, record.AbortedTransaction{ProducerID: id, First: first})
 	}

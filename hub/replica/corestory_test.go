@@ -99,7 +99,7 @@ func (e *cluster) do(verb string, a args) string {
 	case "expire":
 		e.expired = true
 		e.step(e.node(a), input{expire: a.int("before")})
-	case "log", "state", "epoch-end", "rounds":
+	case "log", "state", "epoch-end", "rounds", "transactions":
 		return e.show(verb, e.node(a), a)
 	default:
 		e.propose(verb, e.node(a), a)
@@ -239,8 +239,17 @@ func (e *cluster) propose(verb string, m *member, a args) {
 			p.batches = append(p.batches, e.batch(a, len(p.batches)))
 		}
 		p.appended = func(r []record.Appended, err error) { e.say("%s: %s", name, outcome(r, err)) }
+		if v := a.get("guard"); v != "" {
+			p.guarded, p.ended = true, a.int("guard")
+		}
+	case "end":
+		p.kind = propMarker
+		p.marker = record.TransactionMarker{ProducerID: a.int("pid"), ProducerEpoch: int16(a.int("pepoch")), Commit: a.get("as") == "commit", CoordinatorEpoch: int32(a.int("coordinator"))}
 	case "mirrored":
 		b := e.batch(a, 0)
+		if a.get("end") != "" {
+			b = record.NewMarker(a.int("pid"), int16(a.int("pepoch")), a.get("end") == "commit", int32(a.int("coordinator")), e.now)
+		}
 		b.SetBaseOffset(a.int("at"))
 		b.SetLeaderEpoch(int32(a.int("leader-epoch")))
 		p.kind, p.batches = propMirrored, []record.Batch{b}
@@ -274,6 +283,7 @@ func (e *cluster) batch(a args, i int) record.Batch {
 		b.ProducerID, b.ProducerEpoch = a.int("pid"), int16(a.int("pepoch"))
 		b.BaseSequence = int32((a.int("seq") + int64(i*n)) & 0x7fffffff)
 	}
+	b.Transactional = a.get("txn") == "true"
 	b.Control = a.get("marker") == "true"
 	if b.Control {
 		b.BaseSequence = -1
@@ -335,6 +345,16 @@ func (e *cluster) show(verb string, m *member, a args) string {
 	case "epoch-end":
 		end := epochEnd(c.control.lineage, int32(a.int("epoch")), c.offsets().LeaderEpoch, c.hw)
 		fmt.Fprintf(&b, "epoch %d ends at %d", end.Epoch, end.End)
+	case "transactions":
+		off := c.offsets()
+		fmt.Fprintf(&b, "stable up to %d of %d\n", off.LastStable, off.HighWatermark)
+		for _, p := range c.tail.producers.info() {
+			tx := c.tail.producers.transaction(p.ID)
+			fmt.Fprintf(&b, "producer %d epoch %d open %d guard %d coordinator epoch %d\n", p.ID, tx.Epoch, tx.First, tx.Guard, p.CoordinatorEpoch)
+		}
+		for _, t := range c.tail.producers.aborted.txns {
+			fmt.Fprintf(&b, "aborted: producer %d from %d to %d\n", t.producer, t.first, t.marker)
+		}
 	case "state":
 		fmt.Fprintf(&b, "%s term %d lead %d, last %d applied %d, log start %d hw %d next %d, leader epoch %d\n",
 			strings.ToLower(strings.TrimPrefix(c.role.String(), "State")), c.term, c.lead, c.tail.index, c.applied, c.control.logStart, c.hw, c.tail.next, c.offsets().LeaderEpoch)
@@ -385,6 +405,30 @@ func (e *cluster) check() {
 			}
 		}
 		e.checkRebuilt(m)
+		e.checkTransactions(m)
+	}
+}
+
+// checkTransactions compares what a node knows of transactions with the
+// batches in its log, unless a part of it was deleted.
+func (e *cluster) checkTransactions(m *member) {
+	if m.log.written.segments[0].header.Index > 1 || m.core.failed != nil {
+		return
+	}
+	var o txnOracle
+	for _, en := range m.log.written.all() {
+		if en.Kind == storage.KindData {
+			o = append(o, en.Batch())
+		}
+	}
+	o.checkCore(e.t, m.core)
+	off := m.core.offsets()
+	for from := off.Start; from < off.LastStable; from++ {
+		for to := from + 1; to <= off.LastStable; to++ {
+			if from >= m.core.tail.producers.aborted.from {
+				o.checkReader(e.t, from, to, m.core.tail.producers.aborted.overlapping(from, to))
+			}
+		}
 	}
 }
 
@@ -401,6 +445,10 @@ func (e *cluster) checkRebuilt(m *member) {
 	if got, want := stateOf(again), stateOf(m.core); got != want {
 		e.t.Errorf("node %d: the state rebuilt from the log differs:\n%s\nnot\n%s", m.id, got, want)
 	}
+	all := again.applied == again.tail.index && m.core.applied == m.core.tail.index
+	if got, want := fmt.Sprint(again.undecided), fmt.Sprint(m.core.undecided); all && got != want {
+		e.t.Errorf("node %d: the undecided transactions rebuilt from the log are %v, not %v", m.id, got, want)
+	}
 	if !bytes.Equal(again.tail.control.encode(machineSnapshot{}), m.core.tail.control.encode(machineSnapshot{})) {
 		e.t.Errorf("node %d: control state %+v != %+v", m.id, again.tail.control, m.core.tail.control)
 	}
@@ -412,7 +460,7 @@ func stateOf(c *core) string {
 	s := fmt.Sprintf("index %d term %d next %d control %+v\n", c.tail.index, c.tail.term, c.tail.next, c.tail.control)
 	for _, id := range slices.Sorted(maps.Keys(c.tail.producers.byID)) {
 		p := c.tail.producers.byID[id]
-		s += fmt.Sprintf("%d epoch %d %+v\n", id, p.epoch, p.batches[:p.n])
+		s += fmt.Sprintf("%d epoch %d %+v open %d marker %d of %d\n", id, p.epoch, p.batches[:p.n], p.open, p.marker, p.coordinator)
 	}
-	return s
+	return s + fmt.Sprintf("aborted %+v\n", c.tail.producers.aborted)
 }

@@ -93,9 +93,10 @@ func (r *Replica) findTime(ms, start, limit int64) (record.TimeOffset, error) {
 
 var errFound = errors.New("found")
 
-// firstAt finds the first record of a batch at or after ms and start.
+// firstAt finds the first record of a batch at or after ms and start. A
+// transaction marker is no record to a client.
 func firstAt(b record.Batch, ms, start int64) (t record.TimeOffset, ok bool, err error) {
-	if b.MaxTime() < ms || b.LastOffset() < start {
+	if b.MaxTime() < ms || b.LastOffset() < start || b.IsControl() {
 		return t, false, nil
 	}
 	err = b.Each(maxDecompressed, func(rec record.Record) error {

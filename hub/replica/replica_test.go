@@ -123,6 +123,13 @@ func idempotent(t testing.TB, id int64, epoch int16, seq int32, values ...string
 	return build(t, b, 1000, values...)
 }
 
+func transactional(t testing.TB, id int64, epoch int16, seq int32, values ...string) record.Batch {
+	t.Helper()
+	b := record.NewBuilder(record.None)
+	b.ProducerID, b.ProducerEpoch, b.BaseSequence, b.Transactional = id, epoch, seq, true
+	return build(t, b, 1000, values...)
+}
+
 type result struct {
 	appended []record.Appended
 	err      error

@@ -39,7 +39,8 @@ func TestSimulation(t *testing.T) {
 		sum.add(s.counts)
 	}
 	t.Logf("%d seeds: %+v", *simSeeds, sum)
-	if *simSeeds >= 100 && (sum.cuts == 0 || sum.segments == 0 || sum.trims == 0 || sum.duplicates == 0 || sum.mirrored == 0 || sum.commands == 0 || sum.fenced == 0) {
+	if *simSeeds >= 100 && (sum.cuts == 0 || sum.segments == 0 || sum.trims == 0 || sum.duplicates == 0 || sum.mirrored == 0 || sum.commands == 0 || sum.fenced == 0 ||
+		sum.commits == 0 || sum.aborts == 0 || sum.refused == 0 || sum.openStarts == 0) {
 		t.Errorf("the simulation did not do what it is for: %+v", sum)
 	}
 }
@@ -47,6 +48,7 @@ func TestSimulation(t *testing.T) {
 // simCounts says what the seeds went through.
 type simCounts struct {
 	lives, cuts, acks, duplicates, mirrored, fenced, commands, segments, trims int
+	commits, aborts, refused, openStarts                                       int
 }
 
 func (c *simCounts) add(o simCounts) {
@@ -59,6 +61,10 @@ func (c *simCounts) add(o simCounts) {
 	c.commands += o.commands
 	c.segments += o.segments
 	c.trims += o.trims
+	c.commits += o.commits
+	c.aborts += o.aborts
+	c.refused += o.refused
+	c.openStarts += o.openStarts
 }
 
 type sim struct {
@@ -81,6 +87,7 @@ func newSim(t *testing.T, seed uint64) *sim {
 		p := &simPart{s: s, id: clicks(i), acked: map[int64]string{}, seen: map[int64]string{}}
 		for j := range int64(2) {
 			p.clients = append(p.clients, &simClient{p: p, pid: int64(1)<<48 | (int64(i)*10 + j)})
+			p.clients = append(p.clients, &simClient{p: p, pid: int64(1)<<48 | (int64(i)*10 + j + 5), txn: newSimTxn()})
 		}
 		s.parts = append(s.parts, p)
 	}
@@ -280,6 +287,7 @@ type simClient struct {
 	last  *simBatch   // the last one acknowledged
 	count int
 	known bool // a batch of it was acknowledged
+	txn   *simTxn
 }
 
 type simBatch struct {
@@ -322,7 +330,10 @@ func (c *simClient) send() {
 			return
 		}
 	}
-	if len(c.sent) == 0 && rng.IntN(10) == 0 {
+	if c.txn != nil && len(c.sent) == 0 && c.endOrMisbehave() {
+		return
+	}
+	if len(c.sent) == 0 && rng.IntN(10) == 0 && (c.txn == nil || len(c.txn.values) == 0) {
 		c.epoch, c.next = c.epoch+1, 0
 		c.last = nil
 	}
@@ -339,6 +350,9 @@ func (c *simClient) send() {
 	b := &simBatch{epoch: c.epoch, seq: c.next, n: 1 + rng.IntN(3), value: fmt.Sprintf("%d-%d", c.pid, c.count)}
 	c.next = (c.next + int32(b.n)) & 0x7fffffff
 	c.sent = append(c.sent, b)
+	if c.txn != nil {
+		c.txn.values = append(c.txn.values, b.value)
+	}
 	c.fly(b)
 }
 
@@ -353,6 +367,9 @@ func (c *simClient) build(b *simBatch) record.Batch {
 		vals[i] = b.value
 	}
 	vals[0] += strings.Repeat(".", 200)
+	if c.txn != nil {
+		return transactional(c.p.s.t, c.pid, b.epoch, b.seq, vals...)
+	}
 	return idempotent(c.p.s.t, c.pid, b.epoch, b.seq, vals...)
 }
 
@@ -393,6 +410,7 @@ func (p *simPart) read() {
 // partition for clients.
 func (p *simPart) control() {
 	rng := p.s.rng
+	p.read() // whatever the log start passes was seen: the transactions are judged by it
 	hw := p.r.Offsets().HighWatermark
 	var e ControlEntry = LogStart{Offset: rng.Int64N(hw + 1)}
 	switch rng.IntN(4) {
@@ -457,6 +475,7 @@ func (p *simPart) check() {
 	for _, c := range p.clients {
 		c.checkRetry()
 	}
+	p.checkTransactions(found)
 	// Closed by a control entry that may or may not have come through.
 	p.r.submit(context.Background(), &proposal{kind: propControl, control: ReadOnly{}, failed: func(error) {}})
 	s.settle()
@@ -468,8 +487,8 @@ func (c *simClient) checkRetry() {
 	if b == nil || len(c.sent) >= keptBatches {
 		return
 	}
-	if c.p.r.Status().ReadOnly {
-		return
+	if c.p.r.Status().ReadOnly || c.txn != nil && c.txn.ending != nil {
+		return // closed, or the marker that fences the epoch may have come
 	}
 	var got *record.Appended
 	c.p.r.Append([]record.Batch{c.build(b)}, func(a []record.Appended, err error) {
@@ -516,7 +535,12 @@ func readAll(s *sim, r *Replica, seen map[int64]string) map[int64]string {
 				if err != nil {
 					s.fatalf("records: %v", err)
 				}
-				if rec.Offset == b.BaseOffset() {
+				if rec.Offset != b.BaseOffset() {
+					continue
+				}
+				if b.IsControl() {
+					found[rec.Offset] = fmt.Sprintf("marker at %d", rec.Offset)
+				} else {
 					found[rec.Offset] = strings.TrimRight(string(rec.Value), ".")
 				}
 			}
@@ -550,6 +574,12 @@ func newSimMirror(s *sim) *simMirror {
 			epoch += s.rng.Int32N(15)
 		}
 		b := batch(s.t, fmt.Sprintf("m-%d", i)+strings.Repeat(".", 100), "x")
+		switch pid := s.rng.Int64N(3); s.rng.IntN(6) {
+		case 0, 1:
+			b = transactional(s.t, pid, 0, s.rng.Int32N(100), fmt.Sprintf("m-%d", i)+strings.Repeat(".", 100), "x")
+		case 2:
+			b = record.NewMarker(pid, int16(s.rng.IntN(2)), s.rng.IntN(2) == 0, s.rng.Int32N(4), 1000)
+		}
 		b.SetBaseOffset(at)
 		b.SetLeaderEpoch(epoch)
 		m.source = append(m.source, b)
@@ -652,6 +682,7 @@ func (m *simMirror) check() {
 			s.fatalf("mirror: local epoch %d < the source's %d", v.offsets.LeaderEpoch, b.LeaderEpoch())
 		}
 	}
+	checkTransactions(s, m.r, m.seen)
 }
 
 // simMeta is the machine group: a list of numbered commands.
