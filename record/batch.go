@@ -118,6 +118,8 @@ func (b Batch) CheckProduced() error {
 		return fmt.Errorf("%w: %d records over %d offsets", ErrInvalidBatch, b.Count(), int64(b.LastDelta())+1)
 	case b.IsControl():
 		return fmt.Errorf("%w: a client cannot write control batches", ErrInvalidBatch)
+	case b.IsTransactional() && b.ProducerID() == NoProducer:
+		return fmt.Errorf("%w: a transactional batch without a producer ID", ErrInvalidBatch)
 	case b.ProducerID() != NoProducer && (b.ProducerID() < 0 || b.ProducerEpoch() < 0 || b.BaseSequence() < 0):
 		return fmt.Errorf("%w: producer %d epoch %d sequence %d", ErrInvalidBatch, b.ProducerID(), b.ProducerEpoch(), b.BaseSequence())
 	}

@@ -107,6 +107,8 @@ func TestCheckProduced(t *testing.T) {
 		{"control", func(n *Builder) { n.Control = true }, false},
 		{"no sequence", func(n *Builder) { n.ProducerID, n.ProducerEpoch = 7, 0 }, false},
 		{"no epoch", func(n *Builder) { n.ProducerID, n.BaseSequence = 7, 0 }, false},
+		{"transactional", func(n *Builder) { n.ProducerID, n.ProducerEpoch, n.BaseSequence, n.Transactional = 7, 0, 0, true }, true},
+		{"transactional without a producer", func(n *Builder) { n.Transactional = true }, false},
 		{"producer -2", func(n *Builder) { n.ProducerID = -2 }, false},
 	} {
 		n := NewBuilder(None)

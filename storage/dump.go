@@ -29,6 +29,10 @@ type dumpLine struct {
 	Records    *int32  `json:"records,omitempty"`
 	MaxTime    *int64  `json:"max_time_ms,omitempty"`
 	Producer   *int64  `json:"producer_id,omitempty"`
+	ProdEpoch  *int16  `json:"producer_epoch,omitempty"`
+	Txn        bool    `json:"transactional,omitempty"`
+	Marker     string  `json:"marker,omitempty"` // commit or abort
+	Coord      *int32  `json:"coordinator_epoch,omitempty"`
 	Codec      string  `json:"codec,omitempty"`
 	Vote       *uint64 `json:"vote,omitempty"`
 	Commit     *uint64 `json:"commit,omitempty"`
@@ -138,7 +142,11 @@ func frameLine(file string, at int64, f *frame, payload []byte) dumpLine {
 		last, n, ms, pid := b.LastOffset(), b.Count(), b.MaxTime(), b.ProducerID()
 		l.What, l.Epoch, l.LastOffset, l.Records, l.MaxTime, l.Codec = "data", &f.epoch, &last, &n, &ms, b.Codec().String()
 		if pid != record.NoProducer {
-			l.Producer = &pid
+			epoch := b.ProducerEpoch()
+			l.Producer, l.ProdEpoch, l.Txn = &pid, &epoch, b.IsTransactional()
+		}
+		if b.IsControl() {
+			l.marker(b)
 		}
 		if err := b.Check(); err != nil {
 			l.Detail = err.Error()
@@ -160,6 +168,20 @@ func frameLine(file string, at int64, f *frame, payload []byte) dumpLine {
 	return l
 }
 
+// marker says how a transaction ends.
+func (l *dumpLine) marker(b record.Batch) {
+	l.What = "marker"
+	commit, epoch, err := b.Marker()
+	if err != nil {
+		l.Detail = err.Error()
+		return
+	}
+	l.Marker, l.Coord = "abort", &epoch
+	if commit {
+		l.Marker = "commit"
+	}
+}
+
 // text is the line for people.
 func (l *dumpLine) text() string {
 	b := fmt.Appendf(nil, "%s %10d %-10s %7d bytes", l.File, l.At, l.What, l.Length)
@@ -177,6 +199,10 @@ func (l *dumpLine) text() string {
 	add("max time", deref(l.MaxTime), l.MaxTime != nil)
 	add("codec", l.Codec, l.Codec != "")
 	add("producer", deref(l.Producer), l.Producer != nil)
+	add("producer epoch", deref(l.ProdEpoch), l.ProdEpoch != nil)
+	add("transactional", l.Txn, l.Txn)
+	add("marker", l.Marker, l.Marker != "")
+	add("coordinator epoch", deref(l.Coord), l.Coord != nil)
 	add("vote", deref(l.Vote), l.Vote != nil)
 	add("commit", deref(l.Commit), l.Commit != nil)
 	add("blocks", deref(l.Blocks), l.Blocks != nil)

@@ -163,3 +163,32 @@ func TestDump(t *testing.T) {
 		t.Errorf("a file that is not there: %v", err)
 	}
 }
+
+// A dump tells transactional batches from others, and markers from both.
+func TestDumpShowsTransactions(t *testing.T) {
+	b := record.NewBuilder(record.None)
+	b.ProducerID, b.ProducerEpoch, b.BaseSequence, b.Transactional = 7, 2, 0, true
+	if err := b.Append(record.Record{Value: []byte("v")}); err != nil {
+		t.Fatal(err)
+	}
+	data, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		batch record.Batch
+		want  string
+	}{
+		{data, "producer 7 producer epoch 2 transactional true"},
+		{record.NewMarker(7, 2, true, 5, 1000), "producer 7 producer epoch 2 transactional true marker commit coordinator epoch 5"},
+		{record.NewMarker(8, 0, false, 6, 1000), "producer 8 producer epoch 0 transactional true marker abort coordinator epoch 6"},
+	} {
+		l := frameLine("f", 0, &frame{kind: KindData}, c.batch)
+		if !strings.Contains(l.text(), c.want) {
+			t.Errorf("no %q in\n%s", c.want, l.text())
+		}
+		if (l.What == "marker") != c.batch.IsControl() {
+			t.Errorf("a batch is shown as %s", l.What)
+		}
+	}
+}

@@ -33,7 +33,7 @@ type fetchedPart struct {
 	offsets      record.Offsets
 	batches      []record.Batch
 	aborted      []record.AbortedTransaction // of batches; for read_committed
-	diverging    int32 // -1: none
+	diverging    int32                       // -1: none
 	divergingEnd int64
 	leader       int32 // -1: not named
 	leaderEpoch  int32

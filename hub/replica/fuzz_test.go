@@ -50,18 +50,34 @@ func FuzzProducers(f *testing.F) {
 	for i := range int32(7) {
 		ps.observe(idempotent(f, 5, 0, 2*i, "a", "b"), 1000)
 		ps.observe(idempotent(f, 6, int16(i), 0, "a"), 1000)
+		b := transactional(f, 7, 0, i, "a")
+		b.SetBaseOffset(int64(10 * i))
+		ps.observe(b, 1000)
+		if i%3 == 0 {
+			ps.observe(marker(7, 0, i == 0, int64(10*i+1)), 1000)
+		}
 	}
 	f.Add(ps.encode())
+	f.Add([]byte{1, 1, 5, 3, 7, 1, 0, 1, 9})
 	f.Add([]byte{producersVersion, 0xff, 0xff, 0xff, 0xff, 0x0f})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		ps, err := decodeProducers(b)
 		if err != nil || len(b) == 0 {
 			return
 		}
-		if again := ps.encode(); !bytes.Equal(again, b) {
+		again := ps.encode()
+		if b[0] == producersVersion && !bytes.Equal(again, b) {
 			t.Fatalf("%x encodes to %x", b, again)
 		}
+		if twice, err := decodeProducers(again); err != nil || !bytes.Equal(twice.encode(), again) {
+			t.Fatalf("%x, from version %d, decodes to %+v: %v", again, b[0], twice, err)
+		}
 		ps.info()
+		for i, a := range ps.aborted.txns {
+			if a.first < 0 || a.first >= a.marker || i > 0 && a.marker <= ps.aborted.txns[i-1].marker {
+				t.Fatalf("aborted transaction %d is %+v", i, a)
+			}
+		}
 	})
 }
 
@@ -104,6 +120,7 @@ func FuzzSnapshot(f *testing.F) {
 func FuzzEntry(f *testing.F) {
 	f.Add([]byte(batch(f, "a")), false)
 	f.Add([]byte(idempotent(f, 5, 3, 7, "a")), false)
+	f.Add([]byte(marker(5, 3, true, 9)), false)
 	f.Add(LogStart{5}.encode(), false)
 	f.Add([]byte{}, true)
 	f.Fuzz(func(t *testing.T, data []byte, conf bool) {
