@@ -35,6 +35,7 @@ const (
 	attrLogAppendTime = 0x08
 	attrTransactional = 0x10
 	attrControl       = 0x20
+	attrDeleteHorizon = 0x40
 )
 
 // NoProducer is the producer ID of a batch without idempotence.
@@ -187,6 +188,15 @@ func (b Batch) IsTransactional() bool { return b.i16(posAttributes)&attrTransact
 
 // IsControl reports whether the batch holds a transaction marker.
 func (b Batch) IsControl() bool { return b.i16(posAttributes)&attrControl != 0 }
+
+// DeleteHorizon is the time in ms from which on the tombstones in the batch, or
+// its marker, may be compacted away; -1 until compaction has set it (KIP-534).
+func (b Batch) DeleteHorizon() int64 {
+	if b.i16(posAttributes)&attrDeleteHorizon == 0 {
+		return -1
+	}
+	return b.BaseTime()
+}
 
 // SetBaseOffset writes the base offset in place; the checksum does not cover it.
 func (b Batch) SetBaseOffset(o int64) { binary.BigEndian.PutUint64(b[posBaseOffset:], uint64(o)) }
