@@ -74,13 +74,22 @@ func (g *Group) drop(gone []record.TopicPartition, t Ticket, out *Output) {
 		return
 	}
 	sortWrites(ws)
-	g.write(out, Write{Offsets: ws, Delete: last}, func(now time.Time, err error, out *Output) {
+	g.write(out, g.removal(ws, last), func(now time.Time, err error, out *Output) {
 		if err == nil { // or else the next round tries again
 			g.apply(ws)
 			g.dieIf(now, last)
 		}
 		out.end(t, err)
 	})
+}
+
+// removal is the write that removes offsets, and with all the group itself.
+func (g *Group) removal(ws []OffsetWrite, all bool) Write {
+	w := Write{Offsets: ws, Delete: all && g.consumer == nil}
+	if all && g.consumer != nil {
+		w.Entries, w.Delete = g.consumer.tombs(), g.consumer.classic
+	}
+	return w
 }
 
 // dieIf ends a group whose records are all removed, unless something came to
@@ -106,7 +115,7 @@ func (g *Group) Delete(t Ticket) (out Output) {
 		ws = append(ws, OffsetWrite{TopicPartition: tp})
 	}
 	sortWrites(ws)
-	g.write(&out, Write{Offsets: ws, Delete: true}, func(now time.Time, err error, out *Output) {
+	g.write(&out, g.removal(ws, true), func(now time.Time, err error, out *Output) {
 		if err == nil {
 			g.apply(ws)
 			g.dieIf(now, true)
