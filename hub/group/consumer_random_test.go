@@ -64,8 +64,8 @@ type simClient struct {
 	slow         time.Time // gives up partitions not before
 	full         bool      // tells all at the next heartbeat
 	gone         bool      // after the answer: it left
-	told         bool       // was told an assignment and has not yet done it
-	report       bool       // tells what it has at the next heartbeat
+	told         bool      // was told an assignment and has not yet done it
+	report       bool      // tells what it has at the next heartbeat
 }
 
 func newSim(t *testing.T, seed uint64) *sim {

@@ -24,7 +24,7 @@ import (
 //
 // Version notes:
 //   - v2: all topics, error of the whole; v5: leader epoch; v6: flexible
-//   - v8: several groups; v9: member and epoch, of the consumer protocol only;
+//   - v8: several groups; v9: member and epoch, checked in consumer groups only;
 //     v10: topic IDs
 var offsetFetchAPI = api{
 	key: 9, name: "OffsetFetch", min: 1, max: 10,
@@ -85,12 +85,19 @@ func (s *Server) offsetFetchGroup(ctx context.Context, version int16, rg *kmsg.O
 	out := kmsg.NewOffsetFetchResponseGroup()
 	out.Group = rg.Group
 	var offsets map[record.TopicPartition]group.Offset
+	var refused error
 	err := s.groups.do(ctx, rg.Group, func(_ time.Time, g *group.Group) group.Output {
-		if g != nil {
+		if g == nil {
+			return group.Output{}
+		}
+		if refused = g.CheckFetch(orEmpty(rg.MemberID), rg.MemberEpoch); refused == nil {
 			offsets = g.Offsets()
 		}
 		return group.Output{}
 	})
+	if err == nil {
+		err = refused
+	}
 	if err != nil {
 		out.ErrorCode = code(err)
 		return out

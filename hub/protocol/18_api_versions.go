@@ -43,22 +43,34 @@ func (s *Server) apiVersions(_ context.Context, r *request) (answer, error) {
 		r.version = 0
 	}
 	if r.version >= 3 {
-		addFeatures(resp)
+		addFeatures(resp, r.version)
 	}
 	resp.SetVersion(r.version)
 	return answer{msg: resp}, nil
 }
 
-// addFeatures names the level of metadata by which tools tell the generation
-// of the cluster: 4.0's. Group and transaction features come with the
-// protocols that they stand for.
-func addFeatures(resp *kmsg.ApiVersionsResponse) {
-	const name, lowest, level = "metadata.version", 7, 25
-	sf := kmsg.NewApiVersionsResponseSupportedFeature()
-	sf.Name, sf.MinVersion, sf.MaxVersion = name, lowest, level
-	ff := kmsg.NewApiVersionsResponseFinalizedFeature()
-	ff.Name, ff.MinVersionLevel, ff.MaxVersionLevel = name, level, level
-	resp.SupportedFeatures = append(resp.SupportedFeatures, sf)
-	resp.FinalizedFeatures = append(resp.FinalizedFeatures, ff)
+// features are the levels that are on: metadata of Kafka 4.0, by which tools
+// tell the generation of the cluster, and the consumer protocol (KIP-848).
+var features = [...]struct {
+	name             string
+	lowest, finished int16
+}{
+	{"metadata.version", 7, 25},
+	{"group.version", 0, 1},
+}
+
+// addFeatures names them. Before v4 Java takes a lowest level of 0 for an
+// error (KAFKA-17011), so such a feature is only said to be on.
+func addFeatures(resp *kmsg.ApiVersionsResponse, version int16) {
+	for _, f := range features {
+		if f.lowest > 0 || version >= 4 {
+			sf := kmsg.NewApiVersionsResponseSupportedFeature()
+			sf.Name, sf.MinVersion, sf.MaxVersion = f.name, f.lowest, f.finished
+			resp.SupportedFeatures = append(resp.SupportedFeatures, sf)
+		}
+		ff := kmsg.NewApiVersionsResponseFinalizedFeature()
+		ff.Name, ff.MinVersionLevel, ff.MaxVersionLevel = f.name, f.finished, f.finished
+		resp.FinalizedFeatures = append(resp.FinalizedFeatures, ff)
+	}
 	resp.FinalizedFeaturesEpoch = 0
 }

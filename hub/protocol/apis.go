@@ -47,6 +47,8 @@ var apis = [...]*api{
 	&offsetDeleteAPI,
 	&describeClusterAPI,
 	&describeProducersAPI,
+	&consumerGroupHeartbeatAPI,
+	&consumerGroupDescribeAPI,
 	&describeTopicPartitionsAPI,
 }
 

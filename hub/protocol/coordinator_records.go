@@ -14,8 +14,9 @@ import (
 )
 
 // The records of __consumer_offsets are Kafka's, so that tools which read the
-// topic understand it: key versions 0 and 1 are offsets, 2 is a group; a null
-// value removes either.
+// topic understand it: key versions 0 and 1 are offsets, 2 is a classic group,
+// those above belong to consumer groups (coordinator_entries.go); a null value
+// removes any of them.
 const (
 	offsetKeyVersion   = 1
 	groupKeyVersion    = 2
@@ -47,6 +48,9 @@ func (g *groupBatch) build() (record.Batch, error) {
 func (g *groupBatch) add(id string, w group.Write) {
 	for _, o := range w.Offsets {
 		g.put(offsetKey(id, o.TopicPartition), offsetValue(o.Offset))
+	}
+	for _, e := range w.Entries {
+		g.put(entryKey(id, e.Key), entryValue(e.Value))
 	}
 	key := kmsg.GroupMetadataKey{Version: groupKeyVersion, Group: id}
 	switch {
@@ -105,6 +109,7 @@ func nonEmpty(s string) *string {
 // keptGroup is what a partition has of a group.
 type keptGroup struct {
 	metadata *group.Metadata
+	entries  map[group.EntryKey]group.EntryValue // of a consumer group
 	offsets  map[record.TopicPartition]group.Offset
 }
 
@@ -113,6 +118,19 @@ func (k *keptGroup) writes() (ws []group.OffsetWrite) {
 		ws = append(ws, group.OffsetWrite{TopicPartition: tp, Offset: &o})
 	}
 	return ws
+}
+
+// live brings a group to life: a consumer group if its own record is there. A
+// classic group that came after one has removed that record.
+func (k *keptGroup) live(id string, cfg group.Config, now time.Time) (*group.Group, error) {
+	if _, ok := k.entries[group.EntryKey{Kind: group.GroupEntry}]; !ok {
+		return group.Load(id, cfg, now, k.metadata, k.writes()), nil
+	}
+	var es []group.Entry
+	for key, v := range k.entries {
+		es = append(es, group.Entry{Key: key, Value: v})
+	}
+	return group.LoadConsumer(id, cfg, now, es, k.writes())
 }
 
 // maxGroupRecords bounds what one batch may unpack to.
@@ -148,7 +166,7 @@ func readGroups(ctx context.Context, log Partition, logger *slog.Logger) (map[st
 		}
 	}
 	for id, k := range groups {
-		if k.metadata == nil && len(k.offsets) == 0 {
+		if k.metadata == nil && len(k.offsets) == 0 && len(k.entries) == 0 {
 			delete(groups, id)
 		}
 	}
@@ -178,8 +196,11 @@ func readGroupRecord(groups map[string]*keptGroup, r record.Record) error {
 		return readOffset(groups, r)
 	case groupKeyVersion:
 		return readMetadata(groups, r)
+	case uint16(group.GroupEntry), partitionMetadataKey, uint16(group.MemberEntry), uint16(group.TargetEpochEntry),
+		uint16(group.TargetEntry), uint16(group.CurrentEntry), uint16(group.RegexEntry):
+		return readEntry(groups, r)
 	default:
-		return fmt.Errorf("key version %d, want 0 to %d", v, groupKeyVersion)
+		return fmt.Errorf("key version %d is not known here", v)
 	}
 }
 
@@ -198,7 +219,7 @@ func checkValueVersion(value []byte, most uint16) error {
 func keep(groups map[string]*keptGroup, id string) *keptGroup {
 	k := groups[id]
 	if k == nil {
-		k = &keptGroup{offsets: map[record.TopicPartition]group.Offset{}}
+		k = &keptGroup{offsets: map[record.TopicPartition]group.Offset{}, entries: map[group.EntryKey]group.EntryValue{}}
 		groups[id] = k
 	}
 	return k
@@ -255,7 +276,9 @@ func readMetadata(groups map[string]*keptGroup, r record.Record) error {
 			Subscription: vm.Subscription, Assignment: vm.Assignment,
 		})
 	}
-	keep(groups, key.Group).metadata = m
+	k := keep(groups, key.Group)
+	k.metadata = m
+	clear(k.entries) // it is no longer a consumer group
 	return nil
 }
 

@@ -78,6 +78,13 @@ var codes = []struct {
 	{group.ErrSubscribed, kerr.GroupSubscribedToTopic},
 	{group.ErrMetadataTooLarge, kerr.OffsetMetadataTooLarge},
 	{group.ErrDead, kerr.CoordinatorNotAvailable},
+	{group.ErrOtherProtocol, kerr.GroupIDNotFound},
+	{group.ErrUnsupportedAssignor, kerr.UnsupportedAssignor},
+	{group.ErrUnreleasedInstance, kerr.UnreleasedInstanceID},
+	{group.ErrFencedEpoch, kerr.FencedMemberEpoch},
+	{group.ErrStaleEpoch, kerr.StaleMemberEpoch},
+	{group.ErrInvalidRegex, kerr.InvalidRegularExpression},
+	{group.ErrOldVersion, kerr.UnsupportedVersion},
 
 	{errAcks, kerr.InvalidRequiredAcks},
 	{errNoTransactions, kerr.InvalidRequest},

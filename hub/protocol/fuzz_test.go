@@ -17,6 +17,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/group"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
@@ -230,11 +231,19 @@ func FuzzGroupRecord(f *testing.F) {
 	f.Add(k, []byte{0, 3, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
 	gk := kmsg.GroupMetadataKey{Version: 2, Group: "g"}
 	f.Add(gk.AppendTo(nil), []byte{0, 3, 0, 1, 'c', 0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+	for _, v := range []group.Entry{
+		{Key: group.EntryKey{Kind: group.GroupEntry}, Value: group.GroupEpoch{Epoch: 1}},
+		{Key: group.EntryKey{Kind: group.MemberEntry, Name: "m"}, Value: group.ConsumerMember{Topics: []string{"t"}}},
+		{Key: group.EntryKey{Kind: group.CurrentEntry, Name: "m"}, Value: group.Current{Assigned: group.Assignment{{1}: {0, 1}}}},
+		{Key: group.EntryKey{Kind: group.RegexEntry, Name: "a.*"}, Value: group.Resolved{Topics: []string{"a"}}},
+	} {
+		f.Add(entryKey("g", v.Key), entryValue(v.Value))
+	}
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		groups := map[string]*keptGroup{}
 		_ = readGroupRecord(groups, record.Record{Key: key, Value: value})
-		for _, g := range groups {
-			g.writes()
+		for id, g := range groups {
+			_, _ = g.live(id, group.Default(), time.Time{})
 		}
 	})
 }
