@@ -14,7 +14,7 @@ import (
 // ListGroups: v0-5
 //
 // Behaviour:
-//   - The groups that this node coordinates, classic and consumer.
+//   - The groups that this node coordinates. All are classic ones.
 //
 // Version notes:
 //   - v3: flexible; v4: states; v5: types
@@ -24,25 +24,18 @@ var listGroupsAPI = api{
 	handle: plain[kmsg.ListGroupsRequest]((*Server).listGroups),
 }
 
-// The types of groups, as Kafka writes them.
-const (
-	classicType  = "classic"
-	consumerType = "consumer"
-)
+const classic = "classic"
 
 func (s *Server) listGroups(ctx context.Context, _ *request, req *kmsg.ListGroupsRequest) kmsg.Response {
 	resp := kmsg.NewPtrListGroupsResponse()
 	var got []kmsg.ListGroupsResponseGroup
 	err := s.groups.each(ctx, func(g *group.Group) {
-		state, kind := g.State().String(), classicType
-		if g.IsConsumer() {
-			kind = consumerType
-		}
-		if !listed(req.StatesFilter, state) || !listed(req.TypesFilter, kind) {
+		state := g.State().String()
+		if !listed(req.StatesFilter, state) || !listed(req.TypesFilter, classic) {
 			return
 		}
 		got = append(got, kmsg.ListGroupsResponseGroup{
-			Group: g.ID(), ProtocolType: g.Describe().ProtocolType, GroupState: state, GroupType: kind,
+			Group: g.ID(), ProtocolType: g.Describe().ProtocolType, GroupState: state, GroupType: classic,
 		})
 	})
 	if err != nil {

@@ -38,6 +38,11 @@ var apis = [...]*api{
 	&deleteRecordsAPI,
 	&initProducerIDAPI,
 	&offsetForLeaderEpochAPI,
+	&addPartitionsToTxnAPI,
+	&addOffsetsToTxnAPI,
+	&endTxnAPI,
+	&writeTxnMarkersAPI,
+	&txnOffsetCommitAPI,
 	&describeConfigsAPI,
 	&alterConfigsAPI,
 	&describeLogDirsAPI,
@@ -47,8 +52,8 @@ var apis = [...]*api{
 	&offsetDeleteAPI,
 	&describeClusterAPI,
 	&describeProducersAPI,
-	&consumerGroupHeartbeatAPI,
-	&consumerGroupDescribeAPI,
+	&describeTransactionsAPI,
+	&listTransactionsAPI,
 	&describeTopicPartitionsAPI,
 }
 

@@ -22,10 +22,7 @@ type Set struct {
 	queue    *runQueue
 	room     *budget
 	diskFull atomic.Bool
-
-	compactions compactions
-
-	mu struct {
+	mu       struct {
 		sync.Mutex
 		byLog  map[storage.LogID]*Replica
 		byName map[record.TopicPartition]*Replica // the newest generation
@@ -197,10 +194,7 @@ func (s *Set) Run(ctx context.Context) error {
 	for range s.cfg.Workers {
 		workers.Go(s.work)
 	}
-	var compacting sync.WaitGroup
-	compacting.Go(func() { s.compact(ctx) })
 	s.tick(ctx)
-	compacting.Wait() // it asks the workers
 	s.queue.close()
 	workers.Wait()
 	s.mu.Lock()
