@@ -48,7 +48,12 @@ type ListenersConfig struct {
 	Kafka ListenerConfig `yaml:"kafka"`
 	Admin ListenerConfig `yaml:"admin"`
 	Peer  ListenerConfig `yaml:"peer"`
+	// Registry is the schema registry's port; addr "off" runs none.
+	Registry ListenerConfig `yaml:"registry"`
 }
+
+// Off as an address turns a listener off that a node can do without.
+const Off = "off"
 
 // ListenerConfig is one port: where to listen and what others are told.
 type ListenerConfig struct {
@@ -81,7 +86,7 @@ type ClusterConfig struct {
 func Default() Config {
 	return Config{
 		Node:      NodeConfig{DataDir: "entrepot-data"},
-		Listeners: ListenersConfig{Kafka: ListenerConfig{Addr: ":9092"}, Admin: ListenerConfig{Addr: ":8080"}, Peer: ListenerConfig{Addr: ":7948"}},
+		Listeners: ListenersConfig{Kafka: ListenerConfig{Addr: ":9092"}, Admin: ListenerConfig{Addr: ":8080"}, Peer: ListenerConfig{Addr: ":7948"}, Registry: ListenerConfig{Addr: ":8081"}},
 		Mesh:      MeshConfig{LAN: PoolConfig{Addr: ":7946"}, WAN: PoolConfig{Addr: ":7947"}},
 		Cluster:   ClusterConfig{BootstrapExpect: 1},
 
@@ -95,7 +100,7 @@ func Dev() Config {
 	c.Node.ID, c.Node.Site = "dev-1", "dev"
 	c.AutoCreateTopics, c.GroupDelay = true, 0
 	c.Mesh.Profile = string(mesh.ProfileLocal)
-	for _, addr := range []*string{&c.Listeners.Kafka.Addr, &c.Listeners.Admin.Addr, &c.Listeners.Peer.Addr, &c.Mesh.LAN.Addr, &c.Mesh.WAN.Addr} {
+	for _, addr := range []*string{&c.Listeners.Kafka.Addr, &c.Listeners.Admin.Addr, &c.Listeners.Peer.Addr, &c.Listeners.Registry.Addr, &c.Mesh.LAN.Addr, &c.Mesh.WAN.Addr} {
 		*addr = "127.0.0.1" + *addr
 	}
 	return c
@@ -169,9 +174,13 @@ func (c Config) Validate() error {
 		{c.Listeners.Kafka.Addr, "listeners", "kafka", "addr"},
 		{c.Listeners.Admin.Addr, "listeners", "admin", "addr"},
 		{c.Listeners.Peer.Addr, "listeners", "peer", "addr"},
+		{c.Listeners.Registry.Addr, "listeners", "registry", "addr"},
 		{c.Mesh.LAN.Addr, "mesh", "lan", "addr"},
 		{c.Mesh.WAN.Addr, "mesh", "wan", "addr"},
 	} {
+		if l.name == "registry" && l.addr == Off {
+			continue
+		}
 		if _, _, err := net.SplitHostPort(l.addr); err != nil {
 			return wrong(fmt.Sprintf("%s.%s.%s is %q: want host:port or :port", l.section, l.name, l.key, l.addr), l.section, l.name, l.key)
 		}

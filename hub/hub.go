@@ -22,6 +22,7 @@ import (
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/mesh"
 	"github.com/entrepot-hub/entrepot/hub/protocol"
+	"github.com/entrepot-hub/entrepot/hub/registry"
 	"github.com/entrepot-hub/entrepot/hub/replica"
 	"github.com/entrepot-hub/entrepot/mirror"
 	"github.com/entrepot-hub/entrepot/record"
@@ -52,6 +53,7 @@ type Hub struct {
 	jobs    *stream.Jobs
 
 	kafkaLn, adminLn net.Listener
+	registryLn       net.Listener // nil: the registry is off
 	mesh             *mesh.Mesh
 	store            *storage.Store
 	set              *replica.Set
@@ -62,6 +64,7 @@ type Hub struct {
 	links            *mirror.Manager
 	runner           *stream.Runner
 	admin            *admin.Server
+	registry         *registry.Registry
 
 	ready atomic.Pointer[string] // why the node does not serve yet; nil: it does
 }
@@ -116,6 +119,11 @@ func (h *Hub) listen(ctx context.Context) error {
 	}
 	if h.adminLn, err = admin.Listen(ctx, h.cfg.Listeners.Admin.Addr); err != nil {
 		return fmt.Errorf("listeners.admin.addr: %w", err)
+	}
+	if addr := h.cfg.Listeners.Registry.Addr; addr != Off {
+		if h.registryLn, err = lc.Listen(ctx, "tcp", addr); err != nil {
+			return fmt.Errorf("listeners.registry.addr %s: %w; free the port, choose another, or run no schema registry with \"off\"", addr, err)
+		}
 	}
 	return nil
 }
@@ -179,8 +187,11 @@ func (h *Hub) join(context.Context) error {
 	if err != nil {
 		return err
 	}
+	h.registry = registry.New(registry.Config{
+		Dial: h.pipe.dial, Seeds: []string{h.Kafka()}, ClusterID: clusterID(h.cfg), Version: h.deps.Version, Logger: h.log.With("part", "registry"),
+	})
 	h.admin, err = admin.New(admin.Config{Logger: h.log.With("part", "admin")},
-		admin.Sources{Node: nodeView{h}, Mesh: meshView{h}, Links: linksView{h}, Jobs: jobsView{h}, Samples: []admin.Samples{kafkaSamples{h}}})
+		admin.Sources{Node: nodeView{h}, Mesh: meshView{h}, Links: linksView{h}, Jobs: jobsView{h}, Samples: []admin.Samples{kafkaSamples{h}, registrySamples{h}}})
 	return err
 }
 
@@ -204,6 +215,10 @@ func (h *Hub) Run(ctx context.Context) error {
 		edge.run("links", h.links.Run)
 		edge.run("jobs", h.runner.Run)
 		edge.run("topics", h.topics.run)
+		if h.registryLn != nil {
+			edge.run("schemas", h.registry.Run)
+			edge.run("schema registry", func(ctx context.Context) error { return h.registry.Serve(ctx, h.registryLn) })
+		}
 		err = h.startJobs(ctx)
 	}
 	if err != nil {
@@ -250,7 +265,7 @@ func (h *Hub) notReady(why string) { h.ready.Store(&why) }
 
 // close gives back what Open took; parts that were not opened are nil.
 func (h *Hub) close() {
-	for _, ln := range []net.Listener{h.kafkaLn, h.adminLn} {
+	for _, ln := range []net.Listener{h.kafkaLn, h.adminLn, h.registryLn} {
 		if ln != nil {
 			_ = ln.Close()
 		}
@@ -270,6 +285,15 @@ func (h *Hub) Kafka() string { return h.cfg.Listeners.Kafka.advertised(h.kafkaLn
 
 // Admin is the address of the console and the admin API, host:port.
 func (h *Hub) Admin() string { return h.cfg.Listeners.Admin.advertised(h.adminLn.Addr()) }
+
+// Registry is the address of the schema registry, host:port; empty when it is
+// off.
+func (h *Hub) Registry() string {
+	if h.registryLn == nil {
+		return ""
+	}
+	return h.cfg.Listeners.Registry.advertised(h.registryLn.Addr())
+}
 
 // WAN is the address at which other sites find this one's gossip.
 func (h *Hub) WAN() string { return h.mesh.WANAddr() }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/admin"
@@ -205,4 +206,20 @@ func (v kafkaSamples) Samples() []admin.Sample {
 		all = append(all, admin.Sample{Name: "kafka_requests_total", Help: "Requests by API.", Counter: true, Labels: map[string]string{"api": api}, Value: float64(n)})
 	}
 	return all
+}
+
+// registrySamples counts what the schema registry has.
+type registrySamples struct{ h *Hub }
+
+// Samples implements admin.Samples.
+func (v registrySamples) Samples() []admin.Sample {
+	if v.h.registryLn == nil {
+		return nil
+	}
+	n, known := v.h.registry.Subjects()
+	value := float64(n)
+	if !known {
+		value = math.NaN()
+	}
+	return []admin.Sample{{Name: "registry_subjects", Help: "Subjects of the schema registry that have a schema.", Value: value}}
 }

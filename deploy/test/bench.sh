@@ -14,7 +14,7 @@ trap finish EXIT
 
 cat >"$dir/node.yaml" <<YAML
 node:      {id: bench-1, site: bench, data_dir: "$dir/data"}
-listeners: {kafka: {addr: "$kafka", advertise: "$kafka"}, admin: {addr: "$admin"}, peer: {addr: "127.0.0.1:0"}}
+listeners: {kafka: {addr: "$kafka", advertise: "$kafka"}, admin: {addr: "$admin"}, peer: {addr: "127.0.0.1:0"}, registry: {addr: "off"}}
 mesh:      {lan: {addr: "127.0.0.1:0"}, wan: {addr: "127.0.0.1:0"}}
 YAML
 ./entrepot serve -c "$dir/node.yaml" >"$dir/node.log" 2>&1 &
