@@ -180,7 +180,8 @@ func serving(ctx context.Context, r *replica.Replica) error {
 const leaderTime = 30 * time.Second
 
 // replicaConfig is what a replica has to know of its topic's settings. A
-// mirror has no retention of its own: it follows its source's log start.
+// mirror has no retention of its own: it follows its source's log start. It is
+// compacted by itself, since nobody tells it what its source has let go of.
 func replicaConfig(t *catalog.Topic) replica.TopicConfig {
 	s := t.Settings()
 	return replica.TopicConfig{
@@ -189,11 +190,23 @@ func replicaConfig(t *catalog.Topic) replica.TopicConfig {
 		ReadOnly:        t.Mirror != nil,
 		MaxMessageBytes: s.MaxMessageBytes,
 		SegmentBytes:    s.SegmentBytes,
-		SegmentAge:      s.SegmentAge,
+		SegmentAge:      segmentAge(s),
 		Retention:       s.Retention,
 		RetentionBytes:  s.RetentionBytes,
 		Keep:            !s.Delete || t.Mirror != nil,
+		Compact: replica.Compaction{
+			On: s.Compact, DeleteRetention: s.DeleteRetention, MinLag: s.MinLag, MaxLag: s.MaxLag, DirtyRatio: s.DirtyRatio,
+		},
 	}
+}
+
+// segmentAge is when a segment ends: early enough that what it holds can be
+// compacted in time.
+func segmentAge(s catalog.Settings) time.Duration {
+	if s.Compact {
+		return min(s.SegmentAge, s.MaxLag)
+	}
+	return s.SegmentAge
 }
 
 // run tries again what could not be brought in line when it was asked for.

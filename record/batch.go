@@ -35,6 +35,7 @@ const (
 	attrLogAppendTime = 0x08
 	attrTransactional = 0x10
 	attrControl       = 0x20
+	attrDeleteHorizon = 0x40
 )
 
 // NoProducer is the producer ID of a batch without idempotence.
@@ -111,8 +112,7 @@ func (b Batch) Check() error {
 }
 
 // CheckProduced verifies what a producer's batch must have beyond Check: one
-// record for each offset (Kafka refuses others), no control batch. A
-// transactional batch may have no sequence, as those of a group coordinator.
+// record for each offset (Kafka refuses others), no control batch.
 func (b Batch) CheckProduced() error {
 	switch {
 	case b.Count() < 1 || b.Count() != b.LastDelta()+1:
@@ -121,7 +121,7 @@ func (b Batch) CheckProduced() error {
 		return fmt.Errorf("%w: a client cannot write control batches", ErrInvalidBatch)
 	case b.IsTransactional() && b.ProducerID() == NoProducer:
 		return fmt.Errorf("%w: a transactional batch without a producer ID", ErrInvalidBatch)
-	case b.ProducerID() != NoProducer && (b.ProducerID() < 0 || b.ProducerEpoch() < 0 || b.BaseSequence() < 0 && !b.IsTransactional()):
+	case b.ProducerID() != NoProducer && (b.ProducerID() < 0 || b.ProducerEpoch() < 0 || b.BaseSequence() < 0):
 		return fmt.Errorf("%w: producer %d epoch %d sequence %d", ErrInvalidBatch, b.ProducerID(), b.ProducerEpoch(), b.BaseSequence())
 	}
 	return nil
@@ -188,6 +188,15 @@ func (b Batch) IsTransactional() bool { return b.i16(posAttributes)&attrTransact
 
 // IsControl reports whether the batch holds a transaction marker.
 func (b Batch) IsControl() bool { return b.i16(posAttributes)&attrControl != 0 }
+
+// DeleteHorizon is the time in ms from which on the tombstones in the batch, or
+// its marker, may be compacted away; -1 until compaction has set it (KIP-534).
+func (b Batch) DeleteHorizon() int64 {
+	if b.i16(posAttributes)&attrDeleteHorizon == 0 {
+		return -1
+	}
+	return b.BaseTime()
+}
 
 // SetBaseOffset writes the base offset in place; the checksum does not cover it.
 func (b Batch) SetBaseOffset(o int64) { binary.BigEndian.PutUint64(b[posBaseOffset:], uint64(o)) }

@@ -29,6 +29,10 @@ type Builder struct {
 	// broker with LogAppendTime does. Milliseconds.
 	AppendTime int64
 
+	// DeleteHorizon, unless it is -1, is the time in ms from which on the
+	// tombstones in the batch, or its marker, may be compacted away (KIP-534).
+	DeleteHorizon int64
+
 	buf       []byte // the records, encoded
 	body      []byte // the record at hand, without its length
 	count     int32
@@ -39,7 +43,7 @@ type Builder struct {
 
 // NewBuilder returns a Builder for batches without a producer, from offset 0.
 func NewBuilder(c Codec) *Builder {
-	return &Builder{Codec: c, LeaderEpoch: -1, ProducerID: NoProducer, ProducerEpoch: -1, BaseSequence: -1, AppendTime: -1, lastDelta: -1}
+	return &Builder{Codec: c, LeaderEpoch: -1, ProducerID: NoProducer, ProducerEpoch: -1, BaseSequence: -1, AppendTime: -1, DeleteHorizon: -1, lastDelta: -1}
 }
 
 // Rebuild returns a Builder for a batch to stand in the place of b: with its
@@ -50,6 +54,7 @@ func Rebuild(b Batch) *Builder {
 	n.LeaderEpoch = b.LeaderEpoch()
 	n.ProducerID, n.ProducerEpoch, n.BaseSequence = b.ProducerID(), b.ProducerEpoch(), b.BaseSequence()
 	n.Transactional, n.Control = b.IsTransactional(), b.IsControl()
+	n.DeleteHorizon = b.DeleteHorizon()
 	if b.LogAppendTime() {
 		n.AppendTime = b.MaxTime()
 	}
@@ -76,7 +81,10 @@ func (b *Builder) Append(r Record) error {
 		return err
 	}
 	baseTime := b.baseTime
-	if b.count == 0 {
+	switch {
+	case b.DeleteHorizon >= 0:
+		baseTime = b.DeleteHorizon // it stands in the place of the base time
+	case b.count == 0:
 		baseTime = r.Timestamp
 	}
 	b.body = appendBody(b.body[:0], r, r.Timestamp-baseTime, delta)
@@ -86,7 +94,7 @@ func (b *Builder) Append(r Record) error {
 	b.buf = binary.AppendVarint(b.buf, int64(len(b.body)))
 	b.buf = append(b.buf, b.body...)
 	if b.count == 0 {
-		b.baseTime, b.maxTime = r.Timestamp, r.Timestamp
+		b.baseTime, b.maxTime = baseTime, r.Timestamp
 	}
 	b.maxTime = max(b.maxTime, r.Timestamp)
 	b.lastDelta = delta
@@ -192,6 +200,9 @@ func (b *Builder) times() (base, largest int64) {
 	if b.AppendTime >= 0 {
 		largest = b.AppendTime
 	}
+	if b.DeleteHorizon >= 0 {
+		base = b.DeleteHorizon
+	}
 	return base, largest
 }
 
@@ -208,6 +219,9 @@ func (b *Builder) attributes() (a uint16) {
 	}
 	if b.Control {
 		a |= attrControl
+	}
+	if b.DeleteHorizon >= 0 {
+		a |= attrDeleteHorizon
 	}
 	return a
 }

@@ -126,11 +126,16 @@ func headerLine(file string, h *segHeader) dumpLine {
 	if h.isReset() {
 		what = "header (reset)"
 	}
+	detail := ""
+	if c := &h.compacted; h.isCompacted() {
+		what = "header (compacted)"
+		detail = fmt.Sprintf(", stands for segments to %d, index %d, term %d, offset %d, clean below offset %d", c.lastSeq, c.index, c.term, c.next, c.clean)
+	}
 	return dumpLine{
 		File: file, What: what, Length: int64(h.length), Synced: h.synced.String(),
 		Index: &s.Index, Term: &s.Term, BaseOffset: &s.NextOffset, Vote: &s.Hard.Vote, Commit: &s.Hard.Commit,
 		Detail: fmt.Sprintf("%s id %s after segment %d byte %d, hard term %d, created %s, conf %d control %d producers %d bytes",
-			h.id, h.id.ID, h.prevSeq, h.prevEnd, s.Hard.Term, time.UnixMilli(h.created).UTC().Format(time.RFC3339Nano), len(s.Conf), len(s.Control), len(s.Producers)),
+			h.id, h.id.ID, h.prevSeq, h.prevEnd, s.Hard.Term, time.UnixMilli(h.created).UTC().Format(time.RFC3339Nano), len(s.Conf), len(s.Control), len(s.Producers)) + detail,
 	}
 }
 

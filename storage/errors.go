@@ -22,6 +22,8 @@ var (
 	ErrRound = errors.New("invalid round")
 	// ErrCompacted: the entry is below the first index of the log.
 	ErrCompacted = errors.New("the entry is no longer in the log")
+	// ErrNotSealed: the segment cannot be compacted now.
+	ErrNotSealed = errors.New("the segment cannot be compacted yet")
 	// ErrUnavailable: the entry is above the last index of the log.
 	ErrUnavailable = errors.New("the entry is not in the log yet")
 )

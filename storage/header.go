@@ -48,9 +48,47 @@ const (
 	// plain roll does without.
 	flagSynced = 1 << 0
 	// flagReset: everything before this segment is discarded (Invariant 12).
-	flagReset  = 1 << 1
-	knownFlags = flagSynced | flagReset
+	flagReset = 1 << 1
+	// flagCompacted: the segment stands in the place of others, whose entries it
+	// holds with holes; see compaction.
+	flagCompacted = 1 << 2
+	knownFlags    = flagSynced | flagReset | flagCompacted
 )
+
+// compaction is what the header of a compacted segment says beside: which
+// segments it stands for, and what the log was at their end, since the last
+// entries may be among those that are left out. Everything in it was committed.
+type compaction struct {
+	lastSeq, lastEnd uint32 // number of the last segment it stands for, and where its live entries ended
+	end              uint32 // where the frames end in this file: at its footer
+	index, term      uint64 // of the last entry
+	next             int64  // the next offset after it
+	clean            int64  // below it, no entry holds what a later one below it supersedes
+}
+
+// compactionBytes is its size in a header, in front of the parts of variable
+// length.
+const compactionBytes = 48
+
+func (c *compaction) append(b []byte) []byte {
+	be := binary.BigEndian
+	b = be.AppendUint32(b, c.lastSeq)
+	b = be.AppendUint32(b, c.lastEnd)
+	b = be.AppendUint32(b, c.end)
+	b = be.AppendUint32(b, 0)
+	b = be.AppendUint64(b, c.index)
+	b = be.AppendUint64(b, c.term)
+	b = be.AppendUint64(b, uint64(c.next))
+	return be.AppendUint64(b, uint64(c.clean))
+}
+
+func parseCompaction(b []byte) compaction {
+	be := binary.BigEndian
+	return compaction{
+		lastSeq: be.Uint32(b), lastEnd: be.Uint32(b[4:]), end: be.Uint32(b[8:]),
+		index: be.Uint64(b[16:]), term: be.Uint64(b[24:]), next: int64(be.Uint64(b[32:])), clean: int64(be.Uint64(b[40:])),
+	}
+}
 
 // segHeader is a decoded segment header.
 type segHeader struct {
@@ -61,10 +99,11 @@ type segHeader struct {
 	created     int64 // ms since the Unix epoch
 	state       State // before the first entry
 	synced      position
-	prevSeq     uint32 // the segment that holds the entry before, 0 for none
-	prevEnd     uint32 // where that entry ends in it
-	prevMaxTime int64  // largest batch time in it up to there, ms
-	length      uint32 // bytes of the encoded header
+	prevSeq     uint32     // the segment that holds the entry before, 0 for none
+	prevEnd     uint32     // where that entry ends in it
+	prevMaxTime int64      // largest batch time in it up to there, ms
+	compacted   compaction // with flagCompacted
+	length      uint32     // bytes of the encoded header
 	crc         uint32
 }
 
@@ -72,10 +111,25 @@ func (h *segHeader) sealing() sealing { return sealing{h.salt, h.seq} }
 func (h *segHeader) isReset() bool    { return h.flags&flagReset != 0 }
 func (h *segHeader) isSynced() bool   { return h.flags&flagSynced != 0 }
 
+// isCompacted reports whether entries may be missing between those that are
+// there.
+func (h *segHeader) isCompacted() bool { return h.flags&flagCompacted != 0 }
+
+// tail is what the next segment names as the place that it follows.
+func (h *segHeader) tail(end uint32) position {
+	if h.isCompacted() {
+		return position{h.compacted.lastSeq, h.compacted.lastEnd}
+	}
+	return position{h.seq, end}
+}
+
 // encode returns the header's bytes and sets length and crc.
 func (h *segHeader) encode() []byte {
 	parts := [4]string{h.id.Topic, string(h.state.Conf), string(h.state.Control), string(h.state.Producers)}
 	n := headerFixed
+	if h.isCompacted() {
+		n += compactionBytes
+	}
 	for _, p := range parts {
 		n += len(p)
 	}
@@ -104,6 +158,9 @@ func (h *segHeader) encode() []byte {
 	be.PutUint32(b[hdPrevEnd:], h.prevEnd)
 	be.PutUint32(b[hdSaltAgain:], h.salt)
 	be.PutUint64(b[hdPrevMaxTime:], uint64(h.prevMaxTime))
+	if h.isCompacted() {
+		b = h.compacted.append(b)
+	}
 	for i, p := range parts {
 		be.PutUint32(b[hdLengths+4*i:], uint32(len(p)))
 		b = append(b, p...)
@@ -178,6 +235,12 @@ func parseHeader(b []byte) (segHeader, error) {
 // parseTail cuts the parts of variable length.
 func (h *segHeader) parseTail(b []byte) error {
 	rest := b[headerFixed:]
+	if h.isCompacted() {
+		if len(rest) < compactionBytes {
+			return fmt.Errorf("the header of a compacted segment has %d bytes", len(b))
+		}
+		h.compacted, rest = parseCompaction(rest), rest[compactionBytes:]
+	}
 	var parts [4][]byte
 	for i := range parts {
 		n := binary.BigEndian.Uint32(b[hdLengths+4*i:])

@@ -44,13 +44,14 @@ func (r *recovery) judge() error {
 }
 
 // missingBefore finds a segment with an unreadable header that the chain
-// needs: the one before its first.
+// needs: the one before its first, which has a lower number than the first
+// names when it stands for several.
 func (r *recovery) missingBefore() (*found, error) {
 	if len(r.chain) == 0 || r.chain[0].header.isReset() {
 		return nil, nil
 	}
 	for _, s := range r.files {
-		if s.bad != nil && s.header.seq == r.chain[0].header.prevSeq {
+		if s.bad != nil && s.header.seq <= r.chain[0].header.prevSeq {
 			return s, nil
 		}
 	}

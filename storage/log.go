@@ -3,6 +3,7 @@ package storage
 import (
 	"errors"
 	"path"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -122,6 +123,41 @@ func (l *Log) FirstIndex() uint64 {
 	return l.mu.first.Index + 1
 }
 
+// Whole is the first index from which on no entry is missing: behind the newest
+// compacted segment. Below it Entries has none.
+func (l *Log) Whole() uint64 {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.whole()
+}
+
+// whole is Whole under the lock.
+func (l *Log) whole() uint64 {
+	for _, s := range slices.Backward(l.mu.segs) {
+		if s.header.isCompacted() {
+			return s.p.lastIndex + 1
+		}
+	}
+	return l.mu.first.Index + 1
+}
+
+// StateBefore is the newest state that a segment header holds at or before an
+// index; the first one for an index before the log.
+func (l *Log) StateBefore(index uint64) (State, error) {
+	l.mu.RLock()
+	first, at := l.mu.first, (*segment)(nil)
+	for _, s := range l.mu.segs[1:] {
+		if s.header.state.Index <= index {
+			at = s
+		}
+	}
+	l.mu.RUnlock()
+	if at == nil {
+		return first, nil
+	}
+	return l.stateOf(at)
+}
+
 // Last is the index and term of the last entry; those before the first entry
 // when there is none.
 func (l *Log) Last() (index, term uint64) {
@@ -148,7 +184,8 @@ func (l *Log) Offsets() (start, next int64) {
 }
 
 // Term is the term of an entry, or of the one before the first. It wraps
-// ErrCompacted or ErrUnavailable outside of that.
+// ErrCompacted or ErrUnavailable outside of that, and ErrCompacted for an entry
+// of a compacted segment that is not the last of those.
 func (l *Log) Term(index uint64) (uint64, error) {
 	l.mu.RLock()
 	s, term, err := l.termKnown(index)
@@ -173,6 +210,8 @@ func (l *Log) termKnown(index uint64) (*segment, uint64, error) {
 		return nil, 0, ErrUnavailable
 	case index == l.mu.first.Index:
 		return nil, l.mu.first.Term, nil
+	case index+1 < l.whole():
+		return nil, 0, ErrCompacted
 	}
 	s := l.mu.segs[l.segmentOf(index)]
 	switch {
@@ -200,6 +239,7 @@ func (l *Log) Segments() []SegmentInfo {
 			Seq: s.header.seq, File: s.name, FirstIndex: s.firstIndex(), LastIndex: s.p.lastIndex,
 			BaseOffset: s.base(), NextOffset: s.p.nextOffset, Bytes: s.size, MaxTime: s.p.maxTime,
 			Created: s.header.created, Sealed: s.file == nil || !l.mu.writable,
+			Compacted: s.header.isCompacted(), Clean: s.header.compacted.clean,
 		}
 	}
 	return infos

@@ -95,7 +95,7 @@ func (l *Log) load(r *recovery) error {
 	newest := r.chain[len(r.chain)-1]
 	l.mu.first, l.mu.tip = r.chain[0].header.state, newest.header.state
 	last := l.last()
-	l.mu.hard = clamp(last.p.hard, l.mu.first.Index, last.p.lastIndex)
+	l.mu.hard = clamp(last.p.hard, r.committed(), last.p.lastIndex)
 	l.restate, last.p.hard = l.mu.hard != last.p.hard, l.mu.hard
 	l.mu.synced = position{last.header.seq, last.p.end}
 	l.mu.stated = maxPosition(r.stated, last.p.stated)
@@ -116,6 +116,18 @@ func (l *Log) load(r *recovery) error {
 	return nil
 }
 
+// committed is the index up to which the log is known to be committed, whatever
+// its hard state says: before its first entry, and in what is compacted.
+func (r *recovery) committed() uint64 {
+	index := r.chain[0].header.state.Index
+	for _, s := range r.chain {
+		if s.header.isCompacted() {
+			index = max(index, s.header.compacted.index)
+		}
+	}
+	return index
+}
+
 // clamp keeps the commit within the log: a hard state can be durable before
 // the entries that it commits (Invariant 9). A term below the last entry's
 // cannot be, because a round's state is written in front of its entries.
@@ -126,6 +138,7 @@ func clamp(h HardState, base, last uint64) HardState {
 
 // deadFiles are the segments that are not in the chain.
 func (r *recovery) deadFiles() (dead []deadFile) {
+	dead = r.unready
 	live := map[uint32]bool{}
 	for _, f := range r.chain {
 		live[f.header.seq] = true

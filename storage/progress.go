@@ -43,14 +43,27 @@ type progress struct {
 	checkpoint uint32    // position of the newest checkpoint frame, 0 for none
 	saved      int       // blocks that checkpoints hold
 	rested     uint32    // position behind the newest state frame that states all before it
+	holes      bool      // entries may be missing: a compacted segment
 }
 
 // begin is the progress after a header.
 func begin(h *segHeader) progress {
-	return progress{
-		sealing: h.sealing(), end: h.length, chain: h.crc,
+	p := progress{
+		sealing: h.sealing(), end: h.length, chain: h.crc, holes: h.isCompacted(),
 		lastIndex: h.state.Index, lastTerm: h.state.Term, nextOffset: h.state.NextOffset,
 		maxTime: -1, hard: h.state.Hard, stated: h.synced,
+	}
+	if p.holes {
+		p.chain = h.salt // the header of a compacted segment is written last
+	}
+	return p
+}
+
+// finish goes on from the last frame of a compacted segment to the end of what
+// it stands for. It does nothing unless that frame is reached.
+func (p *progress) finish(h *segHeader) {
+	if c := &h.compacted; h.isCompacted() && p.end == c.end {
+		p.lastIndex, p.lastTerm, p.nextOffset = c.index, c.term, c.next
 	}
 }
 
@@ -100,7 +113,7 @@ func (p *progress) content(f *frame, payload []byte) error {
 // entry checks that an entry follows the one before and takes it in.
 func (p *progress) entry(f *frame, payload []byte) error {
 	switch {
-	case f.index != p.lastIndex+1:
+	case f.index != p.lastIndex+1 && !(p.holes && f.index > p.lastIndex):
 		return fmt.Errorf("index %d follows %d", f.index, p.lastIndex)
 	case f.term < p.lastTerm:
 		return fmt.Errorf("term %d of index %d < %d before it", f.term, f.index, p.lastTerm)
@@ -121,7 +134,7 @@ func (p *progress) entry(f *frame, payload []byte) error {
 		if next <= f.base {
 			return fmt.Errorf("index %d: the batch ends at offset %d, before it begins at %d", f.index, next, f.base)
 		}
-	} else if f.base != p.nextOffset {
+	} else if f.base != p.nextOffset && !p.holes {
 		return fmt.Errorf("index %d: a control entry at offset %d, the next is %d", f.index, f.base, p.nextOffset)
 	}
 	if p.open.pos == 0 || p.end-p.open.pos >= blockBytes {

@@ -21,7 +21,8 @@ func entryOf(f *frame, payload []byte) Entry {
 
 // Entries returns the entries lo ≤ index < hi, at least one, and no more than
 // fit into maxBytes of payload behind the first. It wraps ErrCompacted or
-// ErrUnavailable when the log does not hold all of them.
+// ErrUnavailable when the log does not hold all of them, whether some are
+// missing from lo on or not: nothing below Whole.
 func (l *Log) Entries(lo, hi uint64, maxBytes int) ([]Entry, error) {
 	out, err := l.entries(lo, hi, maxBytes)
 	if err != nil {
@@ -32,21 +33,21 @@ func (l *Log) Entries(lo, hi uint64, maxBytes int) ([]Entry, error) {
 
 func (l *Log) entries(lo, hi uint64, maxBytes int) ([]Entry, error) {
 	l.mu.RLock()
-	first, last := l.mu.first.Index, l.last().p.lastIndex
+	whole, last := l.whole(), l.last().p.lastIndex
 	cached, ok := l.mu.tail.from(lo)
-	if ok && hi <= last+1 && lo < hi {
+	if ok && lo >= whole && hi <= last+1 && lo < hi {
 		out := limitEntries(cached[:hi-lo], maxBytes)
 		l.mu.RUnlock()
 		return out, nil
 	}
 	at := 0
-	if lo > first && lo <= last {
+	if lo >= whole && lo <= last {
 		at = l.segmentOf(lo)
 	}
 	segs, readable := l.mu.segs[at:], l.mu.readable
 	l.mu.RUnlock()
 	switch {
-	case lo <= first:
+	case lo < whole:
 		return nil, ErrCompacted
 	case hi > last+1:
 		return nil, ErrUnavailable
@@ -100,6 +101,7 @@ func (l *Log) gatherEntries(s *segment, lo, hi uint64, g *gather) (more bool, er
 		return false, err
 	}
 	defer v.close()
+	s = v.seg
 	pos := s.header.length
 	if b, ok := v.p.find(func(b block) bool { return b.index > lo }); ok {
 		pos = b.pos
@@ -201,11 +203,15 @@ func (l *Log) gatherBatches(s *segment, offset, limit int64, g *gather) (more bo
 		return false, err
 	}
 	defer v.close()
+	s = v.seg
+	if n := len(g.batches); n > 0 {
+		offset = max(offset, g.batches[n-1].NextOffset()) // a segment may stand for several
+	}
 	pos := s.header.length
 	if b, ok := v.p.find(func(b block) bool { return b.offset > offset }); ok {
 		pos = b.pos
 	}
-	if at := l.cursors.find(offset, s.header.seq); at > pos && at <= v.p.end {
+	if at := l.cursors.find(offset, s.header.sealing()); at > pos && at <= v.p.end {
 		pos = at
 	}
 	w := v.walk(pos, readChunk(g.max-g.n))
@@ -228,7 +234,7 @@ func (l *Log) gatherBatches(s *segment, offset, limit int64, g *gather) (more bo
 			return false, err
 		}
 		if f.base >= limit || !g.fits(int(f.length)) {
-			l.cursors.add(g, s.header.seq, w.pos)
+			l.cursors.add(g, s.header.sealing(), w.pos)
 			return false, nil
 		}
 		pos := w.pos
@@ -272,6 +278,7 @@ func (l *Log) firstSince(s *segment, ms int64) (record.Batch, error) {
 		return nil, err
 	}
 	defer v.close()
+	s = v.seg
 	b, ok := v.p.findTime(ms)
 	if !ok {
 		return nil, nil
@@ -310,27 +317,28 @@ type cursors struct {
 
 // cursor says that the batch at or behind offset begins at a position.
 type cursor struct {
-	offset   int64
-	seq, pos uint32
+	offset int64
+	in     sealing // of the segment, another one once it is compacted
+	pos    uint32
 }
 
-func (c *cursors) find(offset int64, seq uint32) uint32 {
+func (c *cursors) find(offset int64, in sealing) uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, k := range c.mu.slots {
-		if k.offset == offset && k.seq == seq {
+		if k.offset == offset && k.in == in {
 			return k.pos
 		}
 	}
 	return 0
 }
 
-func (c *cursors) add(g *gather, seq, pos uint32) {
+func (c *cursors) add(g *gather, in sealing, pos uint32) {
 	if len(g.batches) == 0 {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.mu.slots[c.mu.next] = cursor{g.batches[len(g.batches)-1].NextOffset(), seq, pos}
+	c.mu.slots[c.mu.next] = cursor{g.batches[len(g.batches)-1].NextOffset(), in, pos}
 	c.mu.next = (c.mu.next + 1) % len(c.mu.slots)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage/vfs"
@@ -39,12 +40,13 @@ type found struct {
 type recovery struct {
 	fs       vfs.FS
 	dir      string
-	id       *LogID   // of the first readable header
-	files    []*found // by number
-	chain    []*found // live
-	hint     position // a checkpoint said to be synced
-	stated   position // the highest statement in a header
-	skipOver bool     // a mistake that a test plants: see Store.planted
+	id       *LogID     // of the first readable header
+	files    []*found   // by number
+	chain    []*found   // live
+	hint     position   // a checkpoint said to be synced
+	stated   position   // the highest statement in a header
+	unready  []deadFile // compacted segments that never took their place
+	skipOver bool       // a mistake that a test plants: see Store.planted
 	damage   *record.CorruptionError
 }
 
@@ -122,6 +124,9 @@ func (r *recovery) readHeaders() error {
 	for _, name := range names { // sorted, which is by number
 		seq, first, ok := parseSegmentName(name)
 		if !ok {
+			if err := r.noteUnready(name); err != nil {
+				return err
+			}
 			continue
 		}
 		s := &found{path: r.dir + "/" + name}
@@ -156,6 +161,23 @@ func (r *recovery) readHeaders() error {
 	return nil
 }
 
+// noteUnready notes a compacted segment that a crash left unfinished.
+func (r *recovery) noteUnready(name string) error {
+	target, ok := strings.CutSuffix(name, rewriteSuffix)
+	if !ok {
+		return nil
+	}
+	seq, _, ok := parseSegmentName(target)
+	if !ok {
+		return nil
+	}
+	info, err := r.fs.Stat(r.dir + "/" + name)
+	if err == nil {
+		r.unready = append(r.unready, deadFile{name, seq, info.Size})
+	}
+	return err
+}
+
 // join builds the chain of live segments.
 func (r *recovery) join() error {
 	for _, s := range r.files {
@@ -166,6 +188,9 @@ func (r *recovery) join() error {
 		if len(r.chain) == 0 || h.isReset() {
 			r.chain = append(r.chain[:0], s)
 			continue
+		}
+		if last := &r.chain[len(r.chain)-1].header; last.isCompacted() && h.seq <= last.compacted.lastSeq {
+			continue // its entries are in the one that stands for it
 		}
 		follows, err := r.follows(s)
 		if err != nil {
@@ -184,22 +209,23 @@ func (r *recovery) join() error {
 func (r *recovery) follows(s *found) (bool, error) {
 	h, at := &s.header, len(r.chain)-1
 	if !h.isSynced() {
-		before := r.chain[at]
-		if before.header.seq != h.prevSeq {
-			return false, nil
-		}
-		if err := r.extent(before, s); err != nil {
-			return false, err
-		}
-		return before.p.end == h.prevEnd && before.p.lastIndex == h.state.Index && before.p.lastTerm == h.state.Term && before.p.nextOffset == h.state.NextOffset, nil
+		return r.continues(r.chain[at], s)
 	}
-	for at >= 0 && r.chain[at].header.seq != h.prevSeq {
+	for at >= 0 && r.chain[at].header.tail(0).seq != h.prevSeq {
 		at--
 	}
 	if at < 0 || h.state.Index < r.chain[at].header.state.Index {
 		return false, nil
 	}
 	before := r.chain[at]
+	if before.header.isCompacted() {
+		// All of it is committed: nothing supersedes a part.
+		follows, err := r.continues(before, s)
+		if follows {
+			r.chain = r.chain[:at+1]
+		}
+		return follows, err
+	}
 	if before.scanned && before.p.lastIndex < h.state.Index {
 		return false, nil
 	}
@@ -209,6 +235,19 @@ func (r *recovery) follows(s *found) (bool, error) {
 	before.p.lastIndex, before.p.lastTerm, before.p.nextOffset = h.state.Index, h.state.Term, h.state.NextOffset
 	r.chain = r.chain[:at+1]
 	return true, nil
+}
+
+// continues reports whether a segment begins exactly where the one before ends.
+func (r *recovery) continues(before, s *found) (bool, error) {
+	h := &s.header
+	if before.header.tail(0).seq != h.prevSeq {
+		return false, nil
+	}
+	if err := r.extent(before, s); err != nil {
+		return false, err
+	}
+	p := &before.p
+	return before.header.tail(p.end) == position{h.prevSeq, h.prevEnd} && p.lastIndex == h.state.Index && p.lastTerm == h.state.Term && p.nextOffset == h.state.NextOffset, nil
 }
 
 // extent finds where a segment ends that next may follow. Its footer tells, if
@@ -221,6 +260,16 @@ func (r *recovery) extent(s, next *found) error {
 	p, pos, ok, err := readFooter(s.f, s.header.sealing(), s.size)
 	if err != nil {
 		return s.unreadable(err)
+	}
+	if s.header.isCompacted() {
+		// It was synced before it got its name, its footer too.
+		if !ok || pos != s.header.compacted.end {
+			return s.scanFrom(r.hint)
+		}
+		p.hard, p.holes = s.p.hard, true
+		s.p, s.footer, s.clean, s.scanned = p, pos, true, true
+		s.p.finish(&s.header)
+		return nil
 	}
 	if ok && !next.scanned && !(position{s.header.seq, pos}).less(r.stated) {
 		if err := next.scanFrom(r.hint); err != nil {
@@ -273,6 +322,7 @@ func (s *found) scan(p progress) error {
 	if footer != 0 {
 		s.p.end = footer
 	}
+	s.p.finish(&s.header)
 	return nil
 }
 

@@ -13,7 +13,8 @@ import (
 // OpenLog, begin at Tip().Index+1. The payload of a data entry is cut after the
 // batch header (record.BatchHeaderSize bytes at least) unless the batch is a
 // control batch, so that a replay reads a small part of the log; everything
-// handed out has passed its checksums. Payloads must not be kept.
+// handed out has passed its checksums. Payloads must not be kept. In compacted
+// segments entries are missing.
 func (l *Log) Replay(from uint64, fn func(Entry) error) error {
 	l.mu.RLock()
 	first, last := l.mu.first.Index, l.last().p.lastIndex
@@ -26,8 +27,12 @@ func (l *Log) Replay(from uint64, fn func(Entry) error) error {
 	if from <= first {
 		return fmt.Errorf("replay log %s from index %d: %w", l.id, from, ErrCompacted)
 	}
+	next := func(e Entry) error {
+		from = e.Index + 1 // a segment may stand for several
+		return fn(e)
+	}
 	for _, s := range segs {
-		if err := l.replaySegment(s, from, readable, fn); err != nil {
+		if err := l.replaySegment(s, from, readable, next); err != nil {
 			return fmt.Errorf("replay log %s from index %d: %w", l.id, from, err)
 		}
 	}
@@ -40,6 +45,7 @@ func (l *Log) replaySegment(s *segment, from, readable uint64, fn func(Entry) er
 		return err
 	}
 	defer v.close()
+	s = v.seg
 	pos := s.header.length
 	if b, ok := v.p.find(func(b block) bool { return b.index > from }); ok {
 		pos = b.pos

@@ -72,6 +72,15 @@ func (l *Log) placeAfter(index uint64) (place, error) {
 	if index == h.state.Index {
 		return at, nil
 	}
+	if h.isCompacted() {
+		// All of it is committed: a place in it is its end.
+		if c := &h.compacted; index != c.index {
+			return at, fmt.Errorf("%w: index %d is compacted", ErrRound, index)
+		}
+		at.end, at.maxTime = s.p.end, s.p.maxTime
+		at.state.Index, at.state.Term, at.state.NextOffset = s.p.lastIndex, s.p.lastTerm, s.p.nextOffset
+		return at, nil
+	}
 	v, err := l.view(s)
 	if err != nil {
 		return at, err
@@ -104,9 +113,10 @@ func unexpected(err error) error {
 }
 
 func (l *Log) newHeader(at place, r *Round) segHeader {
-	h := segHeader{id: l.id, created: l.store.cfg.Clock().UnixMilli(), state: at.state, prevEnd: at.end, prevMaxTime: at.maxTime}
+	h := segHeader{id: l.id, created: l.store.cfg.Clock().UnixMilli(), state: at.state, prevMaxTime: at.maxTime}
 	if at.seg != nil {
-		h.prevSeq = at.seg.header.seq
+		follows := at.seg.header.tail(at.end)
+		h.prevSeq, h.prevEnd = follows.seq, follows.pos
 	}
 	if r.Reset != nil {
 		h.flags |= flagReset

@@ -23,6 +23,10 @@ type segment struct {
 	footer uint32   // position of the footer, 0 for none
 	size   int64    // of the file
 	file   *segFile // of the active segment
+	// While a compacted segment takes its name, its file is held here; then
+	// replaced is that segment.
+	pinned   *segFile
+	replaced *segment
 }
 
 func segmentName(seq uint32, first uint64) string { return fmt.Sprintf("%010d-%020d.log", seq, first) }
@@ -174,6 +178,8 @@ type view struct {
 	seg  *segment
 	file *segFile
 	p    progress
+	// active: the segment is being written to, and p has the lists already.
+	active bool
 }
 
 func (v *view) close() { v.file.release() }
@@ -183,35 +189,74 @@ func (v *view) walk(pos uint32, chunk int) *walker {
 	return &walker{f: v.file.f, sealing: v.p.sealing, pos: pos, end: v.p.end, chunk: chunk}
 }
 
-// view opens a live segment for reading.
+// view opens a live segment for reading, or the one that stands for it since it
+// was compacted.
 func (l *Log) view(s *segment) (*view, error) {
-	l.mu.RLock()
-	v := &view{seg: s, p: s.p}
-	if s.file != nil {
-		v.file = s.file
-		s.file.retain() // the log's own reference is there while we hold the lock
+	v, err := l.openView(s)
+	if err != nil || v.active {
+		return v, err
 	}
-	l.mu.RUnlock()
-	if v.file != nil {
-		return v, nil
-	}
-	file, err := l.store.handles.acquire(s, l.path(s.name))
-	if err != nil {
-		return nil, l.gone(s, err)
-	}
-	v.file = file
-	lists := file.lists.Load()
+	lists := v.file.lists.Load()
 	if lists == nil {
-		loaded, err := s.loadLists(file.f, v.p.end)
+		loaded, err := v.seg.loadLists(v.file.f, v.p.end)
 		if err != nil {
-			file.release()
-			return nil, l.damaged(s, err)
+			v.file.release()
+			return nil, l.damaged(v.seg, err)
 		}
 		lists = &loaded
-		file.lists.Store(lists)
+		v.file.lists.Store(lists)
 	}
 	v.p.runs, v.p.blocks, v.p.open = lists.runs, lists.blocks, lists.open
 	return v, nil
+}
+
+// openView finds the file. Between the look at the segment and the opening of
+// its file a compacted one may have taken its name: then it looks again.
+func (l *Log) openView(s *segment) (*view, error) {
+	for {
+		v := l.held(s)
+		if v.file != nil {
+			return v, nil
+		}
+		var err error
+		s = v.seg
+		v.file, err = l.store.handles.acquire(s, l.path(s.name))
+		if !l.moved(s) {
+			if err != nil {
+				return nil, l.gone(s, err)
+			}
+			return v, nil
+		}
+		if err == nil {
+			v.file.release()
+		}
+		l.store.handles.drop(s)
+	}
+}
+
+// held is a view with the file that the log itself holds, if it does.
+func (l *Log) held(s *segment) *view {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for s.replaced != nil {
+		s = s.replaced
+	}
+	v := &view{seg: s, p: s.p}
+	if v.file, v.active = s.file, s.file != nil; !v.active {
+		v.file = s.pinned
+	}
+	if v.file != nil {
+		v.file.retain() // the log's own reference is there while we hold the lock
+	}
+	return v
+}
+
+// moved reports whether a file that was opened by the segment's name may be
+// another one.
+func (l *Log) moved(s *segment) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return s.pinned != nil || s.replaced != nil
 }
 
 // loadLists reads the index of a segment that is not active: from its footer,

@@ -132,6 +132,8 @@ type SegmentInfo struct {
 	MaxTime               int64 // largest timestamp of a batch, ms; -1 when there is none
 	Created               int64 // ms since the Unix epoch
 	Sealed                bool  // no more entries will be written to it
+	Compacted             bool  // entries are missing between those that are there
+	Clean                 int64 // compacted: what Rewrite was told
 }
 
 // DiskStatus is the state of a store's volume (Invariant 13).

@@ -106,6 +106,13 @@ func (l *Log) provenHeader(s *segment) bool {
 	return !l.mu.proven.less(position{s.header.seq, s.header.length})
 }
 
+// sweep deletes the files that are no part of the log, as Trim does first.
+func (l *Log) sweep() error {
+	l.trimming.Lock()
+	defer l.trimming.Unlock()
+	return l.removeDead()
+}
+
 // removeDead deletes files that the log does not need, once the newest segment
 // is proven.
 func (l *Log) removeDead() error {

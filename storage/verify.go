@@ -55,6 +55,7 @@ type SegmentReport struct {
 	LastIndex  uint64 `json:"last_index"`
 	BaseOffset int64  `json:"base_offset"`
 	NextOffset int64  `json:"next_offset"`
+	Compacted  bool   `json:"compacted,omitempty"` // entries are missing on purpose
 	Entries    uint64 `json:"entries"`
 	Batches    uint64 `json:"batches"`
 	Records    uint64 `json:"records"`
@@ -122,13 +123,13 @@ func (rep *LogReport) describe(r *recovery) {
 		first, last := r.chain[0], r.chain[n-1]
 		rep.FirstIndex, rep.BaseOffset = first.firstIndex(), first.base()
 		rep.LastIndex, rep.NextOffset = last.p.lastIndex, last.p.nextOffset
-		rep.Commit = clamp(last.p.hard, first.header.state.Index, last.p.lastIndex).Commit
+		rep.Commit = clamp(last.p.hard, r.committed(), last.p.lastIndex).Commit
 	}
 }
 
 // verifySegment reads one file to its end.
 func (r *recovery) verifySegment(s *found) SegmentReport {
-	rep := SegmentReport{File: s.name, State: "sealed", Bytes: s.size, FirstIndex: s.firstIndex(), BaseOffset: s.base()}
+	rep := SegmentReport{File: s.name, State: "sealed", Bytes: s.size, FirstIndex: s.firstIndex(), BaseOffset: s.base(), Compacted: s.header.isCompacted()}
 	live := slices.Index(r.chain, s)
 	switch last := live == len(r.chain)-1; {
 	case r.damage != nil && r.damage.File == s.path:
@@ -168,6 +169,8 @@ func (rep *SegmentReport) read(s *found) error {
 		rep.Records += uint64(max(b.Count(), 0))
 		return b.Check()
 	})
+	frames := p
+	p.finish(&s.header)
 	rep.LastIndex, rep.NextOffset, rep.End = p.lastIndex, p.nextOffset, int64(p.end)
 	switch {
 	case err != nil:
@@ -176,7 +179,7 @@ func (rep *SegmentReport) read(s *found) error {
 		return fmt.Errorf("the live frames end at byte %d with index %d, offset %d; want byte %d, index %d, offset %d",
 			p.end, p.lastIndex, p.nextOffset, s.p.end, s.p.lastIndex, s.p.nextOffset)
 	case s.footer == s.p.end:
-		return checkFooter(s, p)
+		return checkFooter(s, frames)
 	}
 	return nil
 }

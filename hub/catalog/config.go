@@ -18,6 +18,9 @@ const (
 	KeyCompression    = "compression.type"
 	KeyDeleteRetain   = "delete.retention.ms"
 	KeyDurability     = "durability"
+	KeyDirtyRatio     = "min.cleanable.dirty.ratio"
+	KeyMaxLag         = "max.compaction.lag.ms"
+	KeyMinLag         = "min.compaction.lag.ms"
 	KeyMaxMessage     = "max.message.bytes"
 	KeyMinInsync      = "min.insync.replicas"
 	KeyMirrorTo       = "mirror.to"
@@ -73,13 +76,13 @@ var keys = []Key{
 	{"flush.messages", TypeLong, "9223372036854775807", "No effect: see durability.", true, whole(1, math.MaxInt64)},
 	{"flush.ms", TypeLong, "9223372036854775807", "No effect: see durability.", true, whole(0, math.MaxInt64)},
 	{"index.interval.bytes", TypeInt, "4096", "No effect: every batch is in the index of its segment.", true, whole(0, math.MaxInt32)},
-	{"max.compaction.lag.ms", TypeLong, "9223372036854775807", "The longest time, in ms, that a record stays out of reach of compaction.", false, whole(1, math.MaxInt64)},
+	{KeyMaxLag, TypeLong, "9223372036854775807", "The longest time, in ms, that a record stays out of reach of compaction.", false, whole(1, math.MaxInt64)},
 	{KeyMaxMessage, TypeInt, "1048588", "The largest batch a producer may send, in bytes.", false, whole(0, math.MaxInt32)},
 	{"message.timestamp.after.max.ms", TypeLong, "9223372036854775807", "No effect: timestamps of producers are taken as they are.", true, whole(0, math.MaxInt64)},
 	{"message.timestamp.before.max.ms", TypeLong, "9223372036854775807", "No effect: timestamps of producers are taken as they are.", true, whole(0, math.MaxInt64)},
 	{KeyTimestampType, TypeString, CreateTime, "CreateTime: timestamps are the producer's. LogAppendTime: the leader stamps each batch.", false, oneOf(CreateTime, LogAppendTime)},
-	{"min.cleanable.dirty.ratio", TypeDouble, "0.5", "The share of a log that is not compacted yet at which compaction begins.", false, ratio},
-	{"min.compaction.lag.ms", TypeLong, "0", "The shortest time, in ms, that a record stays out of reach of compaction.", false, whole(0, math.MaxInt64)},
+	{KeyDirtyRatio, TypeDouble, "0.5", "The share of a log that is not compacted yet at which compaction begins.", false, ratio},
+	{KeyMinLag, TypeLong, "0", "The shortest time, in ms, that a record stays out of reach of compaction.", false, whole(0, math.MaxInt64)},
 	{KeyMinInsync, TypeInt, "1", "How many replicas must be reachable for a write with acks=all. A majority always has the record, whatever this says.", false, whole(1, math.MaxInt32)},
 	{KeyMirrorTo, TypeList, "", "The sites that mirror this topic, or * for all of the mesh.", false, sites},
 	{"preallocate", TypeBoolean, "false", "No effect: segments grow as they are written.", true, oneOf("true", "false")},

@@ -11,6 +11,9 @@ import (
 // of the hub reads, so that nobody else parses them.
 type Settings struct {
 	Delete, Compact bool          // cleanup.policy
+	DeleteRetention time.Duration // of tombstones
+	MinLag, MaxLag  time.Duration // {min,max}.compaction.lag.ms
+	DirtyRatio      float64       // min.cleanable.dirty.ratio
 	Retention       time.Duration // -1: no limit
 	RetentionBytes  int64         // -1: no limit
 	SegmentBytes    int64
@@ -28,6 +31,10 @@ func (t *Topic) Settings() Settings {
 	return Settings{
 		Delete:          slices.Contains(policy, "delete"),
 		Compact:         slices.Contains(policy, "compact"),
+		DeleteRetention: milliseconds(t.int(KeyDeleteRetain)),
+		MinLag:          milliseconds(t.int(KeyMinLag)),
+		MaxLag:          milliseconds(t.int(KeyMaxLag)),
+		DirtyRatio:      t.float(KeyDirtyRatio),
 		Retention:       milliseconds(t.int(KeyRetentionMS)),
 		RetentionBytes:  t.int(KeyRetentionBytes),
 		SegmentBytes:    t.int(KeySegmentBytes),
@@ -59,6 +66,15 @@ func (t *Topic) int(key string) int64 {
 		panic("catalog: " + key + " of " + t.Name + " is no number though it was checked: " + err.Error())
 	}
 	return n
+}
+
+// float reads a number that Apply has checked.
+func (t *Topic) float(key string) float64 {
+	f, err := strconv.ParseFloat(t.Value(key), 64)
+	if err != nil {
+		panic("catalog: " + key + " of " + t.Name + " is no number though it was checked: " + err.Error())
+	}
+	return f
 }
 
 // milliseconds makes a duration; -1 stays -1, and what a duration cannot hold

@@ -18,4 +18,13 @@ var (
 	ErrSubscribed       = errors.New("the group is subscribed to the topic")
 	ErrMetadataTooLarge = errors.New("the metadata of the offset is too large")
 	ErrDead             = errors.New("the group is being removed")
+
+	// Of the consumer protocol (KIP-848).
+	ErrOtherProtocol       = errors.New("the group is not a consumer group")
+	ErrUnsupportedAssignor = errors.New("the group coordinator has no such assignor")
+	ErrUnreleasedInstance  = errors.New("the group.instance.id belongs to another member")
+	ErrFencedEpoch         = errors.New("not the member's epoch")
+	ErrStaleEpoch          = errors.New("the member's epoch is another one by now")
+	ErrInvalidRegex        = errors.New("invalid regular expression of topic names")
+	ErrOldVersion          = errors.New("members of a consumer group must use OffsetCommit v9 or OffsetFetch v9 and above")
 )

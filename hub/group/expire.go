@@ -23,7 +23,7 @@ func (g *Group) Expire(now time.Time) (out Output) {
 		if g.protocolType != "" && g.since.After(since) {
 			since = g.since
 		}
-		if now.Sub(since) >= g.cfg.Retention && !g.Unstable(tp) {
+		if now.Sub(since) >= g.cfg.Retention {
 			gone = append(gone, tp)
 		}
 	}
@@ -34,23 +34,13 @@ func (g *Group) Expire(now time.Time) (out Output) {
 // Forget removes the offsets of a topic that was deleted.
 func (g *Group) Forget(topic string) (out Output) {
 	var gone []record.TopicPartition
-	for tp := range g.kept() {
+	for tp := range g.offsets {
 		if tp.Topic == topic {
 			gone = append(gone, tp)
 		}
 	}
 	g.drop(gone, 0, &out)
 	return out
-}
-
-// kept are the partitions that the group has an offset for, or may get one by
-// the end of a transaction.
-func (g *Group) kept() map[record.TopicPartition]bool {
-	all := g.UnstablePartitions()
-	for tp := range g.offsets {
-		all[tp] = true
-	}
-	return all
 }
 
 // DeleteOffsets handles OffsetDelete (KIP-496) for a group without members. It
@@ -70,34 +60,42 @@ func (g *Group) DeleteOffsets(t Ticket, tps []record.TopicPartition) (out Output
 // drop writes tombstones for offsets, and one for the group when it is empty
 // and keeps none. t, unless it is 0, is answered afterwards.
 func (g *Group) drop(gone []record.TopicPartition, t Ticket, out *Output) {
-	left := g.kept()
+	named := map[record.TopicPartition]bool{}
 	var ws []OffsetWrite
 	for _, tp := range gone {
-		if left[tp] {
-			delete(left, tp)
+		if _, ok := g.offsets[tp]; ok && !named[tp] {
+			named[tp] = true
 			ws = append(ws, OffsetWrite{TopicPartition: tp})
 		}
 	}
-	last := g.state == Empty && len(g.pending) == 0 && len(g.inFlight) == 0 && len(left) == 0
+	last := g.state == Empty && len(g.pending) == 0 && len(g.inFlight) == 0 && len(ws) == len(g.offsets)
 	if len(ws) == 0 && !last {
 		out.end(t, nil)
 		return
 	}
 	sortWrites(ws)
-	g.write(out, Write{Offsets: ws, Delete: last}, func(now time.Time, err error, out *Output) {
+	g.write(out, g.removal(ws, last), func(now time.Time, err error, out *Output) {
 		if err == nil { // or else the next round tries again
 			g.apply(ws)
-			g.overtake(ws)
 			g.dieIf(now, last)
 		}
 		out.end(t, err)
 	})
 }
 
+// removal is the write that removes offsets, and with all the group itself.
+func (g *Group) removal(ws []OffsetWrite, all bool) Write {
+	w := Write{Offsets: ws, Delete: all && g.consumer == nil}
+	if all && g.consumer != nil {
+		w.Entries, w.Delete = g.consumer.tombs(), g.consumer.classic
+	}
+	return w
+}
+
 // dieIf ends a group whose records are all removed, unless something came to
 // it in the meantime.
 func (g *Group) dieIf(now time.Time, removed bool) {
-	if removed && g.state == Empty && len(g.offsets)+len(g.undecided)+len(g.pending)+len(g.inFlight) == 0 {
+	if removed && g.state == Empty && len(g.offsets)+len(g.pending)+len(g.inFlight) == 0 {
 		g.enter(now, Dead)
 	}
 }
@@ -113,14 +111,13 @@ func (g *Group) Delete(t Ticket) (out Output) {
 		return out
 	}
 	var ws []OffsetWrite
-	for tp := range g.kept() {
+	for tp := range g.offsets {
 		ws = append(ws, OffsetWrite{TopicPartition: tp})
 	}
 	sortWrites(ws)
-	g.write(&out, Write{Offsets: ws, Delete: true}, func(now time.Time, err error, out *Output) {
+	g.write(&out, g.removal(ws, true), func(now time.Time, err error, out *Output) {
 		if err == nil {
 			g.apply(ws)
-			g.overtake(ws)
 			g.dieIf(now, true)
 		}
 		out.end(t, err)

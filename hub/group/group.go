@@ -1,9 +1,11 @@
-// Package group is the classic consumer group protocol (KIP-62, KIP-345,
-// KIP-394, KIP-429) as a pure state machine: one Group value for each group.
-// Requests, the outcome of writes and the time go in; answers to parked
-// requests and the writes that must be durable come out. The assignment itself
-// is made by a client, the group's leader, so that eager and cooperative
-// assignors are the same thing here.
+// Package group is the two protocols of consumer groups as a pure state
+// machine: one Group value for each group, classic (KIP-62, KIP-345, KIP-394,
+// KIP-429) or consumer (KIP-848). Requests, the outcome of writes and the time
+// go in; answers to parked requests and the writes that must be durable come
+// out. In a classic group the assignment is made by a client, the group's
+// leader, so that eager and cooperative assignors are the same thing here; in a
+// consumer group it is made here (assignors.go), and consumer_*.go lead the
+// members towards it.
 //
 // A driver (hub/protocol's coordinator) gives every request that may have to
 // wait a Ticket, and later finds it in an Answer. It makes each Write durable
@@ -34,6 +36,10 @@ type Config struct {
 	NewMember    time.Duration // how long a member may wait in its first join
 	MaxMembers   int           // members beyond it are refused
 	MaxMetadata  int           // bytes of metadata with a committed offset
+	// ConsumerSession and ConsumerInterval are the session timeout and the time
+	// between heartbeats that members of consumer groups (KIP-848) are told.
+	ConsumerSession  time.Duration
+	ConsumerInterval time.Duration
 	// Retention is how long offsets outlive the last member (or, without
 	// members, the commit).
 	Retention time.Duration
@@ -49,6 +55,9 @@ func Default() Config {
 		MaxMembers:   10_000,
 		MaxMetadata:  4096,
 		Retention:    7 * 24 * time.Hour,
+
+		ConsumerSession:  45 * time.Second,
+		ConsumerInterval: 5 * time.Second,
 	}
 }
 
@@ -62,11 +71,15 @@ const (
 	Completing              // waits for the leader's assignment
 	Stable                  // members have their assignments
 	Dead                    // nothing left; the driver drops the value
+
+	// Consumer groups (KIP-848) are Empty, Assigning, Reconciling, Stable or Dead.
+	Assigning   // targets are older than the group's epoch
+	Reconciling // members are on their way to their targets
 )
 
 // String is Kafka's name of the state.
 func (s State) String() string {
-	return [...]string{"Empty", "PreparingRebalance", "CompletingRebalance", "Stable", "Dead"}[s]
+	return [...]string{"Empty", "PreparingRebalance", "CompletingRebalance", "Stable", "Dead", "Assigning", "Reconciling"}[s]
 }
 
 // Ticket names a parked request; the driver chooses it and never reuses it.
@@ -80,16 +93,17 @@ type Answer struct {
 	Join   *Joined
 	Sync   *Synced
 	Commit []error // one for each offset of the request, nil where committed
+
+	Consumer *ConsumerAnswer
 }
 
-// Write must become durable. Metadata and Offsets may both be set.
+// Write must become durable as a whole. Several fields may be set.
 type Write struct {
 	ID       uint64    // to be handed to Written
 	Metadata *Metadata // the group's record, nil to leave it
-	Delete   bool      // remove the group's record
+	Delete   bool      // remove the classic group's record
+	Entries  []Entry   // of a consumer group
 	Offsets  []OffsetWrite
-	// Transactional is set when the offsets are those of a transaction.
-	Transactional *Transactional
 }
 
 // OffsetWrite is one committed offset; a nil Offset removes it.
@@ -136,8 +150,9 @@ type Group struct {
 	capBy   time.Time // Preparing: the initial delay is never extended beyond
 	syncBy  time.Time // Completing, Stable: members without a sync are removed; zero: all have synced
 
+	consumer *consumers // nil for a classic group
+
 	offsets   map[record.TopicPartition]Offset
-	undecided map[int64]*undecided // by producer ID
 	inFlight  map[uint64]inFlight
 	lastWrite uint64
 }
@@ -198,6 +213,9 @@ func (g *Group) Deadline() time.Time {
 			d = t
 		}
 	}
+	if g.consumer != nil {
+		return g.consumer.deadline()
+	}
 	for _, t := range g.pending {
 		earlier(t)
 	}
@@ -217,6 +235,10 @@ func (g *Group) Deadline() time.Time {
 
 // Tick ends what has waited too long: sessions, joins, syncs.
 func (g *Group) Tick(now time.Time) (out Output) {
+	if g.consumer != nil {
+		g.tickConsumers(now, &out)
+		return out
+	}
 	for _, id := range sortedKeys(g.pending) {
 		if !now.Before(g.pending[id]) {
 			delete(g.pending, id)

@@ -55,6 +55,9 @@ func (g *Group) Join(now time.Time, t Ticket, r JoinRequest) (out Output) {
 		out.end(t, err)
 		return out
 	}
+	if g.consumer != nil {
+		g.becomeClassic(now, &out)
+	}
 	var err error
 	switch {
 	case r.MemberID == "" && r.Instance != "":
@@ -79,6 +82,8 @@ func (g *Group) checkJoin(r JoinRequest) error {
 		return ErrInvalidGroupID
 	case g.state == Dead:
 		return ErrDead
+	case g.consumer != nil && len(g.consumer.byID) > 0:
+		return fmt.Errorf("%w: its members use the consumer protocol (KIP-848)", ErrInconsistent)
 	case r.Session < g.cfg.MinSession || r.Session > g.cfg.MaxSession:
 		return fmt.Errorf("%w: %v is not between %v and %v", ErrSessionTimeout, r.Session, g.cfg.MinSession, g.cfg.MaxSession)
 	case !g.accepts(r.MemberID, r.Instance):

@@ -1,6 +1,7 @@
 package group
 
 import (
+	"fmt"
 	"maps"
 	"time"
 
@@ -20,8 +21,10 @@ type Offset struct {
 type CommitRequest struct {
 	MemberID   string
 	Instance   string
-	Generation int32
+	Generation int32 // the member's epoch in a consumer group
+	OldVersion bool  // of OffsetCommit: the member cannot know epochs
 	Offsets    []OffsetWrite
+	IDs        map[string]record.TopicID // of the topics in Offsets
 }
 
 // Commit handles an OffsetCommit request. It is answered when the offsets are
@@ -31,7 +34,18 @@ func (g *Group) Commit(now time.Time, t Ticket, r CommitRequest) (out Output) {
 		out.end(t, err)
 		return out
 	}
-	good, errs := g.checkMetadata(r.Offsets)
+	errs := make([]error, len(r.Offsets))
+	var good []OffsetWrite
+	for i, o := range r.Offsets {
+		if errs[i] = g.mayCommit(r, o.TopicPartition); errs[i] != nil {
+			continue
+		}
+		if n := len(o.Offset.Metadata); n > g.cfg.MaxMetadata {
+			errs[i] = fmt.Errorf("%w: %d bytes, the most is %d", ErrMetadataTooLarge, n, g.cfg.MaxMetadata)
+			continue
+		}
+		good = append(good, o)
+	}
 	if len(good) == 0 {
 		out.answer(Answer{Ticket: t, Commit: errs})
 		return out
@@ -42,7 +56,6 @@ func (g *Group) Commit(now time.Time, t Ticket, r CommitRequest) (out Output) {
 			return
 		}
 		g.apply(good)
-		g.overtake(good)
 		out.answer(Answer{Ticket: t, Commit: errs})
 	})
 	return out
@@ -54,6 +67,8 @@ func (g *Group) checkCommit(now time.Time, r CommitRequest) error {
 		return ErrInvalidGroupID
 	case g.state == Dead:
 		return ErrDead
+	case g.consumer != nil:
+		return g.consumer.checkCommit(r)
 	case r.Generation < 0 && g.state == Empty:
 		return nil
 	case r.Generation < 0 && r.MemberID == "" && r.Instance == "":
@@ -70,6 +85,59 @@ func (g *Group) checkCommit(now time.Time, r CommitRequest) error {
 	}
 	if g.state == Completing {
 		return ErrRebalancing
+	}
+	return nil
+}
+
+func (c *consumers) checkCommit(r CommitRequest) error {
+	if r.Generation < 0 && len(c.byID) == 0 {
+		return nil
+	}
+	m, ok := c.byID[r.MemberID]
+	switch {
+	case !ok:
+		return ErrUnknownMember
+	case r.OldVersion:
+		return ErrOldVersion
+	case r.Generation > m.current.Epoch || r.Generation < 0:
+		return m.stale(r.Generation)
+	}
+	return nil
+}
+
+func (m *consumer) stale(epoch int32) error {
+	return fmt.Errorf("%w: %d, the member has %d", ErrStaleEpoch, epoch, m.current.Epoch)
+}
+
+// mayCommit looks at one offset of a request that checkCommit let through: a
+// member may not have heard of its present epoch yet, but it must have had the
+// partition in the one that it names (KIP-1251).
+func (g *Group) mayCommit(r CommitRequest, tp record.TopicPartition) error {
+	if g.consumer == nil || r.Generation < 0 {
+		return nil
+	}
+	m := g.consumer.byID[r.MemberID]
+	if r.Generation == m.current.Epoch {
+		return nil
+	}
+	if since, has := m.gained[partition{r.IDs[tp.Topic], tp.Partition}]; !has || r.Generation < since {
+		return m.stale(r.Generation)
+	}
+	return nil
+}
+
+// CheckFetch tells whether a member may have the group's offsets now. A client
+// that names no member always may. The epoch is that of a consumer group
+// (OffsetFetch v9+); members of classic groups are not looked at, as in Kafka.
+func (g *Group) CheckFetch(member string, epoch int32) error {
+	if g.consumer == nil || member == "" && epoch < 0 {
+		return nil
+	}
+	if err := g.consumer.checkCommit(CommitRequest{MemberID: member, Generation: epoch}); err != nil {
+		return err
+	}
+	if m := g.consumer.byID[member]; m != nil && m.current.Epoch != epoch {
+		return m.stale(epoch)
 	}
 	return nil
 }

@@ -71,6 +71,8 @@ type teller struct {
 	auto    bool // writes become durable at once
 	md      *Metadata
 	offsets map[record.TopicPartition]*Offset
+	entries map[EntryKey]EntryValue
+	board   *board
 	said    []string
 }
 
@@ -80,6 +82,7 @@ func newTeller() *teller {
 	return &teller{
 		cfg: c, now: time.UnixMilli(0), auto: true, writes: map[uint64]Write{},
 		offsets: map[record.TopicPartition]*Offset{},
+		entries: map[EntryKey]EntryValue{}, board: newBoard(),
 	}
 }
 
@@ -122,7 +125,7 @@ func (te *teller) command(t *testing.T, line string) string {
 		"new": te.create, "join": te.join, "sync": te.sync, "heartbeat": te.heartbeat, "leave": te.leave,
 		"commit": te.commit, "written": te.written, "advance": te.advance, "offsets": te.listOffsets,
 		"expire": te.expire, "forget": te.forget, "delete": te.remove, "delete-offsets": te.removeOffsets, "reload": te.reload, "describe": te.describe,
-		"close": te.close,
+		"close": te.close, "topic": te.topic, "hb": te.hb, "may-fetch": te.mayFetch,
 	}[words[0]]
 	if !ok {
 		t.Fatalf("no verb %q", words[0])
@@ -141,6 +144,10 @@ func (te *teller) create(t *testing.T, a args) {
 }
 
 func (te *teller) state() {
+	if te.g.IsConsumer() {
+		te.consumerState()
+		return
+	}
 	te.say("%v generation=%d members=%d", te.g.State(), te.g.Generation(), len(te.g.members))
 }
 
@@ -171,6 +178,8 @@ func (te *teller) answer(a Answer) {
 			skip = " skip"
 		}
 		te.say("-> %d: joined generation=%d protocol=%s leader=%s member=%s%s %v", a.Ticket, a.Join.Generation, a.Join.Protocol, a.Join.Leader, a.Join.MemberID, skip, ms)
+	case a.Consumer != nil:
+		te.consumerAnswer(a)
 	case a.Sync != nil:
 		te.say("-> %d: synced protocol=%s assignment=%q", a.Ticket, a.Sync.Protocol, a.Sync.Assignment)
 	default:
@@ -198,6 +207,9 @@ func (te *teller) write(w Write) {
 		}
 		what = append(what, fmt.Sprintf("group generation=%d protocol=%s leader=%s %v", m.Generation, m.Protocol, m.Leader, ms))
 	}
+	for _, e := range w.Entries {
+		what = append(what, entryText(te.board, e))
+	}
 	for _, o := range w.Offsets {
 		if o.Offset == nil {
 			what = append(what, fmt.Sprintf("%v removed", o.TopicPartition))
@@ -219,6 +231,7 @@ func (te *teller) durable(id uint64, err error) {
 		if w.Metadata != nil {
 			te.md = w.Metadata
 		}
+		te.keep(w.Entries)
 		for _, o := range w.Offsets {
 			te.offsets[o.TopicPartition] = o.Offset
 		}
@@ -298,6 +311,10 @@ func (te *teller) commit(t *testing.T, a args) {
 		}
 		r.Offsets = append(r.Offsets, OffsetWrite{TopicPartition: tp(name), Offset: o})
 	}
+	r.OldVersion, r.IDs = a.has("v8"), map[string]record.TopicID{}
+	for name, topic := range te.board.topics {
+		r.IDs[name] = topic.id
+	}
 	te.take(te.g.Commit(te.now, Ticket(a.number(t, "t", 0)), r))
 }
 
@@ -359,7 +376,7 @@ func (te *teller) removeOffsets(t *testing.T, a args) {
 }
 
 // reload is a restart: what was durable comes back.
-func (te *teller) reload(_ *testing.T, _ args) {
+func (te *teller) reload(t *testing.T, _ args) {
 	var ws []OffsetWrite
 	for tp, o := range te.offsets {
 		if o != nil {
@@ -367,6 +384,10 @@ func (te *teller) reload(_ *testing.T, _ args) {
 		}
 	}
 	te.writes, te.order = map[uint64]Write{}, nil
+	if len(te.entries) > 0 {
+		te.reloadConsumer(t, ws)
+		return
+	}
 	te.g = Load("g", te.cfg, te.now, te.md, ws)
 	te.state()
 }

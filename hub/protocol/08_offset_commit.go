@@ -16,10 +16,13 @@ import (
 // Behaviour:
 //   - Answered when the offsets are committed in __consumer_offsets.
 //   - Partitions that do not exist are refused one by one, the others stored.
+//   - A member of a consumer group commits with its epoch (STALE_MEMBER_EPOCH if
+//     that is another one by now), and with v9 or above.
 //   - The retention of a request (v2-4) is left alone: it is the group's.
 //
 // Version notes:
-//   - v6: leader epoch; v7: instance ID; v8: flexible; v10: topic IDs
+//   - v6: leader epoch; v7: instance ID; v8: flexible; v9: of consumer groups too
+//   - v10: topic IDs
 var offsetCommitAPI = api{
 	key: 8, name: "OffsetCommit", min: 2, max: 10,
 	shape: body(8, str(), fixed(4), str(), str().from(7), fixed(8).to(4),
@@ -30,7 +33,10 @@ var offsetCommitAPI = api{
 
 func (s *Server) offsetCommit(ctx context.Context, _ *request, req *kmsg.OffsetCommitRequest) kmsg.Response {
 	resp := kmsg.NewPtrOffsetCommitResponse()
-	ask := group.CommitRequest{MemberID: req.MemberID, Instance: orEmpty(req.InstanceID), Generation: req.Generation}
+	ask := group.CommitRequest{
+		MemberID: req.MemberID, Instance: orEmpty(req.InstanceID), Generation: req.Generation, OldVersion: req.Version < 9,
+		IDs: make(map[string]record.TopicID, len(req.Topics)),
+	}
 	var slots []*kmsg.OffsetCommitResponseTopicPartition // of ask.Offsets
 	resp.Topics = make([]kmsg.OffsetCommitResponseTopic, len(req.Topics))
 	st, now := s.meta.State(), s.cfg.Clock().UnixMilli()
@@ -46,6 +52,7 @@ func (s *Server) offsetCommit(ctx context.Context, _ *request, req *kmsg.OffsetC
 				continue
 			}
 			slots = append(slots, slot)
+			ask.IDs[t.Name] = t.ID
 			ask.Offsets = append(ask.Offsets, group.OffsetWrite{
 				TopicPartition: record.TopicPartition{Topic: t.Name, Partition: rp.Partition},
 				Offset:         &group.Offset{Offset: rp.Offset, LeaderEpoch: rp.LeaderEpoch, Metadata: orEmpty(rp.Metadata), CommitTime: now},

@@ -14,6 +14,7 @@ import (
 //
 // Behaviour:
 //   - A group that does not exist is Dead; from v6 on with GROUP_ID_NOT_FOUND.
+//     So is one of the consumer protocol, which ConsumerGroupDescribe shows.
 //
 // Version notes:
 //   - v3: authorised operations; v4: instance ID; v5: flexible; v6: error message
@@ -41,7 +42,7 @@ func (s *Server) describeGroup(ctx context.Context, version int16, id string) km
 	var md group.Metadata
 	state := group.Dead
 	err := s.groups.do(ctx, id, func(_ time.Time, g *group.Group) group.Output {
-		if g != nil {
+		if g != nil && !g.IsConsumer() {
 			md, state = g.Describe(), g.State()
 		}
 		return group.Output{}

@@ -14,7 +14,7 @@ import (
 // ListGroups: v0-5
 //
 // Behaviour:
-//   - The groups that this node coordinates. All are classic ones.
+//   - The groups that this node coordinates, classic and consumer.
 //
 // Version notes:
 //   - v3: flexible; v4: states; v5: types
@@ -24,18 +24,25 @@ var listGroupsAPI = api{
 	handle: plain[kmsg.ListGroupsRequest]((*Server).listGroups),
 }
 
-const classic = "classic"
+// The types of groups, as Kafka writes them.
+const (
+	classicType  = "classic"
+	consumerType = "consumer"
+)
 
 func (s *Server) listGroups(ctx context.Context, _ *request, req *kmsg.ListGroupsRequest) kmsg.Response {
 	resp := kmsg.NewPtrListGroupsResponse()
 	var got []kmsg.ListGroupsResponseGroup
 	err := s.groups.each(ctx, func(g *group.Group) {
-		state := g.State().String()
-		if !listed(req.StatesFilter, state) || !listed(req.TypesFilter, classic) {
+		state, kind := g.State().String(), classicType
+		if g.IsConsumer() {
+			kind = consumerType
+		}
+		if !listed(req.StatesFilter, state) || !listed(req.TypesFilter, kind) {
 			return
 		}
 		got = append(got, kmsg.ListGroupsResponseGroup{
-			Group: g.ID(), ProtocolType: g.Describe().ProtocolType, GroupState: state, GroupType: classic,
+			Group: g.ID(), ProtocolType: g.Describe().ProtocolType, GroupState: state, GroupType: kind,
 		})
 	})
 	if err != nil {

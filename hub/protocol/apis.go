@@ -38,11 +38,6 @@ var apis = [...]*api{
 	&deleteRecordsAPI,
 	&initProducerIDAPI,
 	&offsetForLeaderEpochAPI,
-	&addPartitionsToTxnAPI,
-	&addOffsetsToTxnAPI,
-	&endTxnAPI,
-	&writeTxnMarkersAPI,
-	&txnOffsetCommitAPI,
 	&describeConfigsAPI,
 	&alterConfigsAPI,
 	&describeLogDirsAPI,
@@ -52,8 +47,8 @@ var apis = [...]*api{
 	&offsetDeleteAPI,
 	&describeClusterAPI,
 	&describeProducersAPI,
-	&describeTransactionsAPI,
-	&listTransactionsAPI,
+	&consumerGroupHeartbeatAPI,
+	&consumerGroupDescribeAPI,
 	&describeTopicPartitionsAPI,
 }
 

@@ -13,6 +13,7 @@ type coordinator struct {
 	shards[*shard]
 
 	// The rest belongs to run's goroutine.
+	site   groupTopics // the topics at the last look
 	parked map[group.Ticket]chan<- group.Answer
 	ticket group.Ticket
 }

@@ -43,6 +43,16 @@ type Config struct {
 	// MaxProducers is how many producers a partition remembers; default
 	// 20,000. The ones silent for longest are forgotten first.
 	MaxProducers int
+	// CompactEvery is the time between two looks at what there is to compact;
+	// default 15 s (Kafka's log.cleaner.backoff.ms).
+	CompactEvery time.Duration
+	// CompactBytes is the memory for the keys of the log that is being
+	// compacted; default 128 MiB (Kafka's log.cleaner.dedupe.buffer.size). A
+	// log with more keys takes several passes.
+	CompactBytes int64
+	// CompactRate is how many bytes a second compaction reads and writes, so
+	// that it leaves the disk to others; default 64 MiB, negative for no limit.
+	CompactRate int64
 
 	Clock  func() time.Time // default time.Now
 	Rand   io.Reader        // seeds of election timeouts; default crypto/rand
@@ -74,6 +84,9 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.RetentionEvery, time.Minute)
 	orDefault(&c.ProducerExpiry, 24*time.Hour)
 	orDefault(&c.MaxProducers, 20_000)
+	orDefault(&c.CompactEvery, 15*time.Second)
+	orDefault(&c.CompactBytes, 128<<20)
+	orDefault(&c.CompactRate, 64<<20)
 	if c.Clock == nil {
 		c.Clock = time.Now
 	}
@@ -104,6 +117,7 @@ type TopicConfig struct {
 	Retention       time.Duration // 0 or less: no limit
 	RetentionBytes  int64         // 0 or less: no limit
 	Keep            bool          // no retention at all: a compacted topic
+	Compact         Compaction
 }
 
 func (t TopicConfig) log() storage.LogConfig {

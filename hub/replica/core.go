@@ -146,7 +146,7 @@ func (c *core) step(in *input) *output {
 	}
 	defer c.endOnReadError()
 	if in.trimmed {
-		c.log.first = c.log.log.First().Index + 1
+		c.log.first = c.log.log.Whole()
 	}
 	for range in.durable {
 		c.durable()

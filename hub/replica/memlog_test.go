@@ -163,3 +163,15 @@ func (l *memLog) Replay(from uint64, fn func(storage.Entry) error) error {
 	}
 	return nil
 }
+
+func (l *memLog) Whole() uint64 { return l.First().Index + 1 }
+
+func (l *memLog) StateBefore(index uint64) (storage.State, error) {
+	at := l.First()
+	for _, g := range l.written.segments {
+		if g.header.Index <= index { // a later one supersedes
+			at = g.header
+		}
+	}
+	return at, nil
+}

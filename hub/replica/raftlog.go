@@ -13,6 +13,8 @@ import (
 // entryLog is what the core reads of its log. *storage.Log is one.
 type entryLog interface {
 	First() storage.State
+	Whole() uint64
+	StateBefore(index uint64) (storage.State, error)
 	Tip() storage.State
 	Hard() storage.HardState
 	Last() (index, term uint64)
@@ -87,6 +89,10 @@ func (l *raftLog) recent(lo, hi, maxSize uint64) []pb.Entry {
 // bring the rest.
 func (l *raftLog) Snapshot() (pb.Snapshot, error) {
 	first := l.log.First()
+	if l.log.Whole() != first.Index+1 {
+		// Compacted segments go to a follower as files: messages have no holes.
+		return pb.Snapshot{}, raft.ErrSnapshotTemporarilyUnavailable
+	}
 	conf, err := decodeConf(first.Conf)
 	if err == nil {
 		err = conf.fold(first.Index) // what is trimmed was committed

@@ -7,7 +7,8 @@
 //
 // Goroutines: Set.Run starts a fixed number of workers, which step whatever
 // group has something to do, and runs one ticker itself; all end with its
-// context. There is none per group. Callbacks of Append run on a worker and
+// context. There is none per group. One more compacts logs, one at a time.
+// Callbacks of Append run on a worker and
 // must not block.
 package replica
 

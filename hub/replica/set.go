@@ -22,7 +22,10 @@ type Set struct {
 	queue    *runQueue
 	room     *budget
 	diskFull atomic.Bool
-	mu       struct {
+
+	compactions compactions
+
+	mu struct {
 		sync.Mutex
 		byLog  map[storage.LogID]*Replica
 		byName map[record.TopicPartition]*Replica // the newest generation
@@ -194,7 +197,10 @@ func (s *Set) Run(ctx context.Context) error {
 	for range s.cfg.Workers {
 		workers.Go(s.work)
 	}
+	var compacting sync.WaitGroup
+	compacting.Go(func() { s.compact(ctx) })
 	s.tick(ctx)
+	compacting.Wait() // it asks the workers
 	s.queue.close()
 	workers.Wait()
 	s.mu.Lock()

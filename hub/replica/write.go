@@ -146,9 +146,9 @@ func (c *core) rewind(index uint64) {
 // stateAt computes the state at an index of the log anew, from the newest
 // state at or below it.
 func (c *core) stateAt(index uint64) (logState, error) {
-	from := c.log.log.First()
-	if tip := c.log.log.Tip(); tip.Index <= index {
-		from = tip
+	from, err := c.log.log.StateBefore(index)
+	if err != nil {
+		return logState{}, fmt.Errorf("rebuild the state at entry %d: %w", index, err)
 	}
 	for _, s := range c.checkpoints {
 		if s.Index <= index && s.Index > from.Index {

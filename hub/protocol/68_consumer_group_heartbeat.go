@@ -1,0 +1,81 @@
+package protocol
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/entrepot-hub/entrepot/hub/group"
+)
+
+// ConsumerGroupHeartbeat: v0-1 (KIP-848)
+//
+// Behaviour:
+//   - Epoch 0 joins, -1 leaves, -2 leaves for a while (static members).
+//   - Answered when what it tells is committed in __consumer_offsets.
+//   - The assignment is in an answer when it changed, or when the member told
+//     all about itself.
+//   - A group with classic members is no consumer group (GROUP_ID_NOT_FOUND),
+//     as in Kafka with group.consumer.migration.policy=disabled.
+//
+// Version notes:
+//   - v0: the coordinator draws the member ID of a member without one
+//   - v1: the client draws it; subscription by regular expression
+var consumerGroupHeartbeatAPI = api{
+	key: 68, name: "ConsumerGroupHeartbeat", min: 0, max: 1,
+	shape: body(0, str(), str(), fixed(4), str(), str(), fixed(4), list(str()), str().from(1), str(),
+		array(fixed(16), list(fixed(4)))),
+	handle: plain[kmsg.ConsumerGroupHeartbeatRequest]((*Server).consumerGroupHeartbeat),
+}
+
+func (s *Server) consumerGroupHeartbeat(ctx context.Context, r *request, req *kmsg.ConsumerGroupHeartbeatRequest) kmsg.Response {
+	resp := kmsg.NewPtrConsumerGroupHeartbeatResponse()
+	ask, err := s.heartbeatRequest(r, req)
+	var a group.Answer
+	if err == nil {
+		a, err = s.groups.ask(ctx, req.Group, func(now time.Time, g *group.Group, t group.Ticket) group.Output {
+			return g.ConsumerHeartbeat(now, t, ask, s.groups.topics())
+		})
+	}
+	if err != nil {
+		resp.ErrorCode, resp.ErrorMessage = code(err), message(err)
+		return resp
+	}
+	resp.MemberID, resp.MemberEpoch = &a.Consumer.MemberID, a.Consumer.Epoch
+	resp.HeartbeatIntervalMillis = int32(a.Consumer.Interval.Milliseconds())
+	if got := a.Consumer.Assignment; got != nil {
+		resp.Assignment = new(kmsg.ConsumerGroupHeartbeatResponseAssignment)
+		for _, t := range got.Topics() {
+			resp.Assignment.Topics = append(resp.Assignment.Topics, kmsg.ConsumerGroupHeartbeatResponseAssignmentTopic{TopicID: t, Partitions: (*got)[t]})
+		}
+	}
+	return resp
+}
+
+func (s *Server) heartbeatRequest(r *request, req *kmsg.ConsumerGroupHeartbeatRequest) (group.ConsumerHeartbeat, error) {
+	ask := group.ConsumerHeartbeat{
+		MemberID: req.MemberID, Epoch: req.MemberEpoch, Instance: req.InstanceID, Rack: req.RackID, Rebalance: -1,
+		Topics: req.SubscribedTopicNames, Regex: req.SubscribedTopicRegex, Assignor: req.ServerAssignor,
+		ClientID: r.client, ClientHost: "/" + r.host,
+	}
+	if req.RebalanceTimeoutMillis >= 0 {
+		ask.Rebalance = time.Duration(req.RebalanceTimeoutMillis) * time.Millisecond
+	}
+	if req.Topics != nil {
+		owned := group.Assignment{}
+		for _, t := range req.Topics {
+			if ps := slices.Compact(slices.Sorted(slices.Values(append(owned[t.TopicID], t.Partitions...)))); len(ps) > 0 {
+				owned[t.TopicID] = ps
+			}
+		}
+		ask.Owned = &owned
+	}
+	if req.Version > 0 || req.MemberID != "" || req.MemberEpoch != 0 {
+		return ask, nil
+	}
+	id, err := newUUID(s.cfg.Rand)
+	ask.MemberID = id
+	return ask, err
+}

@@ -1,0 +1,41 @@
+package protocol
+
+import (
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// groupTopics shows consumer groups the topics of one state of the catalog.
+type groupTopics struct {
+	state   *catalog.State
+	version int64
+}
+
+// topics are those of the present catalog. To be called by run's goroutine.
+func (c *coordinator) topics() groupTopics {
+	if st := c.meta.State(); st != c.site.state {
+		c.site = groupTopics{st, c.site.version + 1}
+	}
+	return c.site
+}
+
+func (t groupTopics) Version() int64 { return t.version }
+
+func (t groupTopics) Topic(name string) (id record.TopicID, partitions int32, ok bool) {
+	topic, ok := t.state.Topic(name)
+	if !ok {
+		return id, 0, false
+	}
+	return topic.ID, int32(len(topic.Partitions)), true
+}
+
+// Matching leaves out the hub's own topics: an expression for everything would
+// otherwise make a group read its own commits, for ever.
+func (t groupTopics) Matching(accept func(string) bool) (names []string) {
+	for _, topic := range t.state.Topics() {
+		if !catalog.IsInternal(topic.Name) && accept(topic.Name) {
+			names = append(names, topic.Name)
+		}
+	}
+	return names
+}

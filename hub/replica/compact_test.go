@@ -1,0 +1,130 @@
+package replica
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storage/vfs"
+)
+
+func keyed(t testing.TB, key, value string) record.Batch {
+	t.Helper()
+	b := record.NewBuilder(record.None)
+	r := record.Record{Timestamp: 1000, Key: []byte(key)}
+	if value != "" {
+		r.Value = []byte(value)
+	}
+	if err := b.Append(r); err != nil {
+		t.Fatal(err)
+	}
+	out, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// lastOfKeys reads a whole partition as a client that wants the last of each
+// key does.
+func lastOfKeys(t testing.TB, r *Replica) (last map[string]string, records int) {
+	t.Helper()
+	last = map[string]string{}
+	for at := r.Offsets().Start; at < r.Offsets().HighWatermark; {
+		c, err := r.Read(at, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(c.Batches) == 0 {
+			break
+		}
+		for _, b := range c.Batches {
+			for rec, err := range b.All(1 << 20) {
+				if err != nil {
+					t.Fatal(err)
+				}
+				records++
+				last[string(rec.Key)] = string(rec.Value)
+			}
+			at = b.NextOffset()
+		}
+	}
+	return last, records
+}
+
+// A compacted partition stops growing while it is written, and a restart finds
+// the same in it.
+func TestCompactedPartitionStopsGrowing(t *testing.T) {
+	fs := vfs.NewMem()
+	sc := small
+	sc.IdleAfter = time.Millisecond
+	spec := Spec{ID: clicks(0), Topic: TopicConfig{SegmentBytes: 20_000, Keep: true, Compact: Compaction{On: true, DirtyRatio: 0.5}}}
+	n := startNode(t, fs, "data", sc, Config{CompactEvery: time.Millisecond, CompactRate: -1})
+	r := n.add(spec)
+	const records, keys = 5000, 20
+	most := int64(0)
+	for i := range records {
+		if _, err := appendWait(t, r, keyed(t, fmt.Sprintf("k%d", i%keys), fmt.Sprintf("v%d", i))); err != nil {
+			t.Fatal(err)
+		}
+		if i%500 == 499 {
+			waitFor(t, func() bool { return r.Status().Bytes < 100_000 })
+		}
+		most = max(most, r.Status().Bytes)
+	}
+	waitFor(t, func() bool { return !r.compactionPlan(time.Now()).due })
+	stats := r.Compacted()
+	t.Logf("%d records written, most bytes on disk %d, in the end %d; %d passes made %d of %d bytes", records, most, r.Status().Bytes, stats.Passes, stats.After, stats.Before)
+	if stats.Passes == 0 || stats.Errors != 0 || n.set.Compactions().Passes != stats.Passes {
+		t.Errorf("stats %+v", stats)
+	}
+	check := func(r *Replica) {
+		t.Helper()
+		last, _ := lastOfKeys(t, r)
+		for k := range keys {
+			if want := fmt.Sprintf("v%d", records-keys+k); last[fmt.Sprintf("k%d", k)] != want {
+				t.Errorf("k%d ends as %q, want %q", k, last[fmt.Sprintf("k%d", k)], want)
+			}
+		}
+		if o := r.Offsets(); o.HighWatermark != records {
+			t.Errorf("offsets %+v", o)
+		}
+	}
+	check(r)
+	n.stop()
+	n = startNode(t, fs, "data", sc, Config{CompactEvery: time.Hour})
+	r = n.add(spec)
+	check(r)
+	if _, err := appendWait(t, r, keyed(t, "k0", "new")); err != nil {
+		t.Fatal(err)
+	}
+	if last, _ := lastOfKeys(t, r); last["k0"] != "new" {
+		t.Errorf("after a restart and an append k0 is %q", last["k0"])
+	}
+}
+
+// A log that waited longer than max.compaction.lag.ms is compacted though
+// little of it is dirty, its newest segment too; one younger than
+// min.compaction.lag.ms is not.
+func TestCompactionLag(t *testing.T) {
+	sc := small
+	sc.IdleAfter = time.Millisecond
+	n := startNode(t, vfs.NewMem(), "data", sc, Config{CompactEvery: time.Millisecond, CompactRate: -1})
+	cfg := TopicConfig{Keep: true, Compact: Compaction{On: true, DirtyRatio: 1, MinLag: time.Hour}}
+	r := n.add(Spec{ID: clicks(0), Topic: cfg})
+	for i := range 50 {
+		if _, err := appendWait(t, r, keyed(t, "k", fmt.Sprint(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p := r.compactionPlan(time.Now()); len(p.segments) != 0 || p.due {
+		t.Errorf("planned %+v", p)
+	}
+	cfg.Compact.MinLag, cfg.Compact.MaxLag = 0, time.Millisecond
+	r.Configure(cfg)
+	waitFor(t, func() bool { _, records := lastOfKeys(t, r); return records == 1 })
+	if last, _ := lastOfKeys(t, r); last["k"] != "49" {
+		t.Errorf("k is %q", last["k"])
+	}
+}
