@@ -138,9 +138,24 @@ func (c *core) rewind(index uint64) {
 		panic(err)
 	}
 	c.tail = s
+	if index < c.controlAt {
+		c.forgetHeader()
+	}
 	c.window.truncate(index)
 	c.conf.truncate(index)
 	c.checkpoints = slices.DeleteFunc(c.checkpoints, func(s storage.State) bool { return s.Index > index })
+}
+
+// forgetHeader makes the committed state what it was at the last entry applied:
+// the newest header, from which it was taken at open, states entries that are
+// superseded now.
+func (c *core) forgetHeader() {
+	s, err := c.stateAt(c.applied)
+	if err != nil {
+		c.log.err = err
+		panic(err)
+	}
+	c.control, c.controlAt, c.undecided = s.control, c.applied, openIn(&s.producers)
 }
 
 // stateAt computes the state at an index of the log anew, from the newest
