@@ -38,6 +38,7 @@ var (
 	ErrDiskFull     = errors.New("the disk is full")
 	ErrOffline      = errors.New("the volume is offline")
 	ErrQuarantined  = errors.New("the replica is quarantined")
+	ErrNoCredential = errors.New("the user has no such credential")
 	ErrStopped      = errors.New("stopped")
 	ErrTimeout      = errors.New("timed out")
 )

@@ -40,6 +40,14 @@ func (s *State) apply(cmd Command) (*State, any, error) {
 		return s.setJob(c)
 	case SetMirror:
 		return s.setMirror(c)
+	case CreateACLs:
+		return s.createACLs(c)
+	case DeleteACLs:
+		return s.deleteACLs(c)
+	case AlterScram:
+		return s.alterScram(c)
+	case AlterQuota:
+		return s.alterQuota(c)
 	}
 	return nil, nil, fmt.Errorf("%w: catalog command %T", record.ErrInvalidRequest, cmd)
 }
@@ -76,8 +84,12 @@ func (s *State) registerNode(c RegisterNode) (*State, any, error) {
 	if s.site == "" || c.Site != s.site {
 		return nil, nil, fmt.Errorf("%w: node %q is of site %q, this is site %q", record.ErrInvalidRequest, c.Name, c.Site, s.site)
 	}
-	n := Node{Name: c.Name, Site: c.Site, Kafka: c.Kafka, Peer: c.Peer, Admin: c.Admin, Rack: c.Rack}
-	for _, v := range []string{c.Kafka, c.Peer, c.Admin, c.Rack} {
+	n := Node{Name: c.Name, Site: c.Site, Kafka: c.Kafka, Peer: c.Peer, Admin: c.Admin, Rack: c.Rack, Listeners: maps.Clone(c.Listeners)}
+	texts := []string{c.Kafka, c.Peer, c.Admin, c.Rack}
+	for name, addr := range c.Listeners {
+		texts = append(texts, name, addr)
+	}
+	for _, v := range texts {
 		if !utf8.ValidString(v) {
 			return nil, nil, fmt.Errorf("%w: node %q has an address that is not UTF-8", record.ErrInvalidRequest, c.Name)
 		}
@@ -86,7 +98,7 @@ func (s *State) registerNode(c RegisterNode) (*State, any, error) {
 	next.nodes = slices.Clone(s.nodes)
 	if old, ok := s.NodeByName(c.Name); ok {
 		n.ID = old.ID
-		next.nodes[slices.Index(s.nodes, old)] = n
+		next.nodes[slices.IndexFunc(s.nodes, func(o Node) bool { return o.ID == old.ID })] = n
 		return &next, n.ID, nil
 	}
 	next.lastNode++

@@ -1,9 +1,10 @@
 // Package catalog is the metadata of one site as a pure state machine: nodes,
-// topics with their placement and settings, producer ID blocks, and what the
-// operator wants of each job. A State is an immutable value; Apply takes a
-// command and returns the next one. The same commands in the same order give
-// the same states on every node, which is why whatever depends on a clock or
-// on chance (topic IDs, creation times) travels inside the command.
+// topics with their placement and settings, producer ID blocks, ACLs,
+// credentials and quotas, and what the operator wants of each job. A State is
+// an immutable value; Apply takes a command and returns the next one. The same
+// commands in the same order give the same states on every node, which is why
+// whatever depends on a clock or on chance (topic IDs, creation times) travels
+// inside the command.
 //
 // The commands are entries of the Raft group `__meta`; Machine joins the two.
 //
@@ -30,6 +31,7 @@ type State struct {
 	topics   []*Topic          // by name
 	byID     []*Topic          // by topic ID
 	jobs     map[string]string // name -> desired state
+	security *Security         // nil: nothing is set
 }
 
 // New is the catalog of a site in which nothing has happened yet.
@@ -44,6 +46,8 @@ type Node struct {
 	Peer  string
 	Admin string
 	Rack  string
+
+	Listeners map[string]string `json:",omitempty"` // advertised host:port of the listeners besides the one in Kafka
 }
 
 // Topic is one topic of the site, local or mirrored.

@@ -22,6 +22,10 @@ const (
 	kindAllocateProducerIDs
 	kindSetJob
 	kindSetMirror
+	kindCreateACLs
+	kindDeleteACLs
+	kindAlterScram
+	kindAlterQuota
 )
 
 // SiteInit names the site. The first one decides; the same again does nothing.
@@ -39,6 +43,8 @@ type RegisterNode struct {
 	Peer  string `json:",omitempty"`
 	Admin string `json:",omitempty"`
 	Rack  string `json:",omitempty"`
+	// Listeners are the addresses of the listeners besides the one in Kafka.
+	Listeners map[string]string `json:",omitempty"`
 }
 
 // CreateTopic makes a topic. Result: *Topic.
@@ -168,6 +174,14 @@ func decodeBody(kind byte, body []byte) (Command, error) {
 		return into[SetJob](body)
 	case kindSetMirror:
 		return into[SetMirror](body)
+	case kindCreateACLs:
+		return into[CreateACLs](body)
+	case kindDeleteACLs:
+		return into[DeleteACLs](body)
+	case kindAlterScram:
+		return into[AlterScram](body)
+	case kindAlterQuota:
+		return into[AlterQuota](body)
 	}
 	return nil, fmt.Errorf("unknown kind")
 }

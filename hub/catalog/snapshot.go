@@ -23,11 +23,12 @@ type snapshot struct {
 	Nodes       []Node            `json:",omitempty"`
 	Topics      []*Topic          `json:",omitempty"` // by name
 	Jobs        map[string]string `json:",omitempty"`
+	Security    *Security         `json:",omitempty"`
 }
 
 // Encode writes the whole state. Equal states give equal bytes.
 func (s *State) Encode() ([]byte, error) {
-	body, err := json.Marshal(snapshot{s.site, s.siteID, s.lastNode, s.producer, s.nodes, s.topics, s.jobs})
+	body, err := json.Marshal(snapshot{s.site, s.siteID, s.lastNode, s.producer, s.nodes, s.topics, s.jobs, s.security})
 	if err != nil {
 		return nil, fmt.Errorf("encode catalog: %w", err)
 	}
@@ -43,7 +44,7 @@ func DecodeState(b []byte) (*State, error) {
 	if err := json.Unmarshal(b[1:], &doc); err != nil {
 		return nil, fmt.Errorf("decode catalog: %w", err)
 	}
-	s := &State{site: doc.Site, siteID: doc.SiteID, lastNode: doc.LastNode, producer: doc.ProducerIDs, nodes: doc.Nodes, topics: doc.Topics, jobs: doc.Jobs}
+	s := &State{site: doc.Site, siteID: doc.SiteID, lastNode: doc.LastNode, producer: doc.ProducerIDs, nodes: doc.Nodes, topics: doc.Topics, jobs: doc.Jobs, security: doc.Security}
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("decode catalog: %w", err)
 	}
@@ -88,6 +89,9 @@ func (s *State) check() error {
 		if d := s.jobs[name]; d != JobPaused && d != JobStopped {
 			return fmt.Errorf("job %q is %q", name, d)
 		}
+	}
+	if s.security != nil {
+		return s.security.check()
 	}
 	return nil
 }
