@@ -22,6 +22,8 @@ type Config struct {
 	Listeners ListenersConfig `yaml:"listeners"`
 	Mesh      MeshConfig      `yaml:"mesh"`
 	Cluster   ClusterConfig   `yaml:"cluster"`
+	Security  SecurityConfig  `yaml:"security"`
+	Links     LinksConfig     `yaml:"links"`
 	// Jobs are globs of files with topics and connectors, relative to the file
 	// that names them.
 	Jobs []string `yaml:"jobs"`
@@ -43,23 +45,8 @@ type NodeConfig struct {
 	Zone    string `yaml:"zone"`     // rack or availability zone; optional
 }
 
-// ListenersConfig are the ports.
-type ListenersConfig struct {
-	Kafka ListenerConfig `yaml:"kafka"`
-	Admin ListenerConfig `yaml:"admin"`
-	Peer  ListenerConfig `yaml:"peer"`
-	// Registry is the schema registry's port; addr "off" runs none.
-	Registry ListenerConfig `yaml:"registry"`
-}
-
 // Off as an address turns a listener off that a node can do without.
 const Off = "off"
-
-// ListenerConfig is one port: where to listen and what others are told.
-type ListenerConfig struct {
-	Addr      string `yaml:"addr"`      // host:port; an empty host is every interface
-	Advertise string `yaml:"advertise"` // host:port; default: Addr, with the machine's name for an empty host
-}
 
 // MeshConfig is the gossip: one pool for the site, one for all sites.
 type MeshConfig struct {
@@ -86,7 +73,7 @@ type ClusterConfig struct {
 func Default() Config {
 	return Config{
 		Node:      NodeConfig{DataDir: "entrepot-data"},
-		Listeners: ListenersConfig{Kafka: ListenerConfig{Addr: ":9092"}, Admin: ListenerConfig{Addr: ":8080"}, Peer: ListenerConfig{Addr: ":7948"}, Registry: ListenerConfig{Addr: ":8081"}},
+		Listeners: ListenersConfig{Kafka: KafkaListenerConfig{ListenerConfig: ListenerConfig{Addr: ":9092"}}, Admin: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":8080"}}, Peer: ListenerConfig{Addr: ":7948"}, Registry: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":8081"}}},
 		Mesh:      MeshConfig{LAN: PoolConfig{Addr: ":7946"}, WAN: PoolConfig{Addr: ":7947"}},
 		Cluster:   ClusterConfig{BootstrapExpect: 1},
 
@@ -171,7 +158,6 @@ func (c Config) Validate() error {
 		return wrong(fmt.Sprintf("mesh.profile is %q: want \"local\" or nothing", c.Mesh.Profile), "mesh", "profile")
 	}
 	for _, l := range []struct{ addr, section, name, key string }{
-		{c.Listeners.Kafka.Addr, "listeners", "kafka", "addr"},
 		{c.Listeners.Admin.Addr, "listeners", "admin", "addr"},
 		{c.Listeners.Peer.Addr, "listeners", "peer", "addr"},
 		{c.Listeners.Registry.Addr, "listeners", "registry", "addr"},
@@ -185,7 +171,10 @@ func (c Config) Validate() error {
 			return wrong(fmt.Sprintf("%s.%s.%s is %q: want host:port or :port", l.section, l.name, l.key, l.addr), l.section, l.name, l.key)
 		}
 	}
-	return nil
+	if err := c.validateListeners(); err != nil {
+		return err
+	}
+	return c.validateSecurity()
 }
 
 // siteID is the configured number of the site, or one drawn from its name.

@@ -6,6 +6,7 @@
 package hub
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -52,19 +53,20 @@ type Hub struct {
 	started time.Time
 	jobs    *stream.Jobs
 
-	kafkaLn, adminLn net.Listener
-	registryLn       net.Listener // nil: the registry is off
-	mesh             *mesh.Mesh
-	store            *storage.Store
-	set              *replica.Set
-	meta             *meta
-	topics           *topics
-	server           *protocol.Server
-	pipe             *pipe
-	links            *mirror.Manager
-	runner           *stream.Runner
-	admin            *admin.Server
-	registry         *registry.Registry
+	doors      []protocol.Listener // the main one first
+	adminLn    net.Listener
+	registryLn net.Listener // nil: the registry is off
+	mesh       *mesh.Mesh
+	store      *storage.Store
+	set        *replica.Set
+	meta       *meta
+	topics     *topics
+	server     *protocol.Server
+	pipe       *pipe
+	links      *mirror.Manager
+	runner     *stream.Runner
+	admin      *admin.Server
+	registry   *registry.Registry
 
 	ready atomic.Pointer[string] // why the node does not serve yet; nil: it does
 }
@@ -111,23 +113,6 @@ func (h *Hub) readJobs(ctx context.Context) error {
 	return nil
 }
 
-func (h *Hub) listen(ctx context.Context) error {
-	var lc net.ListenConfig
-	var err error
-	if h.kafkaLn, err = lc.Listen(ctx, "tcp", h.cfg.Listeners.Kafka.Addr); err != nil {
-		return fmt.Errorf("listeners.kafka.addr %s: %w; free the port or choose another", h.cfg.Listeners.Kafka.Addr, err)
-	}
-	if h.adminLn, err = admin.Listen(ctx, h.cfg.Listeners.Admin.Addr); err != nil {
-		return fmt.Errorf("listeners.admin.addr: %w", err)
-	}
-	if addr := h.cfg.Listeners.Registry.Addr; addr != Off {
-		if h.registryLn, err = lc.Listen(ctx, "tcp", addr); err != nil {
-			return fmt.Errorf("listeners.registry.addr %s: %w; free the port, choose another, or run no schema registry with \"off\"", addr, err)
-		}
-	}
-	return nil
-}
-
 func (h *Hub) openMesh(context.Context) error {
 	key, err := h.cfg.Mesh.Key.Reveal()
 	if err != nil {
@@ -135,7 +120,7 @@ func (h *Hub) openMesh(context.Context) error {
 	}
 	h.mesh, err = mesh.Open(mesh.Config{
 		ID: h.cfg.Node.ID, Site: h.cfg.Node.Site, Version: h.deps.Version,
-		Kafka: h.Kafka(), Admin: h.cfg.Listeners.Admin.advertised(h.adminLn.Addr()),
+		Kafka: h.address(cmp.Or(h.cfg.Links.Listener, protocol.MainListener)), Admin: h.cfg.Listeners.Admin.advertised(h.adminLn.Addr()),
 		LAN:     mesh.Pool{Bind: h.cfg.Mesh.LAN.Addr, Advertise: h.cfg.Mesh.LAN.Advertise, Join: h.cfg.Mesh.LAN.Join},
 		WAN:     mesh.Pool{Bind: h.cfg.Mesh.WAN.Addr, Advertise: h.cfg.Mesh.WAN.Advertise, Join: h.cfg.Mesh.WAN.Join},
 		Key:     key,
@@ -174,11 +159,17 @@ func (h *Hub) join(context.Context) error {
 	pc.Node, pc.ClusterID, pc.AutoCreate = nodeID, clusterID(h.cfg), h.cfg.AutoCreateTopics
 	pc.Group.InitialDelay, pc.LogDir = h.cfg.GroupDelay, h.cfg.Node.DataDir
 	pc.Logger = h.log.With("part", "kafka")
+	if pc.SASL, err = h.logins(); err != nil {
+		return err
+	}
 	h.server = protocol.New(pc, partitions{h}, h.meta)
 	h.pipe = &pipe{serve: h.server.ServeConn, own: []string{h.Kafka()}}
 
-	h.links, err = mirror.New(mirror.Config{Site: h.cfg.Node.Site, Logger: h.log.With("part", "mirror")}, site{h})
-	if err != nil {
+	mc := mirror.Config{Site: h.cfg.Node.Site, Logger: h.log.With("part", "mirror")}
+	if err := h.linkSecurity(&mc); err != nil {
+		return err
+	}
+	if h.links, err = mirror.New(mc, site{h}); err != nil {
 		return err
 	}
 	h.runner, err = stream.New(stream.Config{
@@ -210,7 +201,9 @@ func (h *Hub) Run(ctx context.Context) error {
 	if err == nil {
 		h.pipe.ctx = server.ctx
 		server.run("groups", h.server.Run)
-		server.run("kafka", func(ctx context.Context) error { return h.server.Serve(ctx, h.kafkaLn) })
+		for _, d := range h.doors {
+			server.run("listener "+d.Name, func(ctx context.Context) error { return h.server.Serve(ctx, d) })
+		}
 		edge.run("mesh", h.mesh.Run)
 		edge.run("links", h.links.Run)
 		edge.run("jobs", h.runner.Run)
@@ -253,7 +246,7 @@ func (h *Hub) begin(ctx context.Context) error {
 	if err := serving(ctx, group); err != nil {
 		return fmt.Errorf("the catalog: %w", err)
 	}
-	if err := h.meta.introduce(ctx, h.cfg, h.Kafka(), h.Admin()); err != nil {
+	if err := h.meta.introduce(ctx, h.cfg, h.Kafka(), h.Admin(), h.extraAddresses()); err != nil {
 		return err
 	}
 	h.notReady("opening the partitions")
@@ -265,7 +258,10 @@ func (h *Hub) notReady(why string) { h.ready.Store(&why) }
 
 // close gives back what Open took; parts that were not opened are nil.
 func (h *Hub) close() {
-	for _, ln := range []net.Listener{h.kafkaLn, h.adminLn, h.registryLn} {
+	for _, d := range h.doors {
+		_ = d.Net.Close()
+	}
+	for _, ln := range []net.Listener{h.adminLn, h.registryLn} {
 		if ln != nil {
 			_ = ln.Close()
 		}
@@ -281,7 +277,7 @@ func (h *Hub) close() {
 }
 
 // Kafka is the address that clients are told, host:port.
-func (h *Hub) Kafka() string { return h.cfg.Listeners.Kafka.advertised(h.kafkaLn.Addr()) }
+func (h *Hub) Kafka() string { return h.address(protocol.MainListener) }
 
 // Admin is the address of the console and the admin API, host:port.
 func (h *Hub) Admin() string { return h.cfg.Listeners.Admin.advertised(h.adminLn.Addr()) }

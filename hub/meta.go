@@ -46,10 +46,10 @@ func (m *meta) Propose(ctx context.Context, cmd catalog.Command) (any, error) {
 }
 
 // introduce names the site and registers this node with its present addresses.
-func (m *meta) introduce(ctx context.Context, cfg Config, kafka, admin string) error {
+func (m *meta) introduce(ctx context.Context, cfg Config, kafka, admin string, extra map[string]string) error {
 	for _, cmd := range []catalog.Command{
 		catalog.SiteInit{Site: cfg.Node.Site, SiteID: cfg.siteID()},
-		catalog.RegisterNode{Name: cfg.Node.ID, Site: cfg.Node.Site, Kafka: kafka, Admin: admin, Rack: cfg.Node.Zone},
+		catalog.RegisterNode{Name: cfg.Node.ID, Site: cfg.Node.Site, Kafka: kafka, Admin: admin, Rack: cfg.Node.Zone, Listeners: extra},
 	} {
 		out, err := m.Propose(ctx, cmd)
 		if err != nil {

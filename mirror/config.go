@@ -16,6 +16,9 @@ type Config struct {
 	// Dial connects to a broker of a source; nil: plain TCP.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 
+	// Login is how sources are logged in to; nil: they ask for none.
+	Login *Login
+
 	// OnGap is the policy of links that are not configured by name.
 	OnGap GapPolicy // GapStop
 
@@ -35,6 +38,13 @@ type Config struct {
 	HoldBytes      int   // 64 MiB
 
 	Logger *slog.Logger // nil: none
+}
+
+// Login is a login by SASL.
+type Login struct {
+	Mechanism string // PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512
+	User      string
+	Password  func() (string, error) // asked at each connection
 }
 
 // Fixed times of the state machine.

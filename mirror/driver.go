@@ -193,7 +193,7 @@ func (k *link) from() (*source, error) {
 		return nil, errNoAddress
 	}
 	if k.mu.source == nil {
-		s, err := newSource(k.cfg.Site, k.mu.brokers, k.cfg.Dial, k.cfg.FetchBytes)
+		s, err := newSource(k.cfg, k.mu.brokers)
 		if err != nil {
 			return nil, err
 		}

@@ -4,13 +4,15 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/entrepot-hub/entrepot/record"
 )
@@ -29,16 +31,39 @@ const requestTime = 10 * time.Second
 // which a recreated topic could not be told from the one before.
 const leastFetchVersion = 13
 
-func newSource(site string, brokers []string, dial func(context.Context, string, string) (net.Conn, error), maxAnswer int32) (*source, error) {
-	client, err := kgo.NewClient(
-		kgo.SeedBrokers(brokers...), kgo.Dialer(dial), kgo.ClientID("entrepot-mirror-"+site),
+func newSource(cfg Config, brokers []string) (*source, error) {
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(brokers...), kgo.Dialer(cfg.Dial), kgo.ClientID("entrepot-mirror-" + cfg.Site),
 		kgo.RequestTimeoutOverhead(requestTime), kgo.RequestRetries(1), kgo.DisableClientMetrics(),
-		kgo.FetchMaxBytes(maxAnswer), kgo.BrokerMaxReadBytes(max(4*maxAnswer, 128<<20)),
-	)
+		kgo.FetchMaxBytes(cfg.FetchBytes), kgo.BrokerMaxReadBytes(max(4*cfg.FetchBytes, 128<<20)),
+	}
+	if cfg.Login != nil {
+		opts = append(opts, kgo.SASL(cfg.Login.mechanism()))
+	}
+	client, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, fmt.Errorf("source brokers %s: %w", strings.Join(brokers, ", "), err)
 	}
 	return &source{client}, nil
+}
+
+// mechanism is the login in the form of the client.
+func (l *Login) mechanism() sasl.Mechanism {
+	switch l.Mechanism {
+	case "SCRAM-SHA-256":
+		return scram.Sha256(l.scram)
+	case "SCRAM-SHA-512":
+		return scram.Sha512(l.scram)
+	}
+	return plain.Plain(func(context.Context) (plain.Auth, error) {
+		password, err := l.Password()
+		return plain.Auth{User: l.User, Pass: password}, err
+	})
+}
+
+func (l *Login) scram(context.Context) (scram.Auth, error) {
+	password, err := l.Password()
+	return scram.Auth{User: l.User, Pass: password}, err
 }
 
 // discover asks for all topics, their leaders and the settings that matter.

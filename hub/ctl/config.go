@@ -151,7 +151,7 @@ func (c *cli) runTests(ctx context.Context, jobs *stream.Jobs) error {
 
 // What tells a node's file from a jobs file.
 var (
-	nodeKeys = [...]string{"node", "listeners", "mesh", "cluster", "jobs"}
+	nodeKeys = [...]string{"node", "listeners", "mesh", "cluster", "security", "jobs"}
 	jobsKeys = [...]string{"topics", "connectors", "tests", "links", "stages"}
 )
 

@@ -55,7 +55,7 @@ func (s *Server) metadata(ctx context.Context, r *request, req *kmsg.MetadataReq
 	for i := range req.Topics {
 		resp.Topics = append(resp.Topics, s.metadataTopic(ctx, req, &req.Topics[i]))
 	}
-	for _, n := range s.meta.State().Nodes() {
+	for _, n := range s.reachable(r) {
 		b := kmsg.NewMetadataResponseBroker()
 		b.NodeID, b.Rack = n.ID, rack(n)
 		b.Host, b.Port = s.advertised(r, n)

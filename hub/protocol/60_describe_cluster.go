@@ -35,7 +35,7 @@ func (s *Server) describeCluster(_ context.Context, r *request, req *kmsg.Descri
 	if req.IncludeClusterAuthorizedOperations {
 		resp.ClusterAuthorizedOperations = allClusterOperations
 	}
-	for _, n := range s.meta.State().Nodes() {
+	for _, n := range s.reachable(r) {
 		b := kmsg.NewDescribeClusterResponseBroker()
 		b.NodeID, b.Rack = n.ID, rack(n)
 		b.Host, b.Port = s.advertised(r, n)

@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"time"
 
-	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/auth"
 	"github.com/entrepot-hub/entrepot/hub/group"
 )
 
@@ -17,10 +16,6 @@ import (
 type Config struct {
 	Node      int32  // this node's broker ID, as the catalog gave it
 	ClusterID string // the same at all nodes of the site; Kafka's form is 22 characters of base64
-
-	// Advertise gives the address that clients of the connection with this
-	// local address are told for a node; nil: the node's own Kafka address.
-	Advertise func(local net.Addr, n catalog.Node) string
 
 	AutoCreate bool  // Metadata and Produce create topics that do not exist
 	Partitions int32 // of topics created without a number
@@ -31,6 +26,8 @@ type Config struct {
 	GroupSweep        time.Duration // between searches for expired offsets
 
 	LogDir string // what DescribeLogDirs calls the place of the logs
+
+	SASL *auth.SASL // logins of the listeners that want one; nil: there are none
 
 	Limits Limits
 	Logger *slog.Logger
@@ -53,6 +50,10 @@ type Limits struct {
 	Frame time.Duration // a request that has begun must be complete within it, and one more for each 8 MiB
 	Write time.Duration // a client that reads nothing for as long is cut off
 	Drain time.Duration // at the end of the context, for answers still due
+
+	Login     time.Duration // TLS handshake and SASL login must be done within it
+	Refuse    time.Duration // after how long a failed login is answered
+	Strangers int64         // bytes of requests of all clients that are not logged in yet
 
 	Fetch     int           // largest Fetch answer; one batch is always returned
 	FetchWait time.Duration // longest long poll, whatever the client asks for
@@ -82,6 +83,10 @@ func Default() Config {
 			Frame: 30 * time.Second,
 			Write: 30 * time.Second,
 			Drain: 5 * time.Second,
+
+			Login:     20 * time.Second,
+			Refuse:    250 * time.Millisecond,
+			Strangers: 32 << 20,
 
 			Fetch:     55 << 20,
 			FetchWait: time.Minute,
@@ -113,6 +118,7 @@ func (c Config) Validate() error {
 		{"Limits.Conns", int64(l.Conns)}, {"Limits.ConnsPerIP", int64(l.ConnsPerIP)},
 		{"Limits.Idle", int64(l.Idle)}, {"Limits.Frame", int64(l.Frame)},
 		{"Limits.Write", int64(l.Write)}, {"Limits.Drain", int64(l.Drain)},
+		{"Limits.Login", int64(l.Login)}, {"Limits.Refuse", int64(l.Refuse)}, {"Limits.Strangers", l.Strangers},
 		{"Limits.Fetch", int64(l.Fetch)}, {"Limits.FetchWait", int64(l.FetchWait)}, {"Limits.Answers", l.Answers},
 		{"Group.MinSession", int64(c.Group.MinSession)}, {"Group.MaxMembers", int64(c.Group.MaxMembers)},
 	} {

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/entrepot-hub/entrepot/hub/auth"
 )
 
 // conn is one client's connection. Requests are read ahead, handled one after
@@ -20,6 +22,9 @@ type conn struct {
 	nc     net.Conn
 	frames frameReader
 	host   string
+	door   *Listener // nil: a pipe of the hub's own jobs
+	who    auth.Principal
+	login  *login // nil: the listener asks for none; once let in, of handle alone
 
 	queue chan *request // read, not yet handled
 	out   chan pending  // handled, not yet answered
@@ -38,11 +43,11 @@ type pending struct {
 	a answer
 }
 
-func newConn(s *Server, nc net.Conn) *conn {
+func newConn(s *Server, door *Listener, nc net.Conn) *conn {
 	l := s.cfg.Limits
 	return &conn{
-		s: s, nc: nc, host: remoteIP(nc),
-		frames: frameReader{nc: nc, br: bufio.NewReaderSize(nc, 8<<10), limits: l, budget: s.requests},
+		s: s, nc: nc, host: remoteIP(nc), door: door,
+		frames: frameReader{nc: nc, br: bufio.NewReaderSize(nc, 8<<10), limits: l, budget: s.requests, least: requestHeader},
 		queue:  make(chan *request, l.Pipeline),
 		out:    make(chan pending, l.Pipeline),
 		slots:  make(chan struct{}, l.Pipeline),
@@ -57,6 +62,15 @@ func (c *conn) serve(ctx context.Context) {
 	defer c.cutNow()
 	parked, unpark := context.WithCancel(ctx) // long polls and joins
 	defer unpark()
+	raw := c.nc
+	leave := context.AfterFunc(ctx, func() { _ = raw.SetReadDeadline(time.Unix(1, 0)) })
+	err := c.enter(ctx)
+	leave()
+	if err != nil {
+		c.fault(err)
+		_ = c.nc.Close()
+		return
+	}
 	stop := context.AfterFunc(ctx, func() { c.drain() })
 	defer stop()
 
@@ -129,7 +143,8 @@ func (c *conn) readOne(ctx context.Context) (*request, error) {
 	}
 	c.due.Add(1)
 	r, err := parseRequest(f)
-	r.held, r.local, r.host = held, c.nc.LocalAddr(), c.host
+	r.held = held
+	c.introduce(r)
 	if err != nil {
 		c.free(r)
 		return nil, err
@@ -163,7 +178,10 @@ func (c *conn) release(p pending) {
 func (c *conn) handle(ctx context.Context) {
 	for r := range c.queue {
 		c.s.counts[r.api.key].Add(1)
-		a, err := r.api.handle(c.s, ctx, r)
+		a, err := answer{}, c.admit(r)
+		if err == nil {
+			a, err = r.api.handle(c.s, ctx, r)
+		}
 		if err != nil {
 			c.fault(err)
 			a = answer{close: true}

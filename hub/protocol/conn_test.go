@@ -40,7 +40,7 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 		"a length of a stump":   {0, 0, 0, 3, 0, 0, 0},
 		"an unknown API":        header(99, 0),
 		"a negative API":        header(-1, 0),
-		"SASL, not offered":     header(17, 1, 0, 5, 'P', 'L', 'A', 'I', 'N'),
+		"SASL from the future":  header(17, 2, 0, 5, 'P', 'L', 'A', 'I', 'N'),
 		"transactions":          header(24, 0, 0, 0),
 		"Produce v2":            header(0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0),
 		"Fetch from the future": header(1, 19),
@@ -338,7 +338,7 @@ func TestServeEndsWithItsListener(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = ln.Close()
-	if err := New(quick(), m, m).Serve(t.Context(), ln); err == nil || !strings.Contains(err.Error(), ln.Addr().String()) {
+	if err := New(quick(), m, m).Serve(t.Context(), Listener{Name: MainListener, Net: ln}); err == nil || !strings.Contains(err.Error(), ln.Addr().String()) {
 		t.Errorf("got %v", err)
 	}
 }

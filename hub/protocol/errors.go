@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 
+	"github.com/entrepot-hub/entrepot/hub/auth"
 	"github.com/entrepot-hub/entrepot/hub/group"
 	"github.com/entrepot-hub/entrepot/record"
 )
@@ -20,6 +21,8 @@ var (
 	errNoCoordinator  = errors.New("the group coordinator is not available")
 	errPolicy         = errors.New("not allowed by the settings of the topic")
 	errDuplicate      = errors.New("named twice in one request")
+	errSASLState      = errors.New("not in this state of the login")
+	errMechanism      = errors.New("the listener does not offer this SASL mechanism")
 	errUnknownMode    = errors.New("unsupported by this version of the API")
 	errSession        = errors.New("no such fetch session; none is ever given")
 )
@@ -85,6 +88,11 @@ var codes = []struct {
 	{group.ErrStaleEpoch, kerr.StaleMemberEpoch},
 	{group.ErrInvalidRegex, kerr.InvalidRegularExpression},
 	{group.ErrOldVersion, kerr.UnsupportedVersion},
+
+	{auth.ErrFailed, kerr.SaslAuthenticationFailed},
+	{errSASLState, kerr.IllegalSaslState},
+	{errMechanism, kerr.UnsupportedSaslMechanism},
+	{record.ErrNoCredential, kerr.ResourceNotFound},
 
 	{errAcks, kerr.InvalidRequiredAcks},
 	{errNoTransactions, kerr.InvalidRequest},

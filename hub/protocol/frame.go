@@ -24,6 +24,8 @@ type frameReader struct {
 	br     *bufio.Reader
 	limits Limits
 	budget *budget
+	least  int       // bytes of the smallest frame
+	end    time.Time // nothing is read after it; zero: no end
 }
 
 // frame is one request as bytes, with what it holds of the budget.
@@ -77,8 +79,8 @@ func (r *frameReader) size(ctx context.Context, waiting func() bool) (int, error
 		return 0, fmt.Errorf("read a request's length: %w", err)
 	}
 	n := int64(int32(binary.BigEndian.Uint32(head[:])))
-	if n < requestHeader || n > int64(r.limits.Request) {
-		return 0, fmt.Errorf("%w: a request of %d bytes, want %d to %d", errMalformed, n, requestHeader, r.limits.Request)
+	if n < int64(r.least) || n > int64(r.limits.Request) {
+		return 0, fmt.Errorf("%w: a request of %d bytes, want %d to %d", errMalformed, n, r.least, r.limits.Request)
 	}
 	return int(n), nil
 }
@@ -86,7 +88,11 @@ func (r *frameReader) size(ctx context.Context, waiting func() bool) (int, error
 // within sets how long reads may take. Whoever ends ctx sets a deadline in the
 // past afterwards: either that one comes later than this, or ctx has ended here.
 func (r *frameReader) within(ctx context.Context, d time.Duration) error {
-	if err := r.nc.SetReadDeadline(time.Now().Add(d)); err != nil {
+	at := time.Now().Add(d)
+	if !r.end.IsZero() && r.end.Before(at) {
+		at = r.end
+	}
+	if err := r.nc.SetReadDeadline(at); err != nil {
 		return err
 	}
 	return ctx.Err()

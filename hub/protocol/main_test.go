@@ -63,7 +63,7 @@ func startSite(t testing.TB, cfg Config) *site {
 	s := &site{memSite: m, srv: New(cfg, m, m), addr: ln.Addr().String()}
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		if err := s.srv.Serve(ctx, ln); err != nil {
+		if err := s.srv.Serve(ctx, Listener{Name: MainListener, Net: ln}); err != nil {
 			t.Errorf("Serve: %v", err)
 		}
 	})

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -95,6 +96,7 @@ func TestPitfall1ProduceIsOfferedFromZero(t *testing.T) {
 func TestVersionsServed(t *testing.T) {
 	want := map[int16][2]int16{
 		0: {3, 13}, 1: {4, 18}, 2: {1, 11}, 3: {0, 13}, 8: {2, 10}, 9: {1, 10}, 10: {0, 6}, 11: {0, 9}, 12: {0, 4},
+		17: {0, 1}, 36: {0, 2},
 		13: {0, 5}, 14: {0, 5}, 15: {0, 6}, 16: {0, 5}, 18: {0, 4}, 19: {2, 7}, 20: {1, 6}, 21: {0, 2}, 22: {0, 5},
 		23: {2, 4}, 32: {1, 4}, 33: {0, 2}, 35: {1, 4}, 37: {0, 3}, 42: {0, 3}, 44: {0, 1}, 47: {0, 0}, 60: {0, 2}, 61: {0, 0}, 68: {0, 1}, 69: {0, 1}, 75: {0, 0},
 	}
@@ -102,7 +104,7 @@ func TestVersionsServed(t *testing.T) {
 		if want[a.key] != [2]int16{a.min, a.max} {
 			t.Errorf("%s: %d to %d, want %v", a.name, a.min, a.max, want[a.key])
 		}
-		if name := kmsg.NameForKey(a.key); name != a.name && !(a.key == 22 && name == "InitProducerID") {
+		if name := kmsg.NameForKey(a.key); !strings.EqualFold(name, a.name) {
 			t.Errorf("API %d is named %s, kmsg says %s", a.key, a.name, name)
 		}
 		if most := kmsg.RequestForKey(a.key).MaxVersion(); a.max > most {
@@ -771,19 +773,32 @@ func TestFetchMissesNoCommit(t *testing.T) {
 	}
 }
 
-// The address that clients are told depends on where they came in.
+// The address that clients are told depends on the listener they came in on;
+// nodes without it they are not told of.
 func TestAdvertisedAddresses(t *testing.T) {
-	cfg := quick()
-	cfg.Advertise = func(local net.Addr, n catalog.Node) string {
-		return "seen-from." + local.Network() + "." + n.Name + ":1234"
+	s := startSite(t, quick())
+	for _, n := range []catalog.RegisterNode{
+		{Name: "n1", Site: "here", Kafka: s.addr, Listeners: map[string]string{"inside": "n1.inside:1234"}},
+		{Name: "n2", Site: "here", Kafka: "n2:9092"},
+	} {
+		if _, err := s.Propose(t.Context(), n); err != nil {
+			t.Fatal(err)
+		}
 	}
-	s := startSite(t, cfg)
-	c := s.dial(t)
-	if b := ask[*kmsg.MetadataResponse](c, &kmsg.MetadataRequest{Version: 9}).Brokers[0]; b.Host != "seen-from.tcp.n1" || b.Port != 1234 {
-		t.Errorf("metadata: %+v", b)
+	if n := len(ask[*kmsg.MetadataResponse](s.dial(t), &kmsg.MetadataRequest{Version: 9}).Brokers); n != 2 {
+		t.Errorf("%d brokers on the main listener, want both", n)
+	}
+	c := s.enter(t, Listener{Name: "inside"})
+	bs := ask[*kmsg.MetadataResponse](c, &kmsg.MetadataRequest{Version: 9}).Brokers
+	if len(bs) != 1 || bs[0].Host != "n1.inside" || bs[0].Port != 1234 {
+		t.Errorf("metadata: %+v", bs)
+	}
+	ds := ask[*kmsg.DescribeClusterResponse](c, &kmsg.DescribeClusterRequest{}).Brokers
+	if len(ds) != 1 || ds[0].Host != "n1.inside" {
+		t.Errorf("cluster: %+v", ds)
 	}
 	fc := &kmsg.FindCoordinatorRequest{Version: 4, CoordinatorKeys: []string{"g"}}
-	if b := ask[*kmsg.FindCoordinatorResponse](c, fc).Coordinators[0]; b.Host != "seen-from.tcp.n1" || b.Port != 1234 {
+	if b := ask[*kmsg.FindCoordinatorResponse](c, fc).Coordinators[0]; b.Host != "n1.inside" || b.Port != 1234 {
 		t.Errorf("coordinator: %+v", b)
 	}
 	local := &net.TCPAddr{IP: net.IPv4(10, 1, 2, 3), Port: 9092}

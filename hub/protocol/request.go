@@ -9,6 +9,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/auth"
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 )
 
@@ -35,6 +36,9 @@ type request struct {
 	held        int64    // of the connection's own budget
 	local       net.Addr // the address the client came in on
 	host        string   // the client's address
+	listener    string   // by which it came in
+	who         auth.Principal
+	login       *login // nil: the listener asks for none
 }
 
 // parseRequest reads the header (versions 1 and 2 of KIP-482; the client ID is
@@ -110,11 +114,31 @@ func plain[T any, P interface {
 	}
 }
 
+// addressOf is a node's address for clients of a listener, if it has that one.
+func addressOf(n catalog.Node, listener string) (string, bool) {
+	if listener == MainListener || listener == "" {
+		return n.Kafka, true
+	}
+	addr, ok := n.Listeners[listener]
+	return addr, ok
+}
+
+// reachable are the nodes that the request's client can reach: those that have
+// the listener it came in on.
+func (s *Server) reachable(r *request) (nodes []catalog.Node) {
+	for _, n := range s.meta.State().Nodes() {
+		if _, ok := addressOf(n, r.listener); ok {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes
+}
+
 // advertised is the address that the request's client should use for a node.
 func (s *Server) advertised(r *request, n catalog.Node) (host string, port int32) {
-	addr := n.Kafka
-	if s.cfg.Advertise != nil {
-		addr = s.cfg.Advertise(r.local, n)
+	addr, ok := addressOf(n, r.listener)
+	if !ok {
+		return "", -1
 	}
 	return splitAddr(addr, r.local)
 }

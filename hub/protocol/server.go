@@ -34,11 +34,13 @@ type Server struct {
 	table  []*api
 	groups *coordinator
 
-	requests *budget // bytes of requests that are read and not yet answered
-	answers  atomic.Int64
-	counts   [maxKey + 1]atomic.Int64 // requests by API
-	conns    connTable
-	pids     producerIDs
+	requests  *budget // bytes of requests that are read and not yet answered
+	strangers *budget // those of clients that are not logged in yet
+	answers   atomic.Int64
+	refused   atomic.Int64             // logins that failed
+	counts    [maxKey + 1]atomic.Int64 // requests by API
+	conns     connTable
+	pids      producerIDs
 }
 
 // New returns a Server. cfg must be valid.
@@ -47,7 +49,7 @@ func New(cfg Config, parts Partitions, meta Meta) *Server {
 		panic("protocol: " + err.Error())
 	}
 	s := &Server{cfg: cfg, parts: parts, meta: meta, log: cfg.Logger, table: apis[:]}
-	s.requests = newBudget(cfg.Limits.InFlight)
+	s.requests, s.strangers = newBudget(cfg.Limits.InFlight), newBudget(cfg.Limits.Strangers)
 	s.groups = newCoordinator(cfg, parts, meta)
 	s.conns.mu.perIP = map[string]int{}
 	s.pids.turn = make(chan struct{}, 1)
@@ -57,10 +59,11 @@ func New(cfg Config, parts Partitions, meta Meta) *Server {
 // Run keeps the group coordinator going until ctx ends.
 func (s *Server) Run(ctx context.Context) error { return s.groups.run(ctx) }
 
-// Serve accepts connections from ln until ctx ends, then closes ln and lets
-// the requests that were read come to their end. It returns an error only if
-// ln fails before that.
-func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
+// Serve accepts connections from a listener until ctx ends, then closes it and
+// lets the requests that were read come to their end. It returns an error only
+// if the listener fails before that.
+func (s *Server) Serve(ctx context.Context, door Listener) error {
+	ln := door.Net
 	stop := context.AfterFunc(ctx, func() { _ = ln.Close() })
 	defer stop()
 	var wg sync.WaitGroup
@@ -84,20 +87,24 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			}
 			continue
 		}
-		wg.Go(func() { s.ServeConn(ctx, nc) })
+		wg.Go(func() { s.serveConn(ctx, &door, nc) })
 	}
 }
 
-// ServeConn serves one connection, which it closes, until its end or that of
-// ctx. Connections beyond the limits are closed at once.
-func (s *Server) ServeConn(ctx context.Context, nc net.Conn) {
+// ServeConn serves one connection of the hub itself, such as a pipe of its own
+// jobs, which may do everything. It closes it at its end or that of ctx.
+func (s *Server) ServeConn(ctx context.Context, nc net.Conn) { s.serveConn(ctx, nil, nc) }
+
+// serveConn serves a connection that came in by a door; nil is that of the hub
+// itself. Connections beyond the limits are closed at once.
+func (s *Server) serveConn(ctx context.Context, door *Listener, nc net.Conn) {
 	ip := remoteIP(nc)
 	if !s.conns.enter(ip, s.cfg.Limits) {
 		_ = nc.Close()
 		return
 	}
 	defer s.conns.leave(ip)
-	newConn(s, nc).serve(ctx)
+	newConn(s, door, nc).serve(ctx)
 }
 
 // connTable counts the open connections.
@@ -149,7 +156,8 @@ func remoteIP(nc net.Conn) string {
 // Stats is what the server counts, for metrics.
 type Stats struct {
 	Connections  int
-	Refused      int64            // connections beyond a limit
+	Refused      int64 // connections beyond a limit
+	FailedLogins int64
 	RequestBytes int64            // held by requests in flight
 	AnswerBytes  int64            // held by Fetch answers in flight
 	Requests     map[string]int64 // by API name, since the start
@@ -157,7 +165,7 @@ type Stats struct {
 
 // Stats returns the present counts.
 func (s *Server) Stats() Stats {
-	st := Stats{RequestBytes: s.requests.used(), AnswerBytes: s.answers.Load(), Requests: map[string]int64{}}
+	st := Stats{RequestBytes: s.requests.used(), AnswerBytes: s.answers.Load(), FailedLogins: s.refused.Load(), Requests: map[string]int64{}}
 	s.conns.mu.Lock()
 	st.Connections, st.Refused = s.conns.mu.total, s.conns.mu.refused
 	s.conns.mu.Unlock()
