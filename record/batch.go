@@ -112,7 +112,8 @@ func (b Batch) Check() error {
 }
 
 // CheckProduced verifies what a producer's batch must have beyond Check: one
-// record for each offset (Kafka refuses others), no control batch.
+// record for each offset (Kafka refuses others), no control batch. A
+// transactional batch may have no sequence, as those of a group coordinator.
 func (b Batch) CheckProduced() error {
 	switch {
 	case b.Count() < 1 || b.Count() != b.LastDelta()+1:
@@ -121,7 +122,7 @@ func (b Batch) CheckProduced() error {
 		return fmt.Errorf("%w: a client cannot write control batches", ErrInvalidBatch)
 	case b.IsTransactional() && b.ProducerID() == NoProducer:
 		return fmt.Errorf("%w: a transactional batch without a producer ID", ErrInvalidBatch)
-	case b.ProducerID() != NoProducer && (b.ProducerID() < 0 || b.ProducerEpoch() < 0 || b.BaseSequence() < 0):
+	case b.ProducerID() != NoProducer && (b.ProducerID() < 0 || b.ProducerEpoch() < 0 || b.BaseSequence() < 0 && !b.IsTransactional()):
 		return fmt.Errorf("%w: producer %d epoch %d sequence %d", ErrInvalidBatch, b.ProducerID(), b.ProducerEpoch(), b.BaseSequence())
 	}
 	return nil

@@ -23,7 +23,7 @@ func (g *Group) Expire(now time.Time) (out Output) {
 		if g.protocolType != "" && g.since.After(since) {
 			since = g.since
 		}
-		if now.Sub(since) >= g.cfg.Retention {
+		if now.Sub(since) >= g.cfg.Retention && !g.Unstable(tp) {
 			gone = append(gone, tp)
 		}
 	}
@@ -34,13 +34,23 @@ func (g *Group) Expire(now time.Time) (out Output) {
 // Forget removes the offsets of a topic that was deleted.
 func (g *Group) Forget(topic string) (out Output) {
 	var gone []record.TopicPartition
-	for tp := range g.offsets {
+	for tp := range g.kept() {
 		if tp.Topic == topic {
 			gone = append(gone, tp)
 		}
 	}
 	g.drop(gone, 0, &out)
 	return out
+}
+
+// kept are the partitions that the group has an offset for, or may get one by
+// the end of a transaction.
+func (g *Group) kept() map[record.TopicPartition]bool {
+	all := g.UnstablePartitions()
+	for tp := range g.offsets {
+		all[tp] = true
+	}
+	return all
 }
 
 // DeleteOffsets handles OffsetDelete (KIP-496) for a group without members. It
@@ -60,15 +70,15 @@ func (g *Group) DeleteOffsets(t Ticket, tps []record.TopicPartition) (out Output
 // drop writes tombstones for offsets, and one for the group when it is empty
 // and keeps none. t, unless it is 0, is answered afterwards.
 func (g *Group) drop(gone []record.TopicPartition, t Ticket, out *Output) {
-	named := map[record.TopicPartition]bool{}
+	left := g.kept()
 	var ws []OffsetWrite
 	for _, tp := range gone {
-		if _, ok := g.offsets[tp]; ok && !named[tp] {
-			named[tp] = true
+		if left[tp] {
+			delete(left, tp)
 			ws = append(ws, OffsetWrite{TopicPartition: tp})
 		}
 	}
-	last := g.state == Empty && len(g.pending) == 0 && len(g.inFlight) == 0 && len(ws) == len(g.offsets)
+	last := g.state == Empty && len(g.pending) == 0 && len(g.inFlight) == 0 && len(left) == 0
 	if len(ws) == 0 && !last {
 		out.end(t, nil)
 		return
@@ -77,6 +87,7 @@ func (g *Group) drop(gone []record.TopicPartition, t Ticket, out *Output) {
 	g.write(out, g.removal(ws, last), func(now time.Time, err error, out *Output) {
 		if err == nil { // or else the next round tries again
 			g.apply(ws)
+			g.overtake(ws)
 			g.dieIf(now, last)
 		}
 		out.end(t, err)
@@ -95,7 +106,7 @@ func (g *Group) removal(ws []OffsetWrite, all bool) Write {
 // dieIf ends a group whose records are all removed, unless something came to
 // it in the meantime.
 func (g *Group) dieIf(now time.Time, removed bool) {
-	if removed && g.state == Empty && len(g.offsets)+len(g.pending)+len(g.inFlight) == 0 {
+	if removed && g.state == Empty && len(g.offsets)+len(g.undecided)+len(g.pending)+len(g.inFlight) == 0 {
 		g.enter(now, Dead)
 	}
 }
@@ -111,13 +122,14 @@ func (g *Group) Delete(t Ticket) (out Output) {
 		return out
 	}
 	var ws []OffsetWrite
-	for tp := range g.offsets {
+	for tp := range g.kept() {
 		ws = append(ws, OffsetWrite{TopicPartition: tp})
 	}
 	sortWrites(ws)
 	g.write(&out, g.removal(ws, true), func(now time.Time, err error, out *Output) {
 		if err == nil {
 			g.apply(ws)
+			g.overtake(ws)
 			g.dieIf(now, true)
 		}
 		out.end(t, err)

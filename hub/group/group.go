@@ -104,6 +104,8 @@ type Write struct {
 	Delete   bool      // remove the classic group's record
 	Entries  []Entry   // of a consumer group
 	Offsets  []OffsetWrite
+	// Transactional is set when the offsets are those of a transaction.
+	Transactional *Transactional
 }
 
 // OffsetWrite is one committed offset; a nil Offset removes it.
@@ -153,6 +155,7 @@ type Group struct {
 	consumer *consumers // nil for a classic group
 
 	offsets   map[record.TopicPartition]Offset
+	undecided map[int64]*undecided // by producer ID
 	inFlight  map[uint64]inFlight
 	lastWrite uint64
 }

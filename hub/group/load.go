@@ -85,7 +85,7 @@ func (g *Group) Describe() Metadata {
 // Vacant reports whether there is nothing to remember of the group: it came
 // into being with a request that changed nothing.
 func (g *Group) Vacant() bool {
-	return g.state == Empty && g.generation == 0 && g.consumer == nil && len(g.pending)+len(g.offsets)+len(g.inFlight) == 0
+	return g.state == Empty && g.generation == 0 && g.consumer == nil && len(g.pending)+len(g.offsets)+len(g.undecided)+len(g.inFlight) == 0
 }
 
 // Close answers every parked request with err: the group is handed over.

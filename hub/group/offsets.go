@@ -34,18 +34,7 @@ func (g *Group) Commit(now time.Time, t Ticket, r CommitRequest) (out Output) {
 		out.end(t, err)
 		return out
 	}
-	errs := make([]error, len(r.Offsets))
-	var good []OffsetWrite
-	for i, o := range r.Offsets {
-		if errs[i] = g.mayCommit(r, o.TopicPartition); errs[i] != nil {
-			continue
-		}
-		if n := len(o.Offset.Metadata); n > g.cfg.MaxMetadata {
-			errs[i] = fmt.Errorf("%w: %d bytes, the most is %d", ErrMetadataTooLarge, n, g.cfg.MaxMetadata)
-			continue
-		}
-		good = append(good, o)
-	}
+	good, errs := g.checkOffsets(r)
 	if len(good) == 0 {
 		out.answer(Answer{Ticket: t, Commit: errs})
 		return out
@@ -56,6 +45,7 @@ func (g *Group) Commit(now time.Time, t Ticket, r CommitRequest) (out Output) {
 			return
 		}
 		g.apply(good)
+		g.overtake(good)
 		out.answer(Answer{Ticket: t, Commit: errs})
 	})
 	return out

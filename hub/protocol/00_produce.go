@@ -24,12 +24,18 @@ import (
 //   - acks=1 is answered like acks=all: there is no leader's log that others do
 //     not share. acks=0 has no answer; a fault ends the connection, as in Kafka,
 //     so that the client looks for the leader again.
+//   - The first transactional batch in a partition becomes, from v12 on, part of
+//     its transaction, or has to be: the coordinator is asked before it is
+//     appended (KIP-890). A producer with an old epoch gets
+//     INVALID_PRODUCER_EPOCH; while a transaction before is being ended, the
+//     request waits.
 //   - A mirrored topic answers POLICY_VIOLATION with the site to write at.
 //
 // Version notes:
 //   - v3: v2 batches only; v5: log start offset; v7: zstd allowed
 //   - v8: error message and the records at fault (KIP-467)
 //   - v9: flexible; v10: the present leader with NOT_LEADER (KIP-951)
+//   - v11: TRANSACTION_ABORTABLE; v12: adds partitions to the transaction (KIP-890)
 //   - v13: topic IDs (KIP-516)
 const produceKey = 0
 
@@ -44,7 +50,7 @@ var produceAPI = api{
 // the batch is copied out: whoever keeps one keeps the whole request's memory.
 const ownMemory = 8
 
-func (s *Server) produce(_ context.Context, r *request) (answer, error) {
+func (s *Server) produce(ctx context.Context, r *request) (answer, error) {
 	req, err := decode[kmsg.ProduceRequest](r)
 	if err != nil {
 		return answer{}, err
@@ -60,7 +66,7 @@ func (s *Server) produce(_ context.Context, r *request) (answer, error) {
 				a.fail(slot, err)
 				continue
 			}
-			s.produceOne(a, slot, t, rt.Partitions[j].Records)
+			s.produceOne(ctx, a, slot, t, rt.Partitions[j].Records)
 		}
 	}
 	a.proposed()
@@ -85,7 +91,7 @@ func (s *Server) produceTopic(st *catalog.State, req *kmsg.ProduceRequest, rt *k
 }
 
 // produceOne checks and proposes one partition's batch.
-func (s *Server) produceOne(a *produceAnswer, slot *kmsg.ProduceResponseTopicPartition, t *catalog.Topic, records []byte) {
+func (s *Server) produceOne(ctx context.Context, a *produceAnswer, slot *kmsg.ProduceResponseTopicPartition, t *catalog.Topic, records []byte) {
 	b, err := producedBatch(records, a.r.version)
 	if err == nil {
 		err = checkTopicLimits(t, b, slot)
@@ -104,9 +110,12 @@ func (s *Server) produceOne(a *produceAnswer, slot *kmsg.ProduceResponseTopicPar
 		b = slices.Clone(b)
 	}
 	a.begin()
-	p.Append([]record.Batch{b}, func(got []record.Appended, err error) {
-		a.appended(slot, t, got, err)
-	})
+	done := func(got []record.Appended, err error) { a.appended(slot, t, got, err) }
+	if b.IsTransactional() {
+		s.appendTransactional(ctx, a, record.TopicPartition{Topic: t.Name, Partition: slot.Partition}, p, b, done)
+		return
+	}
+	p.Append([]record.Batch{b}, done)
 }
 
 // producedBatch verifies the one batch that a request has for a partition.
@@ -128,6 +137,9 @@ func producedBatch(records []byte, version int16) (record.Batch, error) {
 	}
 	if b.Codec() == record.Zstd && version < 7 {
 		return nil, fmt.Errorf("%w: zstd needs version 7 of Produce, the request has %d", record.ErrUnsupportedCodec, version)
+	}
+	if b.IsTransactional() && b.BaseSequence() < 0 {
+		return nil, fmt.Errorf("%w: a transactional batch without a sequence", record.ErrInvalidBatch)
 	}
 	return b, nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
@@ -19,8 +20,8 @@ import (
 // Behaviour:
 //   - A group or partition without an offset gets -1 and no error.
 //   - No list of topics (v2+) is everything that the group has.
-//   - RequireStable (v7+) makes no difference: no offset is ever pending in a
-//     transaction.
+//   - RequireStable (v7+): a partition whose offset an open transaction may
+//     change is answered with UNSTABLE_OFFSET_COMMIT (KIP-447).
 //
 // Version notes:
 //   - v2: all topics, error of the whole; v5: leader epoch; v6: flexible
@@ -39,7 +40,7 @@ func (s *Server) offsetFetch(ctx context.Context, _ *request, req *kmsg.OffsetFe
 	resp := kmsg.NewPtrOffsetFetchResponse()
 	if req.Version >= 8 {
 		for i := range req.Groups {
-			resp.Groups = append(resp.Groups, s.offsetFetchGroup(ctx, req.Version, &req.Groups[i]))
+			resp.Groups = append(resp.Groups, s.offsetFetchGroup(ctx, req, &req.Groups[i]))
 		}
 		return resp
 	}
@@ -51,7 +52,7 @@ func (s *Server) offsetFetch(ctx context.Context, _ *request, req *kmsg.OffsetFe
 	if req.Topics != nil && one.Topics == nil {
 		one.Topics = []kmsg.OffsetFetchRequestGroupTopic{}
 	}
-	got := s.offsetFetchGroup(ctx, req.Version, &one)
+	got := s.offsetFetchGroup(ctx, req, &one)
 	resp.ErrorCode = got.ErrorCode
 	for _, t := range got.Topics {
 		ot := kmsg.OffsetFetchResponseTopic{Topic: t.Topic}
@@ -81,17 +82,20 @@ func refusedTopics(topics []kmsg.OffsetFetchRequestTopic, code int16) (out []kms
 	return out
 }
 
-func (s *Server) offsetFetchGroup(ctx context.Context, version int16, rg *kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchResponseGroup {
+func (s *Server) offsetFetchGroup(ctx context.Context, req *kmsg.OffsetFetchRequest, rg *kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchResponseGroup {
 	out := kmsg.NewOffsetFetchResponseGroup()
 	out.Group = rg.Group
-	var offsets map[record.TopicPartition]group.Offset
+	var offsets groupOffsets
 	var refused error
 	err := s.groups.do(ctx, rg.Group, func(_ time.Time, g *group.Group) group.Output {
 		if g == nil {
 			return group.Output{}
 		}
 		if refused = g.CheckFetch(orEmpty(rg.MemberID), rg.MemberEpoch); refused == nil {
-			offsets = g.Offsets()
+			offsets.committed = g.Offsets()
+			if req.RequireStable {
+				offsets.unstable = g.UnstablePartitions()
+			}
 		}
 		return group.Output{}
 	})
@@ -104,17 +108,23 @@ func (s *Server) offsetFetchGroup(ctx context.Context, version int16, rg *kmsg.O
 	}
 	st := s.meta.State()
 	if rg.Topics == nil {
-		out.Topics = allOffsets(st, version, offsets)
+		out.Topics = allOffsets(st, req.Version, offsets)
 		return out
 	}
 	for i := range rg.Topics {
-		out.Topics = append(out.Topics, offsetsOf(st, version, &rg.Topics[i], offsets))
+		out.Topics = append(out.Topics, offsetsOf(st, req.Version, &rg.Topics[i], offsets))
 	}
 	return out
 }
 
+// groupOffsets is what a group has, and what it cannot tell yet.
+type groupOffsets struct {
+	committed map[record.TopicPartition]group.Offset
+	unstable  map[record.TopicPartition]bool
+}
+
 // offsetsOf answers for the partitions that were asked for.
-func offsetsOf(st *catalog.State, version int16, rt *kmsg.OffsetFetchRequestGroupTopic, offsets map[record.TopicPartition]group.Offset) kmsg.OffsetFetchResponseGroupTopic {
+func offsetsOf(st *catalog.State, version int16, rt *kmsg.OffsetFetchRequestGroupTopic, offsets groupOffsets) kmsg.OffsetFetchResponseGroupTopic {
 	ot := kmsg.OffsetFetchResponseGroupTopic{Topic: rt.Topic, TopicID: rt.TopicID}
 	name, failed := rt.Topic, int16(0)
 	if version >= 10 {
@@ -125,7 +135,10 @@ func offsetsOf(st *catalog.State, version int16, rt *kmsg.OffsetFetchRequestGrou
 	}
 	for _, p := range rt.Partitions {
 		op := kmsg.OffsetFetchResponseGroupTopicPartition{Partition: p, Offset: -1, LeaderEpoch: -1, Metadata: new(string), ErrorCode: failed}
-		if o, ok := offsets[record.TopicPartition{Topic: name, Partition: p}]; ok && failed == 0 {
+		tp := record.TopicPartition{Topic: name, Partition: p}
+		if offsets.unstable[tp] && failed == 0 {
+			op.ErrorCode = kerr.UnstableOffsetCommit.Code
+		} else if o, ok := offsets.committed[tp]; ok && failed == 0 {
 			op.Offset, op.LeaderEpoch, op.Metadata = o.Offset, o.LeaderEpoch, &o.Metadata
 		}
 		ot.Partitions = append(ot.Partitions, op)
@@ -135,8 +148,8 @@ func offsetsOf(st *catalog.State, version int16, rt *kmsg.OffsetFetchRequestGrou
 
 // allOffsets answers with everything the group has, by topic and partition.
 // By ID, a topic that is gone cannot be named and is left out.
-func allOffsets(st *catalog.State, version int16, offsets map[record.TopicPartition]group.Offset) (out []kmsg.OffsetFetchResponseGroupTopic) {
-	tps := slices.SortedFunc(maps.Keys(offsets), func(a, b record.TopicPartition) int {
+func allOffsets(st *catalog.State, version int16, offsets groupOffsets) (out []kmsg.OffsetFetchResponseGroupTopic) {
+	tps := slices.SortedFunc(maps.Keys(offsets.committed), func(a, b record.TopicPartition) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
 	for len(tps) > 0 {

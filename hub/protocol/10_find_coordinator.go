@@ -14,9 +14,10 @@ import (
 //
 // Behaviour:
 //   - A group's coordinator is the leader of its partition of
-//     __consumer_offsets, which the first request creates.
-//   - Coordinators of transactions and share groups get INVALID_REQUEST: a
-//     client that asked again would do so for ever.
+//     __consumer_offsets, that of a transactional ID the leader of its partition
+//     of __transaction_state. The first request creates the topic.
+//   - Coordinators of share groups get INVALID_REQUEST: a client that asked
+//     again would do so for ever.
 //
 // Version notes:
 //   - v1: type and error message; v3: flexible; v4: several keys
@@ -26,7 +27,11 @@ var findCoordinatorAPI = api{
 	handle: plain[kmsg.FindCoordinatorRequest]((*Server).findCoordinator),
 }
 
-const coordinatorOfGroup = 0
+// Kinds of coordinators.
+const (
+	coordinatorOfGroup       = 0
+	coordinatorOfTransaction = 1
+)
 
 func (s *Server) findCoordinator(ctx context.Context, r *request, req *kmsg.FindCoordinatorRequest) kmsg.Response {
 	resp := kmsg.NewPtrFindCoordinatorResponse()
@@ -56,20 +61,22 @@ func (s *Server) findOne(ctx context.Context, r *request, kind int8, key string)
 }
 
 func (s *Server) coordinatorOf(ctx context.Context, kind int8, key string) (catalog.Node, error) {
-	switch {
-	case kind == 1:
-		return catalog.Node{}, errNoTransactions
-	case kind != coordinatorOfGroup:
-		return catalog.Node{}, fmt.Errorf("%w: coordinator type %d, want %d", record.ErrInvalidRequest, kind, coordinatorOfGroup)
+	topic, shardOf := catalog.OffsetsTopic, s.groups.shardOf
+	switch kind {
+	case coordinatorOfGroup:
+	case coordinatorOfTransaction:
+		topic, shardOf = catalog.TransactionsTopic, s.txns.shardOf
+	default:
+		return catalog.Node{}, fmt.Errorf("%w: coordinator type %d, want %d or %d", record.ErrInvalidRequest, kind, coordinatorOfGroup, coordinatorOfTransaction)
 	}
-	p, err := s.groups.shardOf(ctx, key)
+	p, err := shardOf(ctx, key)
 	if err != nil {
 		return catalog.Node{}, coordinatorError(err)
 	}
-	leader, _ := s.parts.Leader(catalog.OffsetsTopic, p)
+	leader, _ := s.parts.Leader(topic, p)
 	n, ok := s.meta.State().Node(leader)
 	if !ok {
-		return n, fmt.Errorf("%w: nobody leads %s-%d at present", errNoCoordinator, catalog.OffsetsTopic, p)
+		return n, fmt.Errorf("%w: nobody leads %s-%d at present", errNoCoordinator, topic, p)
 	}
 	return n, nil
 }

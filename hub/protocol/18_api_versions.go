@@ -50,13 +50,15 @@ func (s *Server) apiVersions(_ context.Context, r *request) (answer, error) {
 }
 
 // features are the levels that are on: metadata of Kafka 4.0, by which tools
-// tell the generation of the cluster, and the consumer protocol (KIP-848).
+// tell the generation of the cluster, the consumer protocol (KIP-848), and the
+// transactions of KIP-890.
 var features = [...]struct {
 	name             string
 	lowest, finished int16
 }{
 	{"metadata.version", 7, 25},
 	{"group.version", 0, 1},
+	{"transaction.version", 0, 2},
 }
 
 // addFeatures names them. Before v4 Java takes a lowest level of 0 for an

@@ -3,10 +3,13 @@ package protocol
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/txn"
+	"github.com/entrepot-hub/entrepot/record"
 )
 
 // InitProducerID: v0-5
@@ -16,11 +19,13 @@ import (
 //     brings the one it has (v3+, KIP-360).
 //   - IDs are drawn from the catalog in blocks, and begin with the site's
 //     number: two sites never give the same one.
-//   - A transactional ID gets INVALID_REQUEST: no transactions yet, and no
-//     client waits or tries again in vain.
+//   - With a transactional ID every call raises the epoch, which fences who had
+//     the ID before. While a transaction of it is open, that is aborted first,
+//     and the client is told CONCURRENT_TRANSACTIONS until it is done.
 //
 // Version notes:
-//   - v2: flexible; v3: the producer's present ID
+//   - v2: flexible; v3: the producer's present ID and epoch
+//   - v4: PRODUCER_FENCED, INVALID_PRODUCER_EPOCH before
 var initProducerIDAPI = api{
 	key: 22, name: "InitProducerId", min: 0, max: 5,
 	shape:  body(2, str(), fixed(4), fixed(8).from(3), fixed(2).from(3)),
@@ -41,7 +46,8 @@ func (s *Server) initProducerID(ctx context.Context, _ *request, req *kmsg.InitP
 	resp := kmsg.NewPtrInitProducerIDResponse()
 	resp.ProducerID, resp.ProducerEpoch = -1, -1
 	if req.TransactionalID != nil {
-		resp.ErrorCode = code(fmt.Errorf("transactional ID %q: %w", *req.TransactionalID, errNoTransactions))
+		p, err := s.initTransactional(ctx, req)
+		resp.ProducerID, resp.ProducerEpoch, resp.ErrorCode = p.ID, p.Epoch, code(err)
 		return resp
 	}
 	id, err := s.nextProducerID(ctx)
@@ -52,6 +58,30 @@ func (s *Server) initProducerID(ctx context.Context, _ *request, req *kmsg.InitP
 	}
 	resp.ProducerID, resp.ProducerEpoch = id, 0
 	return resp
+}
+
+// initTransactional asks the transaction coordinator.
+func (s *Server) initTransactional(ctx context.Context, req *kmsg.InitProducerIDRequest) (txn.Producer, error) {
+	ask := txn.InitRequest{Timeout: time.Duration(req.TransactionTimeoutMillis) * time.Millisecond, Producer: txn.None}
+	if req.Version >= 3 {
+		ask.Producer = txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch}
+	}
+	if (ask.Producer.ID < 0) != (ask.Producer.Epoch < 0) {
+		return txn.None, fmt.Errorf("%w: producer %d with epoch %d", record.ErrInvalidRequest, req.ProducerID, req.ProducerEpoch)
+	}
+	a, err := s.txns.askFresh(ctx, *req.TransactionalID, true, s.nextProducerID, func(fresh int64) input {
+		return func(now time.Time, x *txn.Txn, t txn.Ticket) txn.Output {
+			ask.Fresh = fresh
+			return x.Init(now, t, ask)
+		}
+	})
+	if err != nil {
+		if req.Version < 4 {
+			err = oldFence(err)
+		}
+		return txn.None, err
+	}
+	return a.Producer, nil
 }
 
 func (s *Server) nextProducerID(ctx context.Context) (int64, error) {

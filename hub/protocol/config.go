@@ -10,6 +10,7 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/auth"
 	"github.com/entrepot-hub/entrepot/hub/group"
+	"github.com/entrepot-hub/entrepot/hub/txn"
 )
 
 // Config is a Server's configuration. Default has all but Node.
@@ -23,7 +24,10 @@ type Config struct {
 
 	OffsetsPartitions int32 // of __consumer_offsets, when it is created
 	Group             group.Config
-	GroupSweep        time.Duration // between searches for expired offsets
+	GroupSweep        time.Duration // between searches for expired offsets and transactional IDs
+
+	TransactionsPartitions int32 // of __transaction_state, when it is created
+	Txn                    txn.Config
 
 	LogDir string // what DescribeLogDirs calls the place of the logs
 
@@ -69,7 +73,11 @@ func Default() Config {
 		OffsetsPartitions: 8,
 		Group:             group.Default(),
 		GroupSweep:        10 * time.Minute,
-		LogDir:            "data",
+
+		TransactionsPartitions: 8,
+		Txn:                    txn.Default(),
+
+		LogDir: "data",
 		Limits: Limits{
 			Request:  100 << 20,
 			InFlight: 512 << 20,
@@ -112,7 +120,9 @@ func (c Config) Validate() error {
 		v    int64
 	}{
 		{"Partitions", int64(c.Partitions)}, {"Replicas", int64(c.Replicas)},
-		{"OffsetsPartitions", int64(c.OffsetsPartitions)}, {"GroupSweep", int64(c.GroupSweep)},
+		{"OffsetsPartitions", int64(c.OffsetsPartitions)}, {"TransactionsPartitions", int64(c.TransactionsPartitions)},
+		{"Txn.MaxTimeout", int64(c.Txn.MaxTimeout)}, {"Txn.Expiration", int64(c.Txn.Expiration)}, {"Txn.Retry", int64(c.Txn.Retry)},
+		{"GroupSweep", int64(c.GroupSweep)},
 		{"Limits.Request", int64(l.Request)}, {"Limits.InFlight", l.InFlight},
 		{"Limits.Pipeline", int64(l.Pipeline)}, {"Limits.Pending", l.Pending},
 		{"Limits.Conns", int64(l.Conns)}, {"Limits.ConnsPerIP", int64(l.ConnsPerIP)},

@@ -207,13 +207,13 @@ func TestGroupEntriesComeBack(t *testing.T) {
 			{Key: group.EntryKey{Kind: group.RegexEntry, Name: "a.*"}, Value: group.Resolved{Topics: []string{"a"}, Version: 7, At: int64(rng.Uint64())}},
 		} {
 			groups := map[string]*keptGroup{}
-			if err := readGroupRecord(groups, record.Record{Key: entryKey("g", e.Key), Value: entryValue(e.Value)}); err != nil {
+			if err := readGroupRecord(groups, record.NoProducer, record.Record{Key: entryKey("g", e.Key), Value: entryValue(e.Value)}); err != nil {
 				t.Fatal(err)
 			}
 			if got := groups["g"].entries[e.Key]; !reflect.DeepEqual(got, e.Value) {
 				t.Fatalf("got %+v, want %+v", got, e.Value)
 			}
-			if err := readGroupRecord(groups, record.Record{Key: entryKey("g", e.Key)}); err != nil || len(groups["g"].entries) != 0 {
+			if err := readGroupRecord(groups, record.NoProducer, record.Record{Key: entryKey("g", e.Key)}); err != nil || len(groups["g"].entries) != 0 {
 				t.Fatalf("a tombstone leaves %v: %v", groups["g"].entries, err)
 			}
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/group"
+	"github.com/entrepot-hub/entrepot/record"
 )
 
 // do runs f on a group that exists; nil stands for one that does not.
@@ -60,6 +61,20 @@ func (c *coordinator) ask(ctx context.Context, id string, f func(now time.Time, 
 // session ends: it may come back on another connection.
 func (c *coordinator) forget(p int32, t group.Ticket) {
 	c.mail.put(event[*shard]{partition: p, always: true, run: func(time.Time, *shard, error) { delete(c.parked, t) }})
+}
+
+// ended takes over, or drops, what a producer's transaction committed in the
+// groups of a partition: its marker is durable. It does not wait.
+func (c *coordinator) ended(partition int32, m record.TransactionMarker) {
+	c.mail.put(event[*shard]{partition: partition, run: func(_ time.Time, sh *shard, err error) {
+		if err != nil {
+			return // it is read with the partition
+		}
+		for _, g := range sh.groups {
+			g.EndTransaction(m.ProducerID, m.Commit)
+			c.apply(sh, g, group.Output{})
+		}
+	}})
 }
 
 // topicDeleted drops the offsets of a deleted topic in all loaded groups; a

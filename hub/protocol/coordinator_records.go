@@ -35,6 +35,12 @@ func newGroupBatch(now int64) *groupBatch {
 	return &groupBatch{b: record.NewBuilder(record.None), now: now}
 }
 
+// of makes the batch part of a producer's transaction. It has no sequence: the
+// coordinator sends nothing twice.
+func (g *groupBatch) of(t *group.Transactional) {
+	g.b.ProducerID, g.b.ProducerEpoch, g.b.Transactional = t.ProducerID, t.ProducerEpoch, true
+}
+
 func (g *groupBatch) size() int { return g.b.Size() }
 
 func (g *groupBatch) build() (record.Batch, error) {
@@ -111,10 +117,14 @@ type keptGroup struct {
 	metadata *group.Metadata
 	entries  map[group.EntryKey]group.EntryValue // of a consumer group
 	offsets  map[record.TopicPartition]group.Offset
+	// undecided are the offsets of open transactions, by producer ID.
+	undecided map[int64]map[record.TopicPartition]group.Offset
 }
 
-func (k *keptGroup) writes() (ws []group.OffsetWrite) {
-	for tp, o := range k.offsets {
+func (k *keptGroup) writes() []group.OffsetWrite { return offsetWrites(k.offsets) }
+
+func offsetWrites(offsets map[record.TopicPartition]group.Offset) (ws []group.OffsetWrite) {
+	for tp, o := range offsets {
 		ws = append(ws, group.OffsetWrite{TopicPartition: tp, Offset: &o})
 	}
 	return ws
@@ -136,49 +146,62 @@ func (k *keptGroup) live(id string, cfg group.Config, now time.Time) (*group.Gro
 // maxGroupRecords bounds what one batch may unpack to.
 const maxGroupRecords = 1 << 30
 
-// readGroups reads a partition from its start to its end and returns the
-// groups that are left. The end is that of the first read, which fails unless
-// the partition can be served: taken from elsewhere it could be one that is
-// still catching up, and groups would seem to have no offsets.
+// readGroups reads a partition to its end and returns the groups that are left.
 func readGroups(ctx context.Context, log Partition, logger *slog.Logger) (map[string]*keptGroup, error) {
 	groups := map[string]*keptGroup{}
-	at := log.Offsets().Start
-	first, err := log.Read(at, 1)
+	err := readLog(ctx, log, func(b record.Batch) error { return readGroupBatch(groups, b, logger) })
 	if err != nil {
-		return nil, fmt.Errorf("read offset %d: %w", at, err)
-	}
-	for end := first.Offsets.HighWatermark; at < end; {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		chunk, err := log.Read(at, 1<<20)
-		if err != nil {
-			return nil, fmt.Errorf("read offset %d: %w", at, err)
-		}
-		if len(chunk.Batches) == 0 {
-			return nil, fmt.Errorf("read offset %d: nothing there, the end is %d", at, end)
-		}
-		for _, b := range chunk.Batches {
-			if err := readGroupBatch(groups, b, logger); err != nil {
-				return nil, fmt.Errorf("batch at offset %d: %w", b.BaseOffset(), err)
-			}
-			at = b.NextOffset()
-		}
+		return nil, err
 	}
 	for id, k := range groups {
-		if k.metadata == nil && len(k.offsets) == 0 && len(k.entries) == 0 {
+		if k.metadata == nil && len(k.offsets)+len(k.undecided)+len(k.entries) == 0 {
 			delete(groups, id)
 		}
 	}
 	return groups, nil
 }
 
+// readLog reads a partition from its start to its end. The end is that of the
+// first read, which fails unless the partition can be served: taken from
+// elsewhere it could be one that is still catching up, and groups would seem to
+// have no offsets.
+func readLog(ctx context.Context, log Partition, each func(record.Batch) error) error {
+	at := log.Offsets().Start
+	first, err := log.Read(at, 1)
+	if err != nil {
+		return fmt.Errorf("read offset %d: %w", at, err)
+	}
+	for end := first.Offsets.HighWatermark; at < end; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		chunk, err := log.Read(at, 1<<20)
+		if err != nil {
+			return fmt.Errorf("read offset %d: %w", at, err)
+		}
+		if len(chunk.Batches) == 0 {
+			return fmt.Errorf("read offset %d: nothing there, the end is %d", at, end)
+		}
+		for _, b := range chunk.Batches {
+			if err := each(b); err != nil {
+				return fmt.Errorf("batch at offset %d: %w", b.BaseOffset(), err)
+			}
+			at = b.NextOffset()
+		}
+	}
+	return nil
+}
+
 func readGroupBatch(groups map[string]*keptGroup, b record.Batch, logger *slog.Logger) error {
 	if b.IsControl() {
-		return nil
+		return endKept(groups, b)
+	}
+	of := record.NoProducer
+	if b.IsTransactional() {
+		of = b.ProducerID()
 	}
 	return b.Each(maxGroupRecords, func(r record.Record) error {
-		if err := readGroupRecord(groups, r); err != nil {
+		if err := readGroupRecord(groups, of, r); err != nil {
 			// Only the coordinator writes here: a record it cannot read is of a
 			// newer version, and one group's must not take all others down.
 			logger.Error("skipped a record of a consumer group", "offset", r.Offset, "error", err)
@@ -187,13 +210,32 @@ func readGroupBatch(groups map[string]*keptGroup, b record.Batch, logger *slog.L
 	})
 }
 
-func readGroupRecord(groups map[string]*keptGroup, r record.Record) error {
+// endKept ends a producer's transaction in all groups.
+func endKept(groups map[string]*keptGroup, b record.Batch) error {
+	commit, _, err := b.Marker()
+	if err != nil {
+		return err
+	}
+	for _, k := range groups {
+		for tp, o := range k.undecided[b.ProducerID()] {
+			if commit {
+				k.offsets[tp] = o
+			}
+		}
+		delete(k.undecided, b.ProducerID())
+	}
+	return nil
+}
+
+// readGroupRecord takes over a record; of is the producer of the transaction
+// that it belongs to.
+func readGroupRecord(groups map[string]*keptGroup, of int64, r record.Record) error {
 	if len(r.Key) < 2 {
 		return fmt.Errorf("the key has %d bytes, want a version first", len(r.Key))
 	}
 	switch v := binary.BigEndian.Uint16(r.Key); v {
 	case 0, offsetKeyVersion:
-		return readOffset(groups, r)
+		return readOffset(groups, of, r)
 	case groupKeyVersion:
 		return readMetadata(groups, r)
 	case uint16(group.GroupEntry), partitionMetadataKey, uint16(group.MemberEntry), uint16(group.TargetEpochEntry),
@@ -225,14 +267,16 @@ func keep(groups map[string]*keptGroup, id string) *keptGroup {
 	return k
 }
 
-func readOffset(groups map[string]*keptGroup, r record.Record) error {
+func readOffset(groups map[string]*keptGroup, of int64, r record.Record) error {
 	var key kmsg.OffsetCommitKey
 	if err := key.ReadFrom(r.Key); err != nil {
 		return fmt.Errorf("offset key: %w", err)
 	}
 	tp := record.TopicPartition{Topic: key.Topic, Partition: key.Partition}
+	k := keep(groups, key.Group)
 	if r.Value == nil {
-		delete(keep(groups, key.Group).offsets, tp)
+		delete(k.offsets, tp)
+		k.overtake(tp)
 		return nil
 	}
 	v := kmsg.NewOffsetCommitValue()
@@ -242,10 +286,33 @@ func readOffset(groups map[string]*keptGroup, r record.Record) error {
 	if err := v.ReadFrom(r.Value); err != nil {
 		return fmt.Errorf("offset of group %q for %v: %w", key.Group, tp, err)
 	}
-	keep(groups, key.Group).offsets[tp] = group.Offset{
+	k.commit(of, tp, group.Offset{
 		Offset: v.Offset, LeaderEpoch: v.LeaderEpoch, Metadata: v.Metadata, CommitTime: v.CommitTimestamp,
-	}
+	})
 	return nil
+}
+
+// commit takes over an offset, of a transaction or of none.
+func (k *keptGroup) commit(of int64, tp record.TopicPartition, o group.Offset) {
+	if of == record.NoProducer {
+		k.offsets[tp] = o
+		k.overtake(tp)
+		return
+	}
+	if k.undecided == nil {
+		k.undecided = map[int64]map[record.TopicPartition]group.Offset{}
+	}
+	if k.undecided[of] == nil {
+		k.undecided[of] = map[record.TopicPartition]group.Offset{}
+	}
+	k.undecided[of][tp] = o
+}
+
+// overtake drops what open transactions would have set before.
+func (k *keptGroup) overtake(tp record.TopicPartition) {
+	for _, offsets := range k.undecided {
+		delete(offsets, tp)
+	}
 }
 
 func readMetadata(groups map[string]*keptGroup, r record.Record) error {

@@ -41,6 +41,11 @@ func (c *coordinator) read(ctx context.Context, log Partition) (func(time.Time, 
 			if err != nil { // the group goes on without what cannot be used
 				c.log.Error("a consumer group was not loaded as it was", "group", id, "error", err)
 			}
+			for producer, offsets := range k.undecided {
+				if len(offsets) > 0 {
+					g.Pend(producer, offsetWrites(offsets))
+				}
+			}
 			sh.groups[id] = g
 			c.wakeBy(g.Deadline())
 		}
@@ -62,12 +67,7 @@ func (c *coordinator) drop(now time.Time, sh *shard, err error) {
 // flush implements keeper: it makes few batches of all writes.
 func (c *coordinator) flush(sh *shard) {
 	for len(sh.writes) > 0 {
-		b := newGroupBatch(c.cfg.Clock().UnixMilli())
-		n := 0
-		for n < len(sh.writes) && (n == 0 || b.size() < maxGroupBatch) {
-			b.add(sh.writes[n].g.ID(), sh.writes[n].w)
-			n++
-		}
+		b, n := c.batch(sh.writes)
 		writes := sh.writes[:n:n]
 		sh.writes = sh.writes[n:]
 		batch, err := b.build()
@@ -76,10 +76,30 @@ func (c *coordinator) flush(sh *shard) {
 			continue
 		}
 		partition := sh.partition
-		sh.log.Append([]record.Batch{batch}, func(_ []record.Appended, err error) {
-			c.written(partition, writes, coordinatorError(err))
-		})
+		done := func(_ []record.Appended, err error) { c.written(partition, writes, coordinatorError(err)) }
+		if t := writes[0].w.Transactional; t != nil {
+			sh.log.AppendTransactional([]record.Batch{batch}, t.Guard, done)
+			continue
+		}
+		sh.log.Append([]record.Batch{batch}, done)
 	}
+}
+
+// batch puts the first writes, n of them, into one batch. A write of a
+// transaction has one of its own.
+func (c *coordinator) batch(writes []groupWrite) (b *groupBatch, n int) {
+	b = newGroupBatch(c.cfg.Clock().UnixMilli())
+	if t := writes[0].w.Transactional; t != nil {
+		b.of(t)
+	}
+	for _, w := range writes {
+		if n > 0 && (b.size() >= maxGroupBatch || w.w.Transactional != nil || writes[0].w.Transactional != nil) {
+			break
+		}
+		b.add(w.g.ID(), w.w)
+		n++
+	}
+	return b, n
 }
 
 // written reports the outcome of writes to their groups.

@@ -9,16 +9,16 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/auth"
 	"github.com/entrepot-hub/entrepot/hub/group"
+	"github.com/entrepot-hub/entrepot/hub/txn"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
 // Faults of requests that have no home in another package.
 var (
 	errAcks           = errors.New("acks must be -1, 0 or 1")
-	errNoTransactions = errors.New("transactions are not supported by this version")
-	errLoading        = errors.New("the group coordinator is still loading")
-	errNotCoordinator = errors.New("this node does not coordinate the group")
-	errNoCoordinator  = errors.New("the group coordinator is not available")
+	errLoading        = errors.New("the coordinator is still loading")
+	errNotCoordinator = errors.New("this node is not the coordinator")
+	errNoCoordinator  = errors.New("the coordinator is not available")
 	errPolicy         = errors.New("not allowed by the settings of the topic")
 	errDuplicate      = errors.New("named twice in one request")
 	errSASLState      = errors.New("not in this state of the login")
@@ -94,8 +94,16 @@ var codes = []struct {
 	{errMechanism, kerr.UnsupportedSaslMechanism},
 	{record.ErrNoCredential, kerr.ResourceNotFound},
 
+	{txn.ErrInvalidID, kerr.InvalidRequest},
+	{txn.ErrTimeout, kerr.InvalidTransactionTimeout},
+	{txn.ErrUnknownProducer, kerr.InvalidProducerIDMapping},
+	{txn.ErrFenced, kerr.ProducerFenced},
+	{txn.ErrConcurrent, kerr.ConcurrentTransactions},
+	{txn.ErrState, kerr.InvalidTxnState},
+	{txn.ErrNotAdded, kerr.TransactionAbortable},
+	{txn.ErrNotFound, kerr.TransactionalIDNotFound},
+
 	{errAcks, kerr.InvalidRequiredAcks},
-	{errNoTransactions, kerr.InvalidRequest},
 	{errLoading, kerr.CoordinatorLoadInProgress},
 	{errNotCoordinator, kerr.NotCoordinator},
 	{errNoCoordinator, kerr.CoordinatorNotAvailable},
@@ -128,9 +136,9 @@ func message(err error) *string {
 	return &m
 }
 
-// coordinatorError is what a client of the group coordinator gets for a fault
-// of the partition that keeps its group: never one that makes it believe the
-// group or a topic of its own is gone (pitfall 9). The cause is told, and no
+// coordinatorError is what a client of a coordinator gets for a fault of the
+// partition that keeps its group or transactional ID: never one that makes it
+// believe the group or a topic of its own is gone (pitfall 9). The cause is told, and no
 // longer found by errors.Is.
 func coordinatorError(err error) error {
 	switch {
@@ -142,4 +150,22 @@ func coordinatorError(err error) error {
 		return fmt.Errorf("%w: %v", group.ErrMetadataTooLarge, err)
 	}
 	return fmt.Errorf("%w: %v", errNoCoordinator, err)
+}
+
+// oldFence is err for versions of a transaction API that do not know
+// PRODUCER_FENCED yet: INVALID_PRODUCER_EPOCH.
+func oldFence(err error) error {
+	if errors.Is(err, txn.ErrFenced) {
+		return fmt.Errorf("%w: %v", record.ErrProducerFenced, err)
+	}
+	return err
+}
+
+// oldState is err for versions that do not know TRANSACTION_ABORTABLE yet
+// (KIP-890): INVALID_TXN_STATE.
+func oldState(err error) error {
+	if errors.Is(err, txn.ErrNotAdded) {
+		return fmt.Errorf("%w: %v", txn.ErrState, err)
+	}
+	return err
 }

@@ -260,6 +260,9 @@ func (l *memLog) checkSequence(b record.Batch) (int64, bool, error) {
 	if b.ProducerEpoch() < p.epoch {
 		return -1, false, record.ErrProducerFenced
 	}
+	if b.BaseSequence() < 0 {
+		return 0, false, nil
+	}
 	for _, o := range p.last {
 		if o.first == b.BaseSequence() && o.last == b.LastSequence() {
 			return o.base, true, nil

@@ -18,6 +18,7 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/group"
+	"github.com/entrepot-hub/entrepot/hub/txn"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
@@ -241,9 +242,36 @@ func FuzzGroupRecord(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, key, value []byte) {
 		groups := map[string]*keptGroup{}
-		_ = readGroupRecord(groups, record.Record{Key: key, Value: value})
+		_ = readGroupRecord(groups, 7, record.Record{Key: key, Value: value})
+		_ = readGroupRecord(groups, record.NoProducer, record.Record{Key: key, Value: value})
 		for id, g := range groups {
 			_, _ = g.live(id, group.Default(), time.Time{})
+		}
+	})
+}
+
+// FuzzTransactionRecord reads what stands in __transaction_state.
+func FuzzTransactionRecord(f *testing.F) {
+	for _, rec := range []*txn.Record{
+		{Producer: txn.Producer{ID: 3, Epoch: 1}, Previous: -1, Next: -1, Timeout: time.Minute, Started: -1},
+		{
+			Producer: txn.Producer{ID: 3, Epoch: 1<<15 - 1}, Previous: 2, Next: 4, State: txn.PrepareCommit, Version: 2,
+			Partitions: []record.TopicPartition{{Topic: "a", Partition: 1}, {Topic: "b", Partition: 2}},
+		},
+	} {
+		r := txnRecord(5, txnWrite{txn.New("x", txn.Default(), time.Now()), &txn.Write{Record: rec}})
+		f.Add(r.Key, r.Value)
+	}
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		all := map[string]txn.Record{}
+		_ = readTxnRecord(all, record.Record{Key: key, Value: value})
+		for id, rec := range all {
+			back := map[string]txn.Record{}
+			x, _ := txn.Load(id, txn.Default(), time.Now(), rec)
+			again := x.Describe()
+			if err := readTxnRecord(back, txnRecord(5, txnWrite{x, &txn.Write{Record: &again}})); err != nil || !reflect.DeepEqual(back[id], again) {
+				t.Errorf("%+v came back as %+v: %v", again, back[id], err)
+			}
 		}
 	})
 }

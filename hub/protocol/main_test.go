@@ -37,7 +37,7 @@ func quick() Config {
 	c := Default()
 	c.Node = 1
 	c.Group.InitialDelay = 0
-	c.OffsetsPartitions = 3
+	c.OffsetsPartitions, c.TransactionsPartitions = 3, 3
 	if testing.Verbose() && os.Getenv("PROTOCOL_LOG") != "" {
 		c.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}

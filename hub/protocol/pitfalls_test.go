@@ -98,7 +98,8 @@ func TestVersionsServed(t *testing.T) {
 		0: {3, 13}, 1: {4, 18}, 2: {1, 11}, 3: {0, 13}, 8: {2, 10}, 9: {1, 10}, 10: {0, 6}, 11: {0, 9}, 12: {0, 4},
 		17: {0, 1}, 36: {0, 2},
 		13: {0, 5}, 14: {0, 5}, 15: {0, 6}, 16: {0, 5}, 18: {0, 4}, 19: {2, 7}, 20: {1, 6}, 21: {0, 2}, 22: {0, 5},
-		23: {2, 4}, 32: {1, 4}, 33: {0, 2}, 35: {1, 4}, 37: {0, 3}, 42: {0, 3}, 44: {0, 1}, 47: {0, 0}, 60: {0, 2}, 61: {0, 0}, 68: {0, 1}, 69: {0, 1}, 75: {0, 0},
+		23: {2, 4}, 32: {1, 4}, 33: {0, 2}, 35: {1, 4}, 37: {0, 3}, 42: {0, 3}, 44: {0, 1}, 47: {0, 0}, 60: {0, 2}, 61: {0, 0}, 68: {0, 1}, 69: {0, 1},
+		24: {0, 5}, 25: {0, 4}, 26: {0, 5}, 27: {1, 2}, 28: {0, 5}, 65: {0, 0}, 66: {0, 2}, 75: {0, 0},
 	}
 	for _, a := range apis {
 		if want[a.key] != [2]int16{a.min, a.max} {
@@ -665,20 +666,12 @@ func TestListOffsets(t *testing.T) {
 	wantCode(t, "-9", ask1(11, -9).ErrorCode, kerr.UnsupportedVersion)
 }
 
-func TestTransactionsAreRefusedClearly(t *testing.T) {
+// Producer IDs are those of the site: its number is in the upper bits.
+func TestProducerIDsAreTheSites(t *testing.T) {
 	s := startSite(t, quick())
 	c := s.dial(t)
 	ip := kmsg.NewPtrInitProducerIDRequest()
-	ip.Version, ip.TransactionalID = 4, kmsg.StringPtr("tx")
-	wantCode(t, "InitProducerId", ask[*kmsg.InitProducerIDResponse](c, ip).ErrorCode, kerr.InvalidRequest)
-	fc := &kmsg.FindCoordinatorRequest{Version: 4, CoordinatorType: 1, CoordinatorKeys: []string{"tx"}}
-	got := ask[*kmsg.FindCoordinatorResponse](c, fc).Coordinators[0]
-	wantCode(t, "FindCoordinator", got.ErrorCode, kerr.InvalidRequest)
-	if got.ErrorMessage == nil || *got.ErrorMessage != errNoTransactions.Error() {
-		t.Errorf("message %v", got.ErrorMessage)
-	}
-	// IDs are those of the site: its number is in the upper bits.
-	ip.TransactionalID = nil
+	ip.Version = 4
 	seen := map[int64]bool{}
 	for range 2 * idBlock {
 		got := ask[*kmsg.InitProducerIDResponse](c, ip)

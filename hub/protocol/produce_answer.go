@@ -17,12 +17,14 @@ import (
 // filled by the goroutines that commit; the connection's writer waits for all
 // of them.
 type produceAnswer struct {
-	s       *Server
-	r       *request
-	acks    int16
-	timeout time.Duration
-	resp    *kmsg.ProduceResponse
-	done    chan struct{} // closed when every append has come to its end
+	s    *Server
+	r    *request
+	acks int16
+	// transactional ID of the request
+	transactional *string
+	timeout       time.Duration
+	resp          *kmsg.ProduceResponse
+	done          chan struct{} // closed when every append has come to its end
 
 	mu struct {
 		sync.Mutex
@@ -34,7 +36,7 @@ type produceAnswer struct {
 }
 
 func newProduceAnswer(s *Server, r *request, req *kmsg.ProduceRequest) *produceAnswer {
-	a := &produceAnswer{s: s, r: r, acks: req.Acks, timeout: produceTimeout(req.TimeoutMillis), done: make(chan struct{})}
+	a := &produceAnswer{s: s, r: r, acks: req.Acks, transactional: req.TransactionID, timeout: produceTimeout(req.TimeoutMillis), done: make(chan struct{})}
 	a.mu.left = 1
 	a.resp = kmsg.NewPtrProduceResponse()
 	a.resp.SetVersion(r.version)

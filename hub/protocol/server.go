@@ -3,7 +3,7 @@
 // Raft: partitions and the catalog are interfaces declared here (ports.go) and
 // joined to the real ones by package hub. README.md maps the files.
 //
-// Goroutines: Run owns the group coordinator's loop and its loads. Serve owns
+// Goroutines: Run owns the loops of the two coordinators and their loads. Serve owns
 // the accept loop and, like ServeConn, three goroutines for each connection: one reads
 // frames, one handles them in order, one writes answers in order. A connection
 // ends when its client closes it, when it misbehaves or is idle for too long,
@@ -25,7 +25,7 @@ import (
 )
 
 // Server answers Kafka clients. Make it with New; Run must be running for
-// consumer groups to work.
+// consumer groups and transactions to work.
 type Server struct {
 	cfg    Config
 	parts  Partitions
@@ -33,6 +33,9 @@ type Server struct {
 	log    *slog.Logger
 	table  []*api
 	groups *coordinator
+	txns   *transactions
+	marks  markers
+	open   *openTransactions
 
 	requests  *budget // bytes of requests that are read and not yet answered
 	strangers *budget // those of clients that are not logged in yet
@@ -51,13 +54,22 @@ func New(cfg Config, parts Partitions, meta Meta) *Server {
 	s := &Server{cfg: cfg, parts: parts, meta: meta, log: cfg.Logger, table: apis[:]}
 	s.requests, s.strangers = newBudget(cfg.Limits.InFlight), newBudget(cfg.Limits.Strangers)
 	s.groups = newCoordinator(cfg, parts, meta)
+	s.open = newOpenTransactions()
+	s.marks = markers{parts: parts, meta: meta, groups: s.groups, open: s.open}
+	s.txns = newTransactions(cfg, parts, meta, s.marks)
 	s.conns.mu.perIP = map[string]int{}
 	s.pids.turn = make(chan struct{}, 1)
 	return s
 }
 
-// Run keeps the group coordinator going until ctx ends.
-func (s *Server) Run(ctx context.Context) error { return s.groups.run(ctx) }
+// Run keeps the coordinators going until ctx ends.
+func (s *Server) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { s.txns.run(ctx) })
+	s.groups.run(ctx)
+	return nil
+}
 
 // Serve accepts connections from a listener until ctx ends, then closes it and
 // lets the requests that were read come to their end. It returns an error only

@@ -25,6 +25,7 @@ type shards[S anyShard[S]] struct {
 	log   *slog.Logger
 	topic string
 	count int32 // partitions of the topic if it is created here
+	eager bool  // load what is led here without being asked
 	keep  keeper[S]
 	mail  mailbox[S]
 	turn  chan struct{} // held while the topic is being created
@@ -35,6 +36,7 @@ type shards[S anyShard[S]] struct {
 	all   map[int32]S
 	next  time.Time // when due has to be called; zero: never
 	sweep time.Time // when what has expired is looked for
+	look  time.Time // eager: when it is seen to that all is loaded
 }
 
 // keeper is how one coordinator differs from the other. All methods but read
@@ -102,11 +104,11 @@ func newShards[S anyShard[S]](cfg Config, parts Partitions, meta Meta, topic str
 }
 
 // run handles events until ctx ends, then answers everything that waits.
-func (c *shards[S]) run(ctx context.Context) error {
+func (c *shards[S]) run(ctx context.Context) {
 	var loads sync.WaitGroup
 	defer loads.Wait()
 	c.ctx, c.loads = ctx, &loads
-	c.sweep = time.Now().Add(c.cfg.GroupSweep)
+	c.sweep, c.look = time.Now().Add(c.cfg.GroupSweep), time.Now()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -115,12 +117,13 @@ func (c *shards[S]) run(ctx context.Context) error {
 		case <-timer.C:
 		case <-ctx.Done():
 			c.stop()
-			return nil
+			return
 		}
 		now := time.Now()
 		for _, e := range c.mail.all() {
 			c.dispatch(now, e)
 		}
+		c.loadAll(now)
 		c.due(now)
 		for _, sh := range c.all {
 			c.keep.flush(sh)
@@ -162,6 +165,31 @@ func (c *shards[S]) dispatch(now time.Time, e event[S]) {
 	p.waiting = append(p.waiting, e)
 	if p.state == unloaded {
 		c.load(now, sh, log)
+	}
+}
+
+// How often an eager coordinator looks for partitions to load: while some are
+// missing, as after a start, and otherwise.
+const (
+	lookSoon  = 100 * time.Millisecond
+	lookLater = 2 * time.Second
+)
+
+// loadAll loads what is led here, if the coordinator is eager.
+func (c *shards[S]) loadAll(now time.Time) {
+	if !c.eager || now.Before(c.look) {
+		return
+	}
+	c.look = now.Add(lookLater)
+	t, ok := c.meta.State().Topic(c.topic)
+	if !ok {
+		return
+	}
+	for p := range t.Partitions {
+		c.dispatch(now, event[S]{partition: int32(p), run: func(time.Time, S, error) {}})
+		if c.all[int32(p)].common().state != ready {
+			c.look = now.Add(lookSoon)
+		}
 	}
 }
 
@@ -261,10 +289,14 @@ func (c *shards[S]) wakeBy(d time.Time) {
 }
 
 func (c *shards[S]) wake() time.Time {
-	if !c.next.IsZero() && c.next.Before(c.sweep) {
-		return c.next
+	d := c.sweep
+	if !c.next.IsZero() && c.next.Before(d) {
+		d = c.next
 	}
-	return c.sweep
+	if c.eager && c.look.Before(d) {
+		d = c.look
+	}
+	return d
 }
 
 // stop answers everything that waits with NOT_COORDINATOR.

@@ -77,6 +77,8 @@ func (p *producer) check(b record.Batch) (verdict, error) {
 		return verdict{}, fmt.Errorf("%w: producer %d has a transaction open since offset %d, the batch belongs to none", record.ErrTransactionState, b.ProducerID(), p.open)
 	case epoch < p.epoch:
 		return verdict{}, fmt.Errorf("%w: producer %d has epoch %d, the batch %d", record.ErrProducerFenced, b.ProducerID(), p.epoch, epoch)
+	case first < 0:
+		return verdict{}, nil // a coordinator's, which sends nothing twice
 	case epoch > p.epoch:
 		if first != 0 {
 			return verdict{}, fmt.Errorf("%w: producer %d begins epoch %d with sequence %d, not 0", record.ErrOutOfOrderSequence, b.ProducerID(), epoch, first)
@@ -115,6 +117,9 @@ func (p *producer) add(b record.Batch, base, now int64) {
 	if p.open < 0 && b.IsTransactional() {
 		p.open = base
 	}
+	if b.BaseSequence() < 0 {
+		return
+	}
 	if p.n == keptBatches {
 		copy(p.batches[:], p.batches[1:])
 		p.n--
@@ -125,9 +130,9 @@ func (p *producer) add(b record.Batch, base, now int64) {
 
 // ofProducer reports whether a batch counts as a producer's. What a mirror's
 // source let pass without an epoch or a sequence is nobody's: it cannot be sent
-// again.
+// again. Only what a group coordinator writes into a transaction needs no sequence.
 func ofProducer(b record.Batch) bool {
-	return b.ProducerID() >= 0 && b.ProducerEpoch() >= 0 && (b.BaseSequence() >= 0 || b.IsControl())
+	return b.ProducerID() >= 0 && b.ProducerEpoch() >= 0 && (b.BaseSequence() >= 0 || b.IsControl() || b.IsTransactional())
 }
 
 // observe notes a batch of the log.

@@ -74,6 +74,19 @@ type Record struct {
 	Version    int16                   // of transactions, as the client speaks them; 2: KIP-890's
 }
 
+// Check says what cannot be in a record that was kept.
+func (r *Record) Check() error {
+	switch {
+	case r.State < Empty || r.State > CompleteAbort:
+		return fmt.Errorf("state %v, want %v to %v", r.State, Empty, CompleteAbort)
+	case r.Producer.ID < 0 || r.Producer.Epoch < 0:
+		return fmt.Errorf("producer %d epoch %d, want 0 or more", r.Producer.ID, r.Producer.Epoch)
+	case r.Timeout < 0:
+		return fmt.Errorf("timeout %v, want 0 or more", r.Timeout)
+	}
+	return nil
+}
+
 // client is the producer that the client knows or is going to be told.
 func (r *Record) client() Producer {
 	if r.State.preparing() && r.Next >= 0 {

@@ -110,9 +110,10 @@ func New(id string, cfg Config, now time.Time) *Txn {
 }
 
 // Load returns a transactional ID as it was kept. The output has the markers
-// of a decision that was made and perhaps not carried out.
+// of a decision that was made and perhaps not carried out. rec must pass Check.
 func Load(id string, cfg Config, now time.Time, rec Record) (*Txn, Output) {
 	x := &Txn{id: id, cfg: cfg, last: None, rec: rec}
+	x.rec.Partitions = rec.with(nil)
 	var out Output
 	if rec.State.preparing() {
 		x.mark(now, &out)
