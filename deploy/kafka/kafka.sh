@@ -7,7 +7,7 @@
 #                                         one KRaft node with Kafka's default config, data and log in DIR;
 #                                         waits until it serves, then prints its process ID
 #   kafka.sh stop DIR                     end that node and wait for it
-#   kafka.sh tool CLASS [ARGUMENT...]     run a main class, for example
+#   kafka.sh tool CLASS [ARGUMENT...]     run a main class, or a program by its .java file, for example
 #                                         org.apache.kafka.tools.TopicCommand --bootstrap-server 127.0.0.1:9092 --list
 #   kafka.sh version                      print Kafka's version
 #   kafka.sh classpath                    print the class path, for a test that compiles its own program
@@ -25,9 +25,10 @@ setup() {
   exec 9>"$cache/.lock"
   flock 9
   # The copy of the pom is made last, so that a half-made cache is made again.
-  if [ -d "$cache/jars" ] && cmp -s "$here/pom.xml" "$cache/pom.xml" && command -v "$java" >/dev/null; then return; fi
+  if [ -d "$cache/jars" ] && cmp -s "$here/pom.xml" "$cache/pom.xml" && command -v "${java}c" >/dev/null; then return; fi
   local missing=()
-  command -v "$java" >/dev/null || missing+=(default-jre-headless)
+  # The compiler too: tests run programs from their source.
+  command -v "${java}c" >/dev/null || missing+=(default-jdk-headless)
   command -v mvn >/dev/null || missing+=(maven)
   if [ ${#missing[@]} -gt 0 ]; then
     { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; } || fail "needs ${missing[*]}; install them, or run as root on Debian"

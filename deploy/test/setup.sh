@@ -40,3 +40,6 @@ if ! cmp -s "$pins" "$venv/pins.txt"; then
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: -r "$pins"
   cp "$pins" "$venv/pins.txt"
 fi
+
+# Apache Kafka's own programs, with Java and Maven.
+"$here/../kafka/kafka.sh" setup
