@@ -241,7 +241,7 @@ func TestMessageCopier(t *testing.T) {
 	p := startJava(t, "org.apache.kafka.tools.TransactionalMessageCopier", "--broker-list", n.Kafka,
 		"--input-topic", "in", "--input-partition", "0", "--output-topic", "out", "--consumer-group", "copier",
 		"--transactional-id", "copier", "--transaction-size", "200", "--transaction-timeout", "30000",
-		"--max-messages", strconv.Itoa(count), "--enable-random-aborts", "--group-metadata")
+		"--max-messages", strconv.Itoa(count), "--enable-random-aborts", "--use-group-metadata")
 	hubtest.Until(t, time.Minute, "it copies", func() error { return p.says("consumed") })
 	done := killWhile(n, 3*time.Second, kills, p.done)
 	err := p.wait(3 * time.Minute)
