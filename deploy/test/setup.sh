@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the tests talk to and is quick when it is there already:
 #   PostgreSQL and kcat from Debian; Python clients of Kafka and a reader of
-#   Parquet, at the versions of requirements.txt, in .cache/venv.
+#   Parquet, at the versions of requirements.txt, in .cache/venv; Apache Kafka's
+#   programs with Java and Maven, in .cache/kafka.
 # Runs as root, or as anyone when the packages are installed.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
