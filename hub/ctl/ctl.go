@@ -33,7 +33,7 @@ const (
 type Deps struct {
 	Version string
 	// Getenv looks up a variable of the environment, for ENTREPOT_BROKERS,
-	// ENTREPOT_ADMIN and the references of config files.
+	// ENTREPOT_ADMIN, ENTREPOT_REGISTRY and the references of config files.
 	Getenv func(string) (string, bool)
 	// Registry lists the connectors that config files may name.
 	Registry connectors.Registry
@@ -115,9 +115,10 @@ type cli struct {
 	out    io.Writer
 	errOut io.Writer
 
-	brokers []string
-	admin   string
-	json    bool
+	brokers  []string
+	admin    string
+	registry string
+	json     bool
 }
 
 // requestTime bounds a command that asks and prints; benchmarks and nodes run

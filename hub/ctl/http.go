@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,15 +24,35 @@ func (c *cli) get(ctx context.Context, path string, into any) error {
 // call makes one request of the admin API. An error that the node answered with
 // is passed on in its words.
 func (c *cli) call(ctx context.Context, method, path string, into any) error {
-	base, err := adminURL(c.admin)
+	return c.request(ctx, endpoint{c.admin, "--admin", defaultAdmin, "the admin address of an Entrepot node"}, method, path, nil, into)
+}
+
+// endpoint is where a command speaks HTTP: what its flag says, and what should
+// be there.
+type endpoint struct{ url, flag, example, what string }
+
+// request sends body, if there is one, as JSON and decodes the answer.
+func (c *cli) request(ctx context.Context, to endpoint, method, path string, body, into any) error {
+	base, err := to.base()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, requestTime)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, base+path, nil)
+	var content io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return err
+		}
+		content = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, base+path, content)
 	if err != nil {
-		return usagef("--admin %s: %w", c.admin, err)
+		return usagef("%s %s: %w", to.flag, to.url, err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	client := &http.Client{Transport: &http.Transport{
 		DialContext:       (&net.Dialer{Timeout: dialTime}).DialContext,
@@ -40,38 +61,42 @@ func (c *cli) call(ctx context.Context, method, path string, into any) error {
 	}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("no node answers at %s (%w); start one with `entrepot serve --dev`, or give --admin URL", base, httpCause(err))
+		return fmt.Errorf("no node answers at %s (%w); start one with `entrepot serve --dev`, or give %s URL", base, httpCause(err), to.flag)
 	}
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
 		return fmt.Errorf("read the answer of %s: %w", base+path, err)
 	}
-	return decodeAnswer(base+path, resp, body, into)
+	return to.decode(base+path, resp, answer, into)
 }
 
-func decodeAnswer(from string, resp *http.Response, body []byte, into any) error {
+func (to endpoint) decode(from string, resp *http.Response, body []byte, into any) error {
 	if resp.StatusCode != http.StatusOK {
-		var failure struct{ Error string }
-		if json.Unmarshal(body, &failure) == nil && failure.Error != "" {
-			return errors.New(failure.Error)
+		var failure struct {
+			Error   string
+			Message string // the schema registry's
 		}
-		return fmt.Errorf("%s answers %s; is this the admin address of an Entrepot node?", from, resp.Status)
+		if json.Unmarshal(body, &failure) == nil && failure.Error+failure.Message != "" {
+			return errors.New(failure.Error + failure.Message)
+		}
+		return fmt.Errorf("%s answers %s; is this %s?", from, resp.Status, to.what)
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return fmt.Errorf("%s does not answer as an Entrepot node does (%w); give the node's admin address with --admin URL", from, err)
+		return fmt.Errorf("%s does not answer as an Entrepot node does (%w); give %s with %s URL", from, err, to.what, to.flag)
 	}
 	return nil
 }
 
-// adminURL takes a URL, or host:port.
-func adminURL(s string) (string, error) {
+// base takes a URL, or host:port.
+func (to endpoint) base() (string, error) {
+	s := to.url
 	if !strings.Contains(s, "://") {
 		s = "http://" + s
 	}
 	u, err := url.Parse(s)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return "", usagef("--admin %s: want a URL such as %s", s, defaultAdmin)
+		return "", usagef("%s %s: want a URL such as %s", to.flag, s, to.example)
 	}
 	return strings.TrimRight(u.String(), "/"), nil
 }

@@ -16,7 +16,8 @@ func (c *cli) serveCommand() *cobra.Command {
 cuts what is still draining.
 
 With --dev no file is needed: the node is a complete site of its own, with its
-data under ./entrepot-data, Kafka on 9092 and the console on 8080.`,
+data under ./entrepot-data, Kafka on 9092, the schema registry on 8081 and the
+console on 8080.`,
 		Example: `  entrepot serve --dev
   entrepot serve -c /etc/entrepot/node.yaml`,
 		Args: exactly(),
