@@ -196,6 +196,45 @@ func groupSteps() (all []step) {
 	add("join", join(func(r *kmsg.JoinGroupRequest) { r.Version, r.Group = 3, "g3" }))
 	add("commit between join and sync", commit("g3", "", -1, "t"))
 	add("delete a busy group", &kmsg.DeleteGroupsRequest{Version: 2, Groups: []string{"g3"}})
+	hb := func(group, member string, epoch int32, change ...func(*kmsg.ConsumerGroupHeartbeatRequest)) *kmsg.ConsumerGroupHeartbeatRequest {
+		r := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+		r.Version, r.Group, r.MemberID, r.MemberEpoch = 1, group, member, epoch
+		if epoch == 0 {
+			r.RebalanceTimeoutMillis, r.SubscribedTopicNames, r.Topics = 60_000, []string{"t"}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+		}
+		for _, f := range change {
+			f(r)
+		}
+		return r
+	}
+	add("heartbeat of a member of no consumer group", hb("none", "m", 3))
+	add("first heartbeat without topics", hb("w1", "m", 0, func(r *kmsg.ConsumerGroupHeartbeatRequest) { r.SubscribedTopicNames = nil }), "Kafka answers INVALID_REQUEST")
+	add("first heartbeat without a member ID", hb("w2", "", 0), "Kafka answers INVALID_REQUEST from v1 on")
+	add("first heartbeat with partitions", hb("new", "m", 0, func(r *kmsg.ConsumerGroupHeartbeatRequest) {
+		r.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{{Partitions: []int32{0}}}
+	}))
+	add("heartbeat with no assignor there is", hb("new", "m", 0, func(r *kmsg.ConsumerGroupHeartbeatRequest) { r.ServerAssignor = kmsg.StringPtr("best") }))
+	add("heartbeat with a bad expression", hb("new", "m", 0, func(r *kmsg.ConsumerGroupHeartbeatRequest) { r.SubscribedTopicNames, r.SubscribedTopicRegex = nil, kmsg.StringPtr("(") }), "Kafka answers INVALID_REGULAR_EXPRESSION")
+	add("first heartbeat", hb("new", "m", 0))
+	add("second heartbeat", hb("new", "m", 1))
+	add("heartbeat with a later epoch", hb("new", "m", 7))
+	add("heartbeat of a stranger", hb("new", "n", 1))
+	add("heartbeat of an instance", hb("new", "s", 0, func(r *kmsg.ConsumerGroupHeartbeatRequest) { r.InstanceID = kmsg.StringPtr("i") }))
+	add("heartbeat of another with its instance", hb("new", "s2", 0, func(r *kmsg.ConsumerGroupHeartbeatRequest) { r.InstanceID = kmsg.StringPtr("i") }))
+	add("consumer heartbeat to a classic group", hb("g3", "m", 0))
+	add("describe as consumer groups", &kmsg.ConsumerGroupDescribeRequest{Groups: []string{"new", "g3"}})
+	add("describe a consumer group as a classic one", &kmsg.DescribeGroupsRequest{Version: 6, Groups: []string{"new"}}, "Kafka answers GROUP_ID_NOT_FOUND")
+	stale := commit("new", "m", 0, "t")
+	stale.Version = 9
+	add("commit with an older epoch", stale)
+	add("commit with an older version", commit("new", "m", 1, "t"))
+	add("commit of a stranger to a consumer group", commit("new", "n", 1, "t"), "Kafka looks for the member first: UNKNOWN_MEMBER_ID")
+	add("delete a busy consumer group", &kmsg.DeleteGroupsRequest{Version: 2, Groups: []string{"new"}})
+	add("leave of a member", hb("new", "m", -1))
+	add("leave of nobody", hb("new", "m", -1))
+	add("leave of a static member for a while", hb("new", "s", -2, func(r *kmsg.ConsumerGroupHeartbeatRequest) { r.InstanceID = kmsg.StringPtr("i") }))
+	add("heartbeat of another group", hb("new2", "m", 0))
+	add("classic join of a consumer group", join(func(r *kmsg.JoinGroupRequest) { r.Version, r.Group = 3, "new2" }), "Kafka refuses a member whose metadata it cannot read")
 	add("find a coordinator of nothing", &kmsg.FindCoordinatorRequest{Version: 4, CoordinatorKeys: []string{"", "g"}})
 	add("an unknown API", &kmsg.AlterReplicaLogDirsRequest{Version: 1}, "the reference serves more")
 	return all

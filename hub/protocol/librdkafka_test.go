@@ -1,0 +1,40 @@
+package protocol
+
+import (
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestLibrdkafkaConsumerProtocol lets librdkafka's consumers share a topic by
+// the consumer protocol (KIP-848), with a static member and a regular
+// expression.
+func TestLibrdkafkaConsumerProtocol(t *testing.T) {
+	python := ""
+	for _, path := range []string{os.Getenv("ENTREPOT_TEST_PYTHON"), "../../.cache/venv/bin/python", "python3"} {
+		if path != "" && exec.Command(path, "-c", "import confluent_kafka; assert confluent_kafka.libversion()[1] >= 0x020a0000").Run() == nil {
+			python = path
+			break
+		}
+	}
+	if python == "" {
+		t.Skip("NOT TESTED WITH LIBRDKAFKA: no python3 with confluent_kafka 2.10 or later")
+	}
+	cfg := nextGen()
+	cfg.Group.ConsumerInterval = 200 * time.Millisecond
+	s := startSite(t, cfg)
+	s.topic(t, "work", 6)
+	produceN(t, s, "work", 0, 600)
+	out, err := exec.Command(python, "testdata/consumer_protocol.py", s.addr, "600").CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"three share, all seen, again: 0", "two share", "static member is back with the same: True", "failures: []"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("want %q in\n%s", want, out)
+		}
+	}
+	t.Logf("%s", out)
+}
