@@ -99,6 +99,9 @@ func (c *cli) groupDescribe() *cobra.Command {
 }
 
 func describeGroup(ctx context.Context, admin *kadm.Client, name string) (groupDetail, error) {
+	if d, ok, err := describeConsumers(ctx, admin, name); err == nil && ok {
+		return d, nil
+	}
 	all, err := admin.Lag(ctx, name)
 	g, ok := all[name]
 	if err == nil && ok {

@@ -88,8 +88,12 @@ func (c *cli) resetGroup(ctx context.Context, admin *kadm.Client, group string, 
 	if err != nil {
 		return explain(what, err, "")
 	}
-	if g := described[group]; len(g.Members) > 0 {
-		return fmt.Errorf("%s: it has %s; stop the group's consumers first", what, plural(len(g.Members), "member"))
+	members := len(described[group].Members)
+	if consumers, err := admin.DescribeConsumerGroups(ctx, group); err == nil { // an older broker has no such groups
+		members += len(consumers[group].Members)
+	}
+	if members > 0 {
+		return fmt.Errorf("%s: it has %s; stop the group's consumers first", what, plural(members, "member"))
 	}
 	before, err := admin.FetchOffsets(ctx, group)
 	if err != nil {

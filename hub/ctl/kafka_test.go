@@ -205,26 +205,33 @@ func TestGroups(t *testing.T) {
 	}
 }
 
-// A group at work is not moved under its members.
+// A group at work is not moved under its members, whichever protocol they use.
 func TestResetRefusesMembers(t *testing.T) {
 	addr, _ := broker(t)
 	do := func(args string) []string { return append(strings.Fields(args), "--brokers", addr) }
 	mustRun(t, do("topic create orders")...)
 	produce(t, manual(t, addr), "orders", 0, 1)
-	member, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ConsumerGroup("busy"), kgo.ConsumeTopics("orders"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer member.Close()
-	if err := member.PollFetches(t.Context()).Err(); err != nil {
-		t.Fatal(err)
-	}
-	r := run(t, Deps{}, do("group reset-offsets busy --topic orders --to-latest")...)
-	if r.status != Failed || !strings.Contains(r.stderr, "it has 1 member; stop the group's consumers first") {
-		t.Errorf("reset of a group with a member: %+v", r)
-	}
-	if out := mustRun(t, do("group describe busy")...); !strings.Contains(out, "Stable") || !strings.Contains(out, "kgo") {
-		t.Errorf("describe:\n%s", out)
+	for name, opts := range map[string][]kgo.Opt{
+		"classic": nil, "consumer": {kgo.ServerSideBalancer(), kgo.Balancers(kgo.StickyBalancer())},
+	} {
+		t.Run(name, func(t *testing.T) {
+			member, err := kgo.NewClient(append(opts, kgo.SeedBrokers(addr), kgo.ConsumerGroup(name), kgo.ConsumeTopics("orders"))...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer member.Close()
+			if err := member.PollFetches(t.Context()).Err(); err != nil {
+				t.Fatal(err)
+			}
+			r := run(t, Deps{}, do("group reset-offsets "+name+" --topic orders --to-latest")...)
+			if r.status != Failed || !strings.Contains(r.stderr, "it has 1 member; stop the group's consumers first") {
+				t.Errorf("reset of a group with a member: %+v", r)
+			}
+			out := mustRun(t, do("group describe "+name)...)
+			if !strings.Contains(out, "Stable") || !strings.Contains(out, "kgo") {
+				t.Errorf("describe:\n%s", out)
+			}
+		})
 	}
 }
 
