@@ -214,7 +214,9 @@ func groupSteps() (all []step) {
 		r.Topics = []kmsg.ConsumerGroupHeartbeatRequestTopic{{Partitions: []int32{0}}}
 	}))
 	add("heartbeat with no assignor there is", hb("new", "m", 0, func(r *kmsg.ConsumerGroupHeartbeatRequest) { r.ServerAssignor = kmsg.StringPtr("best") }))
-	add("heartbeat with a bad expression", hb("new", "m", 0, func(r *kmsg.ConsumerGroupHeartbeatRequest) { r.SubscribedTopicNames, r.SubscribedTopicRegex = nil, kmsg.StringPtr("(") }), "Kafka answers INVALID_REGULAR_EXPRESSION")
+	add("heartbeat with a bad expression", hb("new", "m", 0, func(r *kmsg.ConsumerGroupHeartbeatRequest) {
+		r.SubscribedTopicNames, r.SubscribedTopicRegex = nil, kmsg.StringPtr("(")
+	}), "Kafka answers INVALID_REGULAR_EXPRESSION")
 	add("first heartbeat", hb("new", "m", 0))
 	add("second heartbeat", hb("new", "m", 1))
 	add("heartbeat with a later epoch", hb("new", "m", 7))
