@@ -125,10 +125,9 @@ func (g *Group) persist(out *Output, a Answer) {
 		g.writeDirty(out)
 	}
 	switch {
-	case a.Ticket == 0:
 	case c.last == nil:
-		out.answer(a)
-	default:
+		out.give(a, nil)
+	case a.Ticket != 0:
 		c.last.answers = append(c.last.answers, a)
 	}
 }
@@ -154,10 +153,7 @@ func (g *Group) writeDirty(out *Output) {
 			c.classic = c.classic || write.Delete
 		}
 		for _, a := range w.answers {
-			if err != nil {
-				a = Answer{Ticket: a.Ticket, Err: err}
-			}
-			out.answer(a)
+			out.give(a, err)
 		}
 	})
 }

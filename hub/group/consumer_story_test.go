@@ -127,6 +127,19 @@ func (te *teller) hb(t *testing.T, a args) {
 	te.consumerState()
 }
 
+// hbAlive lets time pass while a member sends heartbeats.
+func (te *teller) hbAlive(t *testing.T, a args) {
+	r := ConsumerHeartbeat{MemberID: a["member"], Epoch: int32(a.number(t, "epoch", 0)), Rebalance: -1}
+	for end := te.now.Add(a.duration(t, "by", 0)); te.now.Before(end); te.now = te.now.Add(30 * time.Second) {
+		for _, answer := range te.g.ConsumerHeartbeat(te.now, 1, r, te.board).Answers {
+			if answer.Err != nil {
+				t.Fatal(answer.Err)
+			}
+		}
+	}
+	te.consumerState()
+}
+
 func (te *teller) consumerState() {
 	d := te.g.DescribeConsumer()
 	te.say("%v epoch=%d target=%d", te.g.State(), d.Epoch, d.TargetEpoch)

@@ -84,21 +84,6 @@ func (c *consumers) hashTopics(topics Topics) int64 {
 	return int64(h.Sum64())
 }
 
-// subscribes reports whether any member wants the topic.
-func (c *consumers) subscribes(topic string) bool {
-	for _, m := range c.byID {
-		if slices.Contains(m.Topics, topic) {
-			return true
-		}
-	}
-	for _, p := range c.regexes {
-		if slices.Contains(p.Topics, topic) {
-			return true
-		}
-	}
-	return false
-}
-
 // retarget computes the targets of the present epoch.
 func (c *consumers) retarget(topics Topics) {
 	members := c.sorted()

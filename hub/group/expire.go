@@ -2,6 +2,7 @@ package group
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"time"
 
@@ -9,25 +10,26 @@ import (
 )
 
 // Expire removes offsets that nobody has used for Config.Retention, and the
-// group itself once nothing is left of it. While the group has members, all of
-// its offsets stay (KIP-211; a topic no member subscribes to included, which is
-// the safe side: subscriptions are opaque here). The driver calls it now and
+// group itself once nothing is left of it (KIP-211). Without members, time runs
+// from the last member's end or a later commit; with members, from the commit,
+// and for topics alone that none of them reads. The driver calls it now and
 // then.
 func (g *Group) Expire(now time.Time) (out Output) {
-	if g.state != Empty {
+	topics, known := g.subscribed()
+	if g.state != Empty && (!known || g.consumer == nil && g.state != Stable) {
 		return out
 	}
 	var gone []record.TopicPartition
 	for tp, o := range g.offsets {
 		since := time.UnixMilli(o.CommitTime)
-		if g.protocolType != "" && g.since.After(since) {
+		if g.state == Empty && g.protocolType != "" && g.since.After(since) {
 			since = g.since
 		}
-		if now.Sub(since) >= g.cfg.Retention && !g.Unstable(tp) {
+		if !topics[tp.Topic] && now.Sub(since) >= g.cfg.Retention && !g.Unstable(tp) {
 			gone = append(gone, tp)
 		}
 	}
-	g.drop(gone, 0, &out)
+	g.drop(gone, Answer{}, &out)
 	return out
 }
 
@@ -39,7 +41,22 @@ func (g *Group) Forget(topic string) (out Output) {
 			gone = append(gone, tp)
 		}
 	}
-	g.drop(gone, 0, &out)
+	g.drop(gone, Answer{}, &out)
+	return out
+}
+
+// Prune removes the offsets that are stale: of a topic that is gone, or that
+// was made again since.
+func (g *Group) Prune(stale func(record.TopicPartition, Offset) bool) (out Output) {
+	var gone []record.TopicPartition
+	for tp, o := range g.offsets {
+		if stale(tp, o) {
+			gone = append(gone, tp)
+		}
+	}
+	if len(gone) > 0 {
+		g.drop(gone, Answer{}, &out)
+	}
 	return out
 }
 
@@ -53,23 +70,34 @@ func (g *Group) kept() map[record.TopicPartition]bool {
 	return all
 }
 
-// DeleteOffsets handles OffsetDelete (KIP-496) for a group without members. It
-// is answered when the offsets are gone.
+// DeleteOffsets handles OffsetDelete (KIP-496). It is answered when the offsets
+// are gone, with an error for each that stays: of topics that members read.
 func (g *Group) DeleteOffsets(t Ticket, tps []record.TopicPartition) (out Output) {
+	topics, known := g.subscribed()
 	switch {
 	case g.state == Dead:
 		out.end(t, ErrNotFound)
-	case len(g.members) > 0:
-		out.end(t, ErrSubscribed)
-	default:
-		g.drop(tps, t, &out)
+		return out
+	case !known && g.protocolType != consumerProtocol:
+		out.end(t, ErrNotEmpty)
+		return out
 	}
+	errs := make([]error, len(tps))
+	var gone []record.TopicPartition
+	for i, tp := range tps {
+		if !known || topics[tp.Topic] {
+			errs[i] = fmt.Errorf("%w: %s", ErrSubscribed, tp.Topic)
+			continue
+		}
+		gone = append(gone, tp)
+	}
+	g.drop(gone, Answer{Ticket: t, Commit: errs}, &out)
 	return out
 }
 
 // drop writes tombstones for offsets, and one for the group when it is empty
-// and keeps none. t, unless it is 0, is answered afterwards.
-func (g *Group) drop(gone []record.TopicPartition, t Ticket, out *Output) {
+// and keeps none. The answer, if it has a ticket, is given afterwards.
+func (g *Group) drop(gone []record.TopicPartition, a Answer, out *Output) {
 	left := g.kept()
 	var ws []OffsetWrite
 	for _, tp := range gone {
@@ -80,7 +108,7 @@ func (g *Group) drop(gone []record.TopicPartition, t Ticket, out *Output) {
 	}
 	last := g.state == Empty && len(g.pending) == 0 && len(g.inFlight) == 0 && len(left) == 0
 	if len(ws) == 0 && !last {
-		out.end(t, nil)
+		out.give(a, nil)
 		return
 	}
 	sortWrites(ws)
@@ -90,7 +118,7 @@ func (g *Group) drop(gone []record.TopicPartition, t Ticket, out *Output) {
 			g.overtake(ws)
 			g.dieIf(now, last)
 		}
-		out.end(t, err)
+		out.give(a, err)
 	})
 }
 

@@ -130,6 +130,16 @@ func (o *Output) end(t Ticket, err error) {
 	}
 }
 
+// give answers with a, or with the error in place of what it tells.
+func (o *Output) give(a Answer, err error) {
+	if err != nil {
+		a = Answer{Ticket: a.Ticket, Err: err}
+	}
+	if a.Ticket != 0 {
+		o.answer(a)
+	}
+}
+
 // Group is one consumer group. Make it with New or Load.
 type Group struct {
 	id           string

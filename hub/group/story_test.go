@@ -1,9 +1,11 @@
 package group
 
 import (
+	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -126,6 +128,7 @@ func (te *teller) command(t *testing.T, line string) string {
 		"commit": te.commit, "written": te.written, "advance": te.advance, "offsets": te.listOffsets,
 		"expire": te.expire, "forget": te.forget, "delete": te.remove, "delete-offsets": te.removeOffsets, "reload": te.reload, "describe": te.describe,
 		"close": te.close, "topic": te.topic, "hb": te.hb, "may-fetch": te.mayFetch,
+		"keep-alive": te.keepAlive, "hb-alive": te.hbAlive,
 	}[words[0]]
 	if !ok {
 		t.Fatalf("no verb %q", words[0])
@@ -171,7 +174,7 @@ func (te *teller) answer(a Answer) {
 	case a.Join != nil:
 		var ms []string
 		for _, m := range a.Join.Members {
-			ms = append(ms, fmt.Sprintf("%s%s:%s", m.ID, instance(m.Instance), m.Metadata))
+			ms = append(ms, fmt.Sprintf("%s%s:%s", m.ID, instance(m.Instance), topicsOf(m.Metadata)))
 		}
 		skip := ""
 		if a.Join.Skip {
@@ -256,10 +259,33 @@ func (te *teller) join(t *testing.T, a args) {
 	}
 	for p := range strings.SplitSeq(protocols, ",") {
 		name, md, _ := strings.Cut(p, ":")
-		r.Protocols = append(r.Protocols, Protocol{Name: name, Metadata: []byte(md)})
+		r.Protocols = append(r.Protocols, Protocol{Name: name, Metadata: subscription(md)})
 	}
 	te.take(te.g.Join(te.now, Ticket(a.number(t, "t", 0)), r))
 	te.state()
+}
+
+// subscription makes @t+u the metadata of a consumer of the topics t and u.
+func subscription(s string) []byte {
+	list, ok := strings.CutPrefix(s, "@")
+	if !ok {
+		return []byte(s)
+	}
+	topics := strings.Split(list, "+")
+	b := binary.BigEndian.AppendUint32([]byte{0, 1}, uint32(len(topics)))
+	for _, t := range topics {
+		b = append(binary.BigEndian.AppendUint16(b, uint16(len(t))), t...)
+	}
+	return append(b, 0, 0, 0, 0) // no user data
+}
+
+// topicsOf is the inverse of subscription.
+func topicsOf(metadata []byte) string {
+	topics := map[string]bool{}
+	if !readSubscription(metadata, topics) {
+		return string(metadata)
+	}
+	return "@" + strings.Join(slices.Sorted(maps.Keys(topics)), "+")
 }
 
 func (te *teller) sync(t *testing.T, a args) {
@@ -280,6 +306,16 @@ func (te *teller) sync(t *testing.T, a args) {
 func (te *teller) heartbeat(t *testing.T, a args) {
 	err := te.g.Heartbeat(te.now, HeartbeatRequest{MemberID: a["member"], Instance: a["instance"], Generation: int32(a.number(t, "generation", int(te.g.Generation())))})
 	te.say("%v", err)
+}
+
+// keepAlive lets time pass while a member sends heartbeats.
+func (te *teller) keepAlive(t *testing.T, a args) {
+	for end := te.now.Add(a.duration(t, "by", 0)); te.now.Before(end); te.now = te.now.Add(5 * time.Second) {
+		if err := te.g.Heartbeat(te.now, HeartbeatRequest{MemberID: a["member"], Generation: te.g.Generation()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	te.state()
 }
 
 func (te *teller) leave(_ *testing.T, a args) {

@@ -55,7 +55,7 @@ func (s *Server) offsetCommit(ctx context.Context, _ *request, req *kmsg.OffsetC
 			ask.IDs[t.Name] = t.ID
 			ask.Offsets = append(ask.Offsets, group.OffsetWrite{
 				TopicPartition: record.TopicPartition{Topic: t.Name, Partition: rp.Partition},
-				Offset:         &group.Offset{Offset: rp.Offset, LeaderEpoch: rp.LeaderEpoch, Metadata: orEmpty(rp.Metadata), CommitTime: now},
+				Offset:         &group.Offset{Offset: rp.Offset, LeaderEpoch: rp.LeaderEpoch, Metadata: orEmpty(rp.Metadata), CommitTime: committedAt(t, now)},
 			})
 		}
 	}

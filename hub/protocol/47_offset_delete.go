@@ -13,8 +13,8 @@ import (
 // OffsetDelete: v0
 //
 // Behaviour:
-//   - Only for groups without members (KIP-496): what members subscribe to is
-//     not looked into.
+//   - Topics that members read keep their offsets (GROUP_SUBSCRIBED_TO_TOPIC,
+//     KIP-496). A group with members that are no consumers is refused as a whole.
 var offsetDeleteAPI = api{
 	key: 47, name: "OffsetDelete", min: 0, max: 0,
 	shape:  body(lastVersion, str(), array(str(), array(fixed(4)))),
@@ -29,7 +29,12 @@ func (s *Server) offsetDelete(ctx context.Context, _ *request, req *kmsg.OffsetD
 			tps = append(tps, record.TopicPartition{Topic: t.Topic, Partition: p.Partition})
 		}
 	}
-	subscribed, err := s.deleteOffsets(ctx, req.Group, tps)
+	a, err := s.groups.ask(ctx, req.Group, func(_ time.Time, g *group.Group, t group.Ticket) group.Output {
+		if g.Vacant() {
+			return group.Output{Answers: []group.Answer{{Ticket: t, Err: group.ErrNotFound}}}
+		}
+		return g.DeleteOffsets(t, tps)
+	})
 	if err != nil {
 		resp.ErrorCode = code(err)
 		return resp
@@ -37,23 +42,10 @@ func (s *Server) offsetDelete(ctx context.Context, _ *request, req *kmsg.OffsetD
 	for _, t := range req.Topics {
 		ot := kmsg.OffsetDeleteResponseTopic{Topic: t.Topic}
 		for _, p := range t.Partitions {
-			ot.Partitions = append(ot.Partitions, kmsg.OffsetDeleteResponseTopicPartition{Partition: p.Partition, ErrorCode: code(subscribed)})
+			ot.Partitions = append(ot.Partitions, kmsg.OffsetDeleteResponseTopicPartition{Partition: p.Partition, ErrorCode: code(a.Commit[0])})
+			a.Commit = a.Commit[1:]
 		}
 		resp.Topics = append(resp.Topics, ot)
 	}
 	return resp
-}
-
-// deleteOffsets removes offsets; subscribed says why each of them stays.
-func (s *Server) deleteOffsets(ctx context.Context, id string, tps []record.TopicPartition) (subscribed, err error) {
-	_, err = s.groups.ask(ctx, id, func(_ time.Time, g *group.Group, t group.Ticket) group.Output {
-		if g.Vacant() {
-			return group.Output{Answers: []group.Answer{{Ticket: t, Err: group.ErrNotFound}}}
-		}
-		return g.DeleteOffsets(t, tps)
-	})
-	if code(err) == code(group.ErrSubscribed) {
-		return err, nil
-	}
-	return nil, err
 }

@@ -26,6 +26,13 @@ func newCoordinator(cfg Config, parts Partitions, meta Meta) *coordinator {
 
 // tick implements keeper.
 func (c *coordinator) tick(now time.Time, sh *shard, sweep bool) {
+	c.groupsDue(now, sh, sweep)
+	if sweep {
+		c.prune(sh, true)
+	}
+}
+
+func (c *coordinator) groupsDue(now time.Time, sh *shard, sweep bool) {
 	for _, g := range sh.groups {
 		if d := g.Deadline(); !d.IsZero() && !now.Before(d) {
 			c.apply(sh, g, g.Tick(now))

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/group"
 	"github.com/entrepot-hub/entrepot/record"
 )
@@ -49,8 +50,30 @@ func (c *coordinator) read(ctx context.Context, log Partition) (func(time.Time, 
 			sh.groups[id] = g
 			c.wakeBy(g.Deadline())
 		}
+		c.prune(sh, false)
 	}, err
 }
+
+// prune removes offsets in topics that were deleted: nobody may have told this
+// node, or it was not there. An offset from before a topic was made is one in
+// an older topic of its name; see committedAt. Those of names that do not exist
+// go with a sweep alone, so that a catalog that lags behind costs no offset.
+func (c *coordinator) prune(sh *shard, missing bool) {
+	st := c.meta.State()
+	for _, g := range sh.groups {
+		c.apply(sh, g, g.Prune(func(tp record.TopicPartition, o group.Offset) bool {
+			t, ok := st.Topic(tp.Topic)
+			if !ok {
+				return missing
+			}
+			return o.CommitTime < t.Created
+		}))
+	}
+}
+
+// committedAt is the time of a commit in a topic. It is never before the
+// topic's, whatever the clocks of two nodes say.
+func committedAt(t *catalog.Topic, now int64) int64 { return max(now, t.Created) }
 
 // drop implements keeper.
 func (c *coordinator) drop(now time.Time, sh *shard, err error) {

@@ -3,6 +3,7 @@ package protocol
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -359,5 +360,59 @@ func TestCommitWaitsForTheLog(t *testing.T) {
 	log.refuse(record.ErrDiskFull)
 	if got := ask[*kmsg.OffsetCommitResponse](c, commit(3)).Topics[0].Partitions[0].ErrorCode; got != code(errNoCoordinator) {
 		t.Errorf("commit on a full disk: %d, want COORDINATOR_NOT_AVAILABLE", got)
+	}
+}
+
+// The offsets of a deleted topic go, whoever deleted it: with a sweep when no
+// one told the coordinator, and with a load when a topic of the same name was
+// made in the meantime.
+func TestOffsetsOfADeletedTopicGo(t *testing.T) {
+	cfg := quick()
+	cfg.GroupSweep = 20 * time.Millisecond
+	clock := time.Now()
+	cfg.Clock = func() time.Time { return clock }
+	s := startSite(t, cfg)
+	adm := s.admin(t)
+	gone, again, kept := s.topic(t, "gone", 1), s.topic(t, "again", 1), s.topic(t, "kept", 1)
+	offsets := kadm.Offsets{}
+	for _, topic := range []*catalog.Topic{gone, again, kept} {
+		offsets.AddOffset(topic.Name, 0, 7, -1)
+	}
+	if err := adm.CommitAllOffsets(testContext(t), "g", offsets); err != nil {
+		t.Fatal(err)
+	}
+	committed := func() []string {
+		got, err := adm.FetchOffsets(testContext(t), "g")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.Partitions().Topics()
+	}
+	// Another node deletes: this coordinator sees it in the catalog alone.
+	remove := func(topic *catalog.Topic) {
+		t.Helper()
+		if _, err := s.Propose(t.Context(), catalog.DeleteTopic{Name: topic.Name}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove(gone)
+	eventually(t, "the offsets of a topic that is gone go", func() bool { return !slices.Contains(committed(), "gone") })
+
+	remove(again)
+	clock = clock.Add(time.Second)
+	s.topic(t, "again", 1)
+	s.memLog(t, catalog.OffsetsTopic, partitionOf("g", 3)).newEpoch()
+	eventually(t, "the offsets in the topic before go", func() bool { return slices.Equal(committed(), []string{"kept"}) })
+
+	// A node whose clock is behind commits in it.
+	clock = clock.Add(-time.Minute)
+	back := kadm.Offsets{}
+	back.AddOffset("again", 0, 3, -1)
+	if err := adm.CommitAllOffsets(testContext(t), "g", back); err != nil {
+		t.Fatal(err)
+	}
+	s.memLog(t, catalog.OffsetsTopic, partitionOf("g", 3)).newEpoch()
+	if got := committed(); len(got) != 2 {
+		t.Errorf("after a commit by a slow clock: %v", got)
 	}
 }
