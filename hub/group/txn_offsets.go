@@ -46,6 +46,9 @@ func (g *Group) CommitTransactional(now time.Time, t Ticket, r CommitRequest, tx
 		return out
 	}
 	good, errs := g.checkOffsets(r)
+	for i, err := range errs {
+		errs[i] = inTransaction(err)
+	}
 	if len(good) == 0 {
 		out.answer(Answer{Ticket: t, Commit: errs})
 		return out
@@ -83,6 +86,15 @@ func (g *Group) checkTransactional(now time.Time, r CommitRequest) error {
 	err := g.checkCommit(now, r)
 	if errors.Is(err, ErrRebalancing) {
 		return nil
+	}
+	return inTransaction(err)
+}
+
+// inTransaction says ErrIllegalGen for a member's old epoch: producers know
+// what to do about that one, and take the other for the end.
+func inTransaction(err error) error {
+	if errors.Is(err, ErrStaleEpoch) {
+		return fmt.Errorf("%w: %v", ErrIllegalGen, err)
 	}
 	return err
 }

@@ -59,7 +59,7 @@ func (s *Server) txnOffsetCommit(ctx context.Context, _ *request, req *kmsg.TxnO
 			ask.IDs[t.Name] = t.ID
 			ask.Offsets = append(ask.Offsets, group.OffsetWrite{
 				TopicPartition: record.TopicPartition{Topic: rt.Topic, Partition: rp.Partition},
-				Offset:         &group.Offset{Offset: rp.Offset, LeaderEpoch: rp.LeaderEpoch, Metadata: orEmpty(rp.Metadata), CommitTime: now},
+				Offset:         &group.Offset{Offset: rp.Offset, LeaderEpoch: rp.LeaderEpoch, Metadata: orEmpty(rp.Metadata), CommitTime: committedAt(t, now)},
 			})
 		}
 	}
