@@ -109,11 +109,13 @@ func LookupKey(name string) (Key, error) {
 }
 
 func lookupKey(name string) (*Key, error) {
-	best, least := "", math.MaxInt
 	for i := range keys {
 		if keys[i].Name == name {
 			return &keys[i], nil
 		}
+	}
+	best, least := "", math.MaxInt
+	for i := range keys {
 		if d := distance(name, keys[i].Name); d < least {
 			best, least = keys[i].Name, d
 		}
