@@ -11,10 +11,14 @@ type Offsets struct {
 
 // Chunk is a run of whole batches read from a partition, in offset order. The
 // first batch may begin before the offset asked for. Batches alias memory that
-// is never changed afterwards; callers must not change it either.
+// is not changed while they are in use; callers must not change it either.
 type Chunk struct {
 	Batches []Batch
 	Offsets Offsets // as of the moment of the read
+	// Release gives the batches' memory back, to be used for other reads: call
+	// it at most once, when nobody will look at them any more. Whoever does
+	// not call it leaves the memory to the collector. Nil: it is not lent.
+	Release func()
 }
 
 // Bytes is the sum of the batches' sizes.

@@ -84,6 +84,7 @@ type gather struct {
 	some    bool
 	// readable is Log.mu.readable.
 	readable uint64
+	loan     *loan // where memory comes from; nil: the collector
 }
 
 func (g *gather) fits(size int) bool {
@@ -141,17 +142,32 @@ func readChunk(maxBytes int) int {
 // above limit, and wraps record.ErrOffsetOutOfRange below the log's start or
 // above its end.
 func (l *Log) Read(offset, limit int64, maxBytes int) ([]record.Batch, error) {
-	out, err := l.read(offset, limit, maxBytes)
+	out, err := l.read(offset, limit, maxBytes, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read log %s at offset %d: %w", l.id, offset, err)
 	}
 	return out, nil
 }
 
-func (l *Log) read(offset, limit int64, maxBytes int) ([]record.Batch, error) {
+// ReadLent is Read into memory that is used again: the batches are valid until
+// giveBack is called, which may be left out. giveBack is nil when nothing is
+// lent.
+func (l *Log) ReadLent(offset, limit int64, maxBytes int) (batches []record.Batch, giveBack func(), err error) {
+	lent := &loan{from: &l.store.lender}
+	batches, err = l.read(offset, limit, maxBytes, lent)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read log %s at offset %d: %w", l.id, offset, err)
+	}
+	if len(lent.bufs) == 0 {
+		return batches, nil, nil
+	}
+	return batches, lent.giveBack, nil
+}
+
+func (l *Log) read(offset, limit int64, maxBytes int, lent *loan) ([]record.Batch, error) {
 	l.mu.RLock()
 	start, next := l.mu.first.NextOffset, l.last().p.nextOffset
-	g := gather{max: maxBytes, readable: l.mu.readable}
+	g := gather{max: maxBytes, readable: l.mu.readable, loan: lent}
 	if offset >= start && offset <= next && l.mu.tail.read(offset, limit, &g) {
 		l.mu.RUnlock()
 		return g.batches, nil
@@ -215,6 +231,7 @@ func (l *Log) gatherBatches(s *segment, offset, limit int64, g *gather) (more bo
 		pos = at
 	}
 	w := v.walk(pos, readChunk(g.max-g.n))
+	w.loan = g.loan
 	for {
 		f, head, err := w.head()
 		if errors.Is(err, io.EOF) {
@@ -235,6 +252,9 @@ func (l *Log) gatherBatches(s *segment, offset, limit int64, g *gather) (more bo
 		}
 		if f.base >= limit || !g.fits(int(f.length)) {
 			l.cursors.add(g, s.header.sealing(), w.pos)
+			// Whoever reads on will want what follows: have the disk bring it
+			// while this goes to the client.
+			v.file.f.Prefetch(int64(w.pos), int64(min(uint32(w.chunk), w.end-w.pos)))
 			return false, nil
 		}
 		pos := w.pos

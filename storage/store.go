@@ -27,6 +27,7 @@ type Store struct {
 	handles  *handles
 	tails    *tailCache
 	encoders sync.Pool // of *encoder
+	lender   lender
 	flush    *flusher
 	idle     *idleLogs
 	point    *pointFile

@@ -12,6 +12,7 @@ type walker struct {
 	pos, end uint32 // of the next frame; where to stop
 	chunk    int    // how much is read ahead
 	reuse    bool   // payloads are valid until the next call only
+	loan     *loan  // where buffers come from; nil: the collector
 	buf      []byte
 	at       uint32 // where buf begins
 	cur      frame
@@ -28,7 +29,11 @@ func (w *walker) window(n int) ([]byte, error) {
 		return w.buf[off : off+int64(n) : off+int64(n)], nil
 	}
 	size := min(max(n, w.chunk), int(w.end-w.pos))
-	if !w.reuse || cap(w.buf) < size {
+	switch {
+	case w.reuse && cap(w.buf) >= size:
+	case w.loan != nil:
+		w.buf = w.loan.take(size)
+	default:
 		w.buf = make([]byte, size)
 	}
 	k, err := readFull(w.f, w.buf[:size], int64(w.pos))

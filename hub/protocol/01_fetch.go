@@ -135,13 +135,16 @@ func (f *fetch) refuse(p *fetchPart, err error) {
 }
 
 // read fills all partitions from what the logs have now.
-func (f *fetch) read() (total int) {
+// watched says that it goes on to wait for what changes after this.
+func (f *fetch) read(watched bool) (total int) {
 	left := f.limit
 	for _, p := range f.parts {
 		if p.log == nil {
 			continue
 		}
-		p.changed = p.log.Changed() // before the read: what comes after it is not missed
+		if watched {
+			p.changed = p.log.Changed() // before the read: what comes after it is not missed
+		}
 		n := f.readPart(p, left, total == 0)
 		left -= n
 		total += n
@@ -155,7 +158,11 @@ func (f *fetch) read() (total int) {
 func (f *fetch) readPart(p *fetchPart, left int, first bool) int {
 	p.out.reset(p.req.Partition)
 	limit := min(left, max(int(p.req.PartitionMaxBytes), 0))
+	if left <= 0 && !first {
+		return f.skipPart(p)
+	}
 	chunk, err := p.log.Read(p.req.FetchOffset, max(limit, 1))
+	p.out.release = chunk.Release
 	if err == nil || errors.Is(err, record.ErrOffsetOutOfRange) {
 		// The partition can be served, so its epochs can be trusted, and they
 		// say more than the offset.
@@ -184,6 +191,17 @@ func (f *fetch) readPart(p *fetchPart, left int, first bool) int {
 		}
 	}
 	return p.out.bytes()
+}
+
+// skipPart answers a partition that has no room left in the answer: the client
+// asks for it again.
+func (f *fetch) skipPart(p *fetchPart) int {
+	if err := p.log.Serving(); err != nil {
+		f.refuse(p, err)
+		return 0
+	}
+	p.out.offsets = p.log.Offsets()
+	return 0
 }
 
 // diverges compares the epoch of the client's last record with the log's

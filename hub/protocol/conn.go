@@ -165,6 +165,7 @@ func (c *conn) free(r *request) {
 func (c *conn) release(p pending) {
 	if p.a.fetch != nil {
 		c.s.answers.Add(-p.a.fetch.size)
+		p.a.fetch.giveBack()
 	}
 	if p.a.later != nil {
 		taken := p.r.frame.taken

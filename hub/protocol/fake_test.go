@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/record"
@@ -17,6 +18,7 @@ type memSite struct {
 	node    int32
 	commits chan func()
 	done    chan struct{}
+	lent    atomic.Int64 // chunks that were read and not given back
 
 	mu struct {
 		sync.Mutex
@@ -109,6 +111,7 @@ func (m *memSite) log(topic string, p int32) (*memLog, error) {
 	l := m.mu.logs[k]
 	if l == nil {
 		l = newMemLog(m.commits, t.Settings().LogAppendTime)
+		l.site = m
 		m.mu.logs[k] = l
 	}
 	return l, nil
@@ -116,6 +119,7 @@ func (m *memSite) log(topic string, p int32) (*memLog, error) {
 
 // memLog is one partition's log in memory.
 type memLog struct {
+	site       *memSite
 	commits    chan func()
 	appendTime bool
 
@@ -341,6 +345,7 @@ func (l *memLog) newEpoch() int32 {
 
 func (l *memLog) Read(offset int64, maxBytes int) (record.Chunk, error) {
 	c, err := l.read(offset, maxBytes)
+	l.site.lend(&c)
 	l.mu.Lock()
 	onRead := l.mu.onRead
 	l.mu.onRead = nil
@@ -349,6 +354,31 @@ func (l *memLog) Read(offset int64, maxBytes int) (record.Chunk, error) {
 		onRead()
 	}
 	return c, err
+}
+
+// lend makes the chunk's batches copies that turn into something else when they
+// are given back, as those of a real log do.
+func (m *memSite) lend(c *record.Chunk) {
+	if len(c.Batches) == 0 {
+		return
+	}
+	for i := range c.Batches {
+		c.Batches[i] = slices.Clone(c.Batches[i])
+	}
+	lent := c.Batches
+	m.lent.Add(1)
+	var once atomic.Bool
+	c.Release = func() {
+		if once.Swap(true) {
+			panic("protocol: memory is given back twice")
+		}
+		m.lent.Add(-1)
+		for _, b := range lent {
+			for i := range b {
+				b[i] = 0xdd
+			}
+		}
+	}
 }
 
 func (l *memLog) read(offset int64, maxBytes int) (record.Chunk, error) {

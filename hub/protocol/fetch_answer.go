@@ -32,6 +32,7 @@ type fetchedPart struct {
 	code         int16
 	offsets      record.Offsets
 	batches      []record.Batch
+	release      func()                      // of the batches' memory; nil: it is not lent
 	aborted      []record.AbortedTransaction // of batches; for read_committed
 	diverging    int32                       // -1: none
 	divergingEnd int64
@@ -40,9 +41,27 @@ type fetchedPart struct {
 }
 
 func (p *fetchedPart) reset(partition int32) {
+	p.giveBack()
 	*p = fetchedPart{
 		partition: partition, diverging: -1, divergingEnd: -1, leader: -1, leaderEpoch: -1,
 		offsets: record.Offsets{Start: -1, LastStable: -1, HighWatermark: -1},
+	}
+}
+
+// giveBack returns the memory of the batches, which are gone then.
+func (p *fetchedPart) giveBack() {
+	if p.release != nil {
+		p.release()
+		p.release, p.batches = nil, nil
+	}
+}
+
+// giveBack ends the answer: it has been written, or never will be.
+func (a *fetchAnswer) giveBack() {
+	for i := range a.topics {
+		for j := range a.topics[i].parts {
+			a.topics[i].parts[j].giveBack()
+		}
 	}
 }
 

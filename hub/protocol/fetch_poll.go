@@ -10,17 +10,19 @@ import (
 // wait over, or the client gone.
 func (f *fetch) poll(ctx context.Context, wait time.Duration) {
 	enough := max(int(f.req.MinBytes), 0)
-	if f.read() >= enough || f.settled || wait <= 0 || f.answer.size >= int64(f.limit) {
+	done := func() bool { return f.settled || f.answer.size >= int64(min(enough, f.limit)) }
+	f.read(false) // most find enough at once, and need no watch on every partition
+	if done() || wait <= 0 {
 		return
 	}
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
-	for f.await(ctx, timer.C) {
-		if f.read() >= enough || f.settled || f.answer.size >= int64(f.limit) {
+	for f.read(true); !done(); f.read(true) {
+		if !f.await(ctx, timer.C) {
+			f.read(false) // what has come since counts, though it is less than was asked for
 			return
 		}
 	}
-	f.read() // what has come since counts, though it is less than was asked for
 }
 
 // await waits for a change of any partition; false: no more waiting.

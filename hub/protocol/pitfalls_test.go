@@ -754,9 +754,13 @@ func TestFetchMissesNoCommit(t *testing.T) {
 	log := s.memLog(t, "t", 0)
 	committed := make(chan struct{})
 	log.mu.Lock()
-	log.mu.onRead = func() {
-		log.Append([]record.Batch{batch(t, record.None, "v")}, func([]record.Appended, error) { close(committed) })
-		<-committed
+	log.mu.onRead = func() { // the second read is the one after which it waits
+		log.mu.Lock()
+		defer log.mu.Unlock()
+		log.mu.onRead = func() {
+			log.Append([]record.Batch{batch(t, record.None, "v")}, func([]record.Appended, error) { close(committed) })
+			<-committed
+		}
 	}
 	log.mu.Unlock()
 	f := fetchRequest(12, "t", topic.ID, 0)

@@ -24,7 +24,7 @@ func (r *Replica) Read(offset int64, maxBytes int) (record.Chunk, error) {
 		return chunk, nil
 	}
 	var err error
-	chunk.Batches, err = r.log.Read(offset, v.offsets.HighWatermark, maxBytes)
+	chunk.Batches, chunk.Release, err = r.log.ReadLent(offset, v.offsets.HighWatermark, maxBytes)
 	if err != nil {
 		return chunk, r.readError(offset, err)
 	}

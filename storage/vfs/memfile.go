@@ -170,6 +170,9 @@ func (h *memHandle) Allocate(size int64) error {
 	return h.resize("allocate", max(size, int64(len(h.node.file.data))))
 }
 
+// Prefetch implements File: everything is in memory.
+func (h *memHandle) Prefetch(int64, int64) {}
+
 func (h *memHandle) resize(op string, size int64) error {
 	if _, full := h.room(size); full {
 		return h.pathError(op, syscall.ENOSPC)

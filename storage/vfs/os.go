@@ -86,6 +86,7 @@ func (f *osFile) Close() error                            { return f.f.Close() }
 func (f *osFile) Sync() error                             { return syncData(f.f) }
 func (f *osFile) Truncate(size int64) error               { return f.f.Truncate(size) }
 func (f *osFile) Allocate(size int64) error               { return allocate(f.f, size) }
+func (f *osFile) Prefetch(off, n int64)                   { prefetch(f.f, off, n) }
 
 func (f *osFile) WriteGather(bufs [][]byte, off int64) (int, error) {
 	if len(bufs) == 1 {

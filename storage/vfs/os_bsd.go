@@ -35,6 +35,8 @@ func allocate(f *os.File, size int64) error {
 	return f.Truncate(size)
 }
 
+func prefetch(*os.File, int64, int64) {}
+
 func lockFile(f *os.File) error {
 	err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {

@@ -67,6 +67,9 @@ type File interface {
 	// Allocate takes space on the disk for the file's first size bytes and
 	// makes it at least that long.
 	Allocate(size int64) error
+	// Prefetch says that n bytes from off will be read soon. It waits for
+	// nothing and changes nothing.
+	Prefetch(off, n int64)
 }
 
 // Info describes a file.
