@@ -130,6 +130,8 @@ func explain(what string, err error, message string) error {
 		advice = "; stop the group's consumers first"
 	case errors.Is(err, kerr.GroupIDNotFound):
 		advice = "; `entrepot group list` shows what is there"
+	case errors.Is(err, kerr.TransactionalIDNotFound):
+		advice = "; `entrepot txn list` shows what is there"
 	case errors.Is(err, kerr.InvalidReplicationFactor):
 		advice = "; a site needs as many nodes as a topic has replicas"
 	case errors.Is(err, context.DeadlineExceeded):

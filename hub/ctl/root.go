@@ -44,7 +44,7 @@ New here?  entrepot demo         two sites on this machine, checked end to end
 		}
 	}
 	add("run", c.serveCommand(), c.demoCommand())
-	add("site", c.topicCommand(), c.groupCommand(), c.linkCommand(), c.schemaCommand(), c.connectorCommand(), c.dlqCommand(), c.meshCommand(), c.nodeCommand(), c.benchCommand())
+	add("site", c.topicCommand(), c.groupCommand(), c.txnCommand(), c.linkCommand(), c.schemaCommand(), c.connectorCommand(), c.dlqCommand(), c.meshCommand(), c.nodeCommand(), c.benchCommand())
 	add("files", c.configCommand(), c.logCommand())
 	root.SetHelpCommandGroupID("files")
 	return root

@@ -33,6 +33,9 @@ func (s *Server) brokerSettings() []setting {
 	number("offsets.retention.minutes", int64(g.Retention.Minutes()), catalog.TypeInt, "How long offsets outlive the last member of their group.")
 	number("offsets.topic.num.partitions", int64(c.OffsetsPartitions), catalog.TypeInt, "Partitions of __consumer_offsets when it is created.")
 	number("socket.request.max.bytes", int64(l.Request), catalog.TypeInt, "The largest request, in bytes.")
+	number("transaction.max.timeout.ms", c.Txn.MaxTimeout.Milliseconds(), catalog.TypeInt, "The longest transaction timeout that a producer may ask for.")
+	number("transaction.state.log.num.partitions", int64(c.TransactionsPartitions), catalog.TypeInt, "Partitions of __transaction_state when it is created.")
+	number("transactional.id.expiration.ms", c.Txn.Expiration.Milliseconds(), catalog.TypeInt, "How long a transactional ID is remembered that nobody uses.")
 	for _, k := range [...]struct{ broker, topic string }{
 		{"compression.type", catalog.KeyCompression}, {"log.cleanup.policy", catalog.KeyCleanupPolicy},
 		{"log.retention.bytes", catalog.KeyRetentionBytes}, {"log.retention.ms", catalog.KeyRetentionMS},
