@@ -68,6 +68,15 @@ func (c *TLSConfig) files() auth.TLSFiles {
 
 // SecurityConfig says who may come in and do what.
 type SecurityConfig struct {
+	// Authorize has ACLs decide what clients may do. Default: everybody may do
+	// everything.
+	Authorize bool `yaml:"authorize"`
+	// SuperUsers may do everything, as TYPE:NAME. The site's own jobs are
+	// always among them.
+	SuperUsers []string `yaml:"super_users"`
+	// AllowWithoutACL opens what has no ACL at all to everyone (Kafka's
+	// allow.everyone.if.no.acl.found). Default: false.
+	AllowWithoutACL bool `yaml:"allow_without_acl"`
 	// Users can log in with PLAIN and SCRAM beside those of the catalog.
 	Users map[string]strict.Secret `yaml:"users"`
 	OAuth *OAuthConfig             `yaml:"oauth"`
@@ -178,6 +187,14 @@ func (c Config) validateSecurity() error {
 	}
 	if s.MaxReauth < 0 || s.MaxReauth > 0 && s.MaxReauth < time.Second {
 		return wrong(fmt.Sprintf("security.max_reauth is %s: want 1s or more, or nothing", s.MaxReauth), "security", "max_reauth")
+	}
+	for _, p := range s.SuperUsers {
+		if _, err := auth.ParsePrincipal(p); err != nil {
+			return wrong("security.super_users: "+err.Error(), "security", "super_users")
+		}
+	}
+	if !s.Authorize && (len(s.SuperUsers) > 0 || s.AllowWithoutACL) {
+		return wrong("security: super_users and allow_without_acl mean something with authorize: true only", "security")
 	}
 	if _, err := auth.ParseNameRules(s.PrincipalRules); err != nil {
 		return wrong("security.principal_rules: "+err.Error(), "security", "principal_rules")

@@ -130,6 +130,20 @@ func (h *Hub) logins() (*auth.SASL, error) {
 	return auth.NewSASL(cfg), nil
 }
 
+// authorize is how ACLs decide; nil: they do not.
+func (c SecurityConfig) authorize() *protocol.Authorize {
+	if !c.Authorize {
+		return nil
+	}
+	a := &protocol.Authorize{Open: c.AllowWithoutACL}
+	for _, text := range c.SuperUsers {
+		if p, err := auth.ParsePrincipal(text); err == nil { // Validate has seen to it
+			a.Supers = append(a.Supers, p)
+		}
+	}
+	return a
+}
+
 // credentials derives those of the users in the file, by mechanism - 1. They
 // begin with a new salt at each start, which is nobody's concern: clients keep
 // passwords, not salts.

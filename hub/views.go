@@ -199,6 +199,8 @@ func (v kafkaSamples) Samples() []admin.Sample {
 	all := []admin.Sample{
 		{Name: "kafka_connections", Help: "Open connections of Kafka clients.", Value: float64(s.Connections)},
 		{Name: "kafka_connections_refused_total", Help: "Connections beyond a limit, closed at once.", Counter: true, Value: float64(s.Refused)},
+		{Name: "kafka_failed_logins_total", Help: "Logins of Kafka clients that failed.", Counter: true, Value: float64(s.FailedLogins)},
+		{Name: "kafka_throttled_total", Help: "Answers to clients above their quota.", Counter: true, Value: float64(s.Throttled)},
 		{Name: "kafka_request_bytes", Help: "Bytes of requests that are read and not yet answered.", Value: float64(s.RequestBytes)},
 		{Name: "kafka_answer_bytes", Help: "Bytes of Fetch answers under way.", Value: float64(s.AnswerBytes)},
 	}

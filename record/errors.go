@@ -33,14 +33,15 @@ var (
 	ErrTransactionState   = errors.New("not the state that the transaction is in")
 	ErrCoordinatorFenced  = errors.New("transaction coordinator epoch is older than the current one")
 
-	ErrReadOnly     = errors.New("the partition is a mirror and read-only here")
-	ErrMirrorFenced = errors.New("the link no longer holds this partition")
-	ErrDiskFull     = errors.New("the disk is full")
-	ErrOffline      = errors.New("the volume is offline")
-	ErrQuarantined  = errors.New("the replica is quarantined")
-	ErrNoCredential = errors.New("the user has no such credential")
-	ErrStopped      = errors.New("stopped")
-	ErrTimeout      = errors.New("timed out")
+	ErrReadOnly      = errors.New("the partition is a mirror and read-only here")
+	ErrMirrorFenced  = errors.New("the link no longer holds this partition")
+	ErrDiskFull      = errors.New("the disk is full")
+	ErrOffline       = errors.New("the volume is offline")
+	ErrQuarantined   = errors.New("the replica is quarantined")
+	ErrNoCredential  = errors.New("the user has no such credential")
+	ErrBadCredential = errors.New("unacceptable credential")
+	ErrStopped       = errors.New("stopped")
+	ErrTimeout       = errors.New("timed out")
 )
 
 // CorruptionError says where bytes on disk are not what was written. It is

@@ -174,13 +174,13 @@ func (c Scram) check() error {
 	}
 	switch {
 	case c.Mechanism != ScramSHA256 && c.Mechanism != ScramSHA512:
-		return fmt.Errorf("%w: SCRAM mechanism %d, want 1 (SHA-256) or 2 (SHA-512)", record.ErrInvalidRequest, c.Mechanism)
+		return fmt.Errorf("%w: SCRAM mechanism %d, want 1 (SHA-256) or 2 (SHA-512)", record.ErrBadCredential, c.Mechanism)
 	case c.Iterations < MinScramIterations || c.Iterations > MaxScramIterations:
-		return fmt.Errorf("%w: %d iterations, want %d to %d", record.ErrInvalidRequest, c.Iterations, MinScramIterations, MaxScramIterations)
+		return fmt.Errorf("%w: %d iterations, want %d to %d", record.ErrBadCredential, c.Iterations, MinScramIterations, MaxScramIterations)
 	case len(c.Salt) == 0 || len(c.Salt) > 1024:
-		return fmt.Errorf("%w: the salt has %d bytes, want 1 to 1,024", record.ErrInvalidRequest, len(c.Salt))
+		return fmt.Errorf("%w: the salt has %d bytes, want 1 to 1,024", record.ErrBadCredential, len(c.Salt))
 	case len(c.StoredKey) != size || len(c.ServerKey) != size:
-		return fmt.Errorf("%w: the keys have %d and %d bytes, want %d", record.ErrInvalidRequest, len(c.StoredKey), len(c.ServerKey), size)
+		return fmt.Errorf("%w: the keys have %d and %d bytes, want %d", record.ErrBadCredential, len(c.StoredKey), len(c.ServerKey), size)
 	}
 	return nil
 }

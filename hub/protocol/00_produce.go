@@ -43,6 +43,7 @@ var produceAPI = api{
 	key: produceKey, name: "Produce", min: 3, max: 13,
 	shape: body(9, str(), fixed(2), fixed(4), array(
 		str().to(12), fixed(16).from(13), array(fixed(4), blob()))),
+	needs:  needs(on(catalog.OpWrite, catalog.ResourceTopic)),
 	handle: (*Server).produce,
 }
 
@@ -59,7 +60,7 @@ func (s *Server) produce(ctx context.Context, r *request) (answer, error) {
 	st := s.meta.State()
 	for i := range req.Topics {
 		rt := &req.Topics[i]
-		t, err := s.produceTopic(st, req, rt)
+		t, err := s.produceTopic(st, r, req, rt)
 		for j := range rt.Partitions {
 			slot := &a.resp.Topics[i].Partitions[j]
 			if err != nil {
@@ -74,11 +75,16 @@ func (s *Server) produce(ctx context.Context, r *request) (answer, error) {
 }
 
 // produceTopic checks what holds for all partitions of a topic alike.
-func (s *Server) produceTopic(st *catalog.State, req *kmsg.ProduceRequest, rt *kmsg.ProduceRequestTopic) (*catalog.Topic, error) {
+func (s *Server) produceTopic(st *catalog.State, r *request, req *kmsg.ProduceRequest, rt *kmsg.ProduceRequestTopic) (*catalog.Topic, error) {
 	if req.Acks < -1 || req.Acks > 1 {
 		return nil, fmt.Errorf("%w, not %d", errAcks, req.Acks)
 	}
-	t, err := find(st, req.Version >= 13, rt.Topic, rt.TopicID)
+	if id := req.TransactionID; id != nil {
+		if err := s.mayTransact(r, *id); err != nil {
+			return nil, err
+		}
+	}
+	t, err := s.findFor(r, catalog.OpWrite, st, req.Version >= 13, rt.Topic, rt.TopicID)
 	switch {
 	case err != nil:
 		return nil, err

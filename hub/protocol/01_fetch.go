@@ -41,6 +41,7 @@ var fetchAPI = api{
 			fixed(4), fixed(4).from(9), fixed(8), fixed(4).from(12), fixed(8).from(5), fixed(4))),
 		array(str().to(12), fixed(16).from(13), list(fixed(4))).from(7),
 		str().from(11)).tagged(tagShapes{1: {structure(fixed(4), fixed(8))}}),
+	needs:  needs(on(catalog.OpRead, catalog.ResourceTopic)),
 	handle: (*Server).fetch,
 }
 
@@ -56,7 +57,7 @@ func (s *Server) fetch(ctx context.Context, r *request) (answer, error) {
 		f.answer.err = errSession
 		return answer{fetch: f.answer}, nil
 	}
-	f.resolve()
+	f.resolve(r)
 	wait := min(time.Duration(max(req.MaxWaitMillis, 0))*time.Millisecond, s.cfg.Limits.FetchWait)
 	f.poll(ctx, wait)
 	s.answers.Add(f.answer.size)
@@ -93,14 +94,14 @@ func newFetch(s *Server, r *request, req *kmsg.FetchRequest) *fetch {
 }
 
 // resolve finds the partitions asked for.
-func (f *fetch) resolve() {
+func (f *fetch) resolve(r *request) {
 	st := f.s.meta.State()
 	f.answer.topics = make([]fetchedTopic, len(f.req.Topics))
 	for i := range f.req.Topics {
 		rt, out := &f.req.Topics[i], &f.answer.topics[i]
 		out.name, out.id = rt.Topic, rt.TopicID
 		out.parts = make([]fetchedPart, len(rt.Partitions))
-		t, err := find(st, f.req.Version >= 13, rt.Topic, rt.TopicID)
+		t, err := f.s.findFor(r, catalog.OpRead, st, f.req.Version >= 13, rt.Topic, rt.TopicID)
 		for j := range rt.Partitions {
 			p := &fetchPart{req: &rt.Partitions[j], topic: t, out: &out.parts[j]}
 			p.out.reset(p.req.Partition)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
@@ -26,6 +27,7 @@ var listOffsetsAPI = api{
 	key: 2, name: "ListOffsets", min: 1, max: 11,
 	shape: body(6, fixed(4), fixed(1).from(2), array(str(), array(
 		fixed(4), fixed(4).from(4), fixed(8))), fixed(4).from(10)),
+	needs:  needs(on(catalog.OpDescribe, catalog.ResourceTopic)),
 	handle: plain[kmsg.ListOffsetsRequest]((*Server).listOffsets),
 }
 
@@ -38,13 +40,13 @@ const (
 	timePendingUpload = -6
 )
 
-func (s *Server) listOffsets(_ context.Context, _ *request, req *kmsg.ListOffsetsRequest) kmsg.Response {
+func (s *Server) listOffsets(_ context.Context, r *request, req *kmsg.ListOffsetsRequest) kmsg.Response {
 	resp := kmsg.NewPtrListOffsetsResponse()
 	st := s.meta.State()
 	for _, rt := range req.Topics {
 		ot := kmsg.NewListOffsetsResponseTopic()
 		ot.Topic = rt.Topic
-		t, err := find(st, false, rt.Topic, record.TopicID{})
+		t, err := s.findFor(r, catalog.OpDescribe, st, false, rt.Topic, record.TopicID{})
 		for i := range rt.Partitions {
 			rp, op := &rt.Partitions[i], kmsg.NewListOffsetsResponseTopicPartition()
 			op.Partition, op.Offset, op.Timestamp = rp.Partition, -1, -1

@@ -30,30 +30,23 @@ var metadataAPI = api{
 	key: 3, name: "Metadata", min: 0, max: 13,
 	shape: body(9, array(fixed(16).from(10), str()),
 		fixed(1).from(4), fixed(1).from(8).to(10), fixed(1).from(8)),
+	needs:  needs(on(catalog.OpDescribe, catalog.ResourceTopic)),
 	handle: plain[kmsg.MetadataRequest]((*Server).metadata),
 }
-
-// What anyone may do as long as there are no ACLs, as the bits of Kafka's
-// AclOperation numbers.
-const (
-	allTopicOperations   = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11
-	allClusterOperations = 1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12
-	allGroupOperations   = 1<<3 | 1<<6 | 1<<8
-)
 
 func (s *Server) metadata(ctx context.Context, r *request, req *kmsg.MetadataRequest) kmsg.Response {
 	resp := kmsg.NewPtrMetadataResponse()
 	resp.ClusterID, resp.ControllerID = &s.cfg.ClusterID, s.cfg.Node
 	if req.IncludeClusterAuthorizedOperations {
-		resp.AuthorizedOperations = allClusterOperations
+		resp.AuthorizedOperations = s.siteOperations(r)
 	}
 	if req.Topics == nil || req.Version == 0 && len(req.Topics) == 0 {
-		for _, t := range s.meta.State().Topics() {
-			resp.Topics = append(resp.Topics, s.describeTopic(req, t))
+		for _, t := range s.visible(r, s.meta.State().Topics()) {
+			resp.Topics = append(resp.Topics, s.describeTopic(r, req, t))
 		}
 	}
 	for i := range req.Topics {
-		resp.Topics = append(resp.Topics, s.metadataTopic(ctx, req, &req.Topics[i]))
+		resp.Topics = append(resp.Topics, s.metadataTopic(ctx, r, req, &req.Topics[i]))
 	}
 	for _, n := range s.reachable(r) {
 		b := kmsg.NewMetadataResponseBroker()
@@ -67,10 +60,10 @@ func (s *Server) metadata(ctx context.Context, r *request, req *kmsg.MetadataReq
 func rack(n catalog.Node) *string { return nonEmpty(n.Rack) }
 
 // metadataTopic answers for one topic that was asked for.
-func (s *Server) metadataTopic(ctx context.Context, req *kmsg.MetadataRequest, rt *kmsg.MetadataRequestTopic) kmsg.MetadataResponseTopic {
-	t, err := s.metadataFind(ctx, req, rt)
+func (s *Server) metadataTopic(ctx context.Context, r *request, req *kmsg.MetadataRequest, rt *kmsg.MetadataRequestTopic) kmsg.MetadataResponseTopic {
+	t, err := s.metadataFind(ctx, r, req, rt)
 	if err == nil {
-		return s.describeTopic(req, t)
+		return s.describeTopic(r, req, t)
 	}
 	out := kmsg.NewMetadataResponseTopic()
 	out.Topic, out.TopicID, out.ErrorCode = rt.Topic, rt.TopicID, code(err)
@@ -80,7 +73,7 @@ func (s *Server) metadataTopic(ctx context.Context, req *kmsg.MetadataRequest, r
 	return out
 }
 
-func (s *Server) metadataFind(ctx context.Context, req *kmsg.MetadataRequest, rt *kmsg.MetadataRequestTopic) (*catalog.Topic, error) {
+func (s *Server) metadataFind(ctx context.Context, r *request, req *kmsg.MetadataRequest, rt *kmsg.MetadataRequestTopic) (*catalog.Topic, error) {
 	byID := !record.TopicID(rt.TopicID).IsZero()
 	switch {
 	case byID && req.Version < 12:
@@ -88,14 +81,20 @@ func (s *Server) metadataFind(ctx context.Context, req *kmsg.MetadataRequest, rt
 	case !byID && rt.Topic == nil:
 		return nil, fmt.Errorf("%w: a topic without a name and an ID", record.ErrInvalidRequest)
 	}
-	t, err := find(s.meta.State(), byID, orEmpty(rt.Topic), rt.TopicID)
-	if err == nil || byID {
+	t, err := s.findFor(r, catalog.OpDescribe, s.meta.State(), byID, orEmpty(rt.Topic), rt.TopicID)
+	if byID && errors.Is(err, errTopicDenied) {
+		err = fmt.Errorf("%w: %s", record.ErrUnknownTopicID, record.TopicID(rt.TopicID))
+	}
+	if err == nil || byID || errors.Is(err, errTopicDenied) {
 		return t, err
 	}
 	if err := record.CheckTopicName(*rt.Topic); err != nil {
 		return nil, err
 	}
 	if !s.cfg.AutoCreate || req.Version >= 4 && !req.AllowAutoTopicCreation {
+		return nil, err
+	}
+	if err := s.mayCreate(r, *rt.Topic); err != nil {
 		return nil, err
 	}
 	return s.autoCreate(ctx, *rt.Topic)
@@ -113,11 +112,11 @@ func (s *Server) autoCreate(ctx context.Context, name string) (*catalog.Topic, e
 }
 
 // describeTopic is a topic with where its partitions are.
-func (s *Server) describeTopic(req *kmsg.MetadataRequest, t *catalog.Topic) kmsg.MetadataResponseTopic {
+func (s *Server) describeTopic(r *request, req *kmsg.MetadataRequest, t *catalog.Topic) kmsg.MetadataResponseTopic {
 	out := kmsg.NewMetadataResponseTopic()
 	out.Topic, out.TopicID, out.IsInternal = &t.Name, t.ID, isInternal(t.Name)
 	if req.IncludeTopicAuthorizedOperations {
-		out.AuthorizedOperations = allTopicOperations
+		out.AuthorizedOperations = s.operations(r, catalog.ResourceTopic, t.Name)
 	}
 	out.Partitions = make([]kmsg.MetadataResponseTopicPartition, 0, len(t.Partitions))
 	for i, p := range t.Partitions {

@@ -28,10 +28,11 @@ var offsetCommitAPI = api{
 	shape: body(8, str(), fixed(4), str(), str().from(7), fixed(8).to(4),
 		array(str().to(9), fixed(16).from(10), array(
 			fixed(4), fixed(8), fixed(4).from(6), str()))),
+	needs:  needs(on(catalog.OpRead, catalog.ResourceGroup), on(catalog.OpRead, catalog.ResourceTopic)),
 	handle: plain[kmsg.OffsetCommitRequest]((*Server).offsetCommit),
 }
 
-func (s *Server) offsetCommit(ctx context.Context, _ *request, req *kmsg.OffsetCommitRequest) kmsg.Response {
+func (s *Server) offsetCommit(ctx context.Context, r *request, req *kmsg.OffsetCommitRequest) kmsg.Response {
 	resp := kmsg.NewPtrOffsetCommitResponse()
 	ask := group.CommitRequest{
 		MemberID: req.MemberID, Instance: orEmpty(req.InstanceID), Generation: req.Generation, OldVersion: req.Version < 9,
@@ -40,11 +41,15 @@ func (s *Server) offsetCommit(ctx context.Context, _ *request, req *kmsg.OffsetC
 	var slots []*kmsg.OffsetCommitResponseTopicPartition // of ask.Offsets
 	resp.Topics = make([]kmsg.OffsetCommitResponseTopic, len(req.Topics))
 	st, now := s.meta.State(), s.cfg.Clock().UnixMilli()
+	denied := s.mayGroup(r, catalog.OpRead, req.Group)
 	for i := range req.Topics {
 		rt, ot := &req.Topics[i], &resp.Topics[i]
 		ot.Topic, ot.TopicID = rt.Topic, rt.TopicID
 		ot.Partitions = make([]kmsg.OffsetCommitResponseTopicPartition, len(rt.Partitions))
-		t, err := find(st, req.Version >= 10, rt.Topic, rt.TopicID)
+		t, err := s.findFor(r, catalog.OpRead, st, req.Version >= 10, rt.Topic, rt.TopicID)
+		if denied != nil {
+			err = denied
+		}
 		for j := range rt.Partitions {
 			rp, slot := &rt.Partitions[j], &ot.Partitions[j]
 			slot.Partition = rp.Partition

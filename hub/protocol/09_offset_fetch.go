@@ -33,14 +33,15 @@ var offsetFetchAPI = api{
 		array(str(), str().from(9), fixed(4).from(9), array(
 			str().to(9), fixed(16).from(10), list(fixed(4)))).from(8),
 		fixed(1).from(7)),
+	needs:  needs(on(catalog.OpDescribe, catalog.ResourceGroup), on(catalog.OpDescribe, catalog.ResourceTopic)),
 	handle: plain[kmsg.OffsetFetchRequest]((*Server).offsetFetch),
 }
 
-func (s *Server) offsetFetch(ctx context.Context, _ *request, req *kmsg.OffsetFetchRequest) kmsg.Response {
+func (s *Server) offsetFetch(ctx context.Context, r *request, req *kmsg.OffsetFetchRequest) kmsg.Response {
 	resp := kmsg.NewPtrOffsetFetchResponse()
 	if req.Version >= 8 {
 		for i := range req.Groups {
-			resp.Groups = append(resp.Groups, s.offsetFetchGroup(ctx, req, &req.Groups[i]))
+			resp.Groups = append(resp.Groups, s.offsetFetchGroup(ctx, r, req, &req.Groups[i]))
 		}
 		return resp
 	}
@@ -52,7 +53,7 @@ func (s *Server) offsetFetch(ctx context.Context, _ *request, req *kmsg.OffsetFe
 	if req.Topics != nil && one.Topics == nil {
 		one.Topics = []kmsg.OffsetFetchRequestGroupTopic{}
 	}
-	got := s.offsetFetchGroup(ctx, req, &one)
+	got := s.offsetFetchGroup(ctx, r, req, &one)
 	resp.ErrorCode = got.ErrorCode
 	for _, t := range got.Topics {
 		ot := kmsg.OffsetFetchResponseTopic{Topic: t.Topic}
@@ -82,11 +83,15 @@ func refusedTopics(topics []kmsg.OffsetFetchRequestTopic, code int16) (out []kms
 	return out
 }
 
-func (s *Server) offsetFetchGroup(ctx context.Context, req *kmsg.OffsetFetchRequest, rg *kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchResponseGroup {
+func (s *Server) offsetFetchGroup(ctx context.Context, r *request, req *kmsg.OffsetFetchRequest, rg *kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchResponseGroup {
 	out := kmsg.NewOffsetFetchResponseGroup()
 	out.Group = rg.Group
 	var offsets groupOffsets
 	var refused error
+	if err := s.mayGroup(r, catalog.OpDescribe, rg.Group); err != nil {
+		out.ErrorCode = code(err)
+		return out
+	}
 	err := s.groups.do(ctx, rg.Group, func(_ time.Time, g *group.Group) group.Output {
 		if g == nil {
 			return group.Output{}
@@ -108,11 +113,11 @@ func (s *Server) offsetFetchGroup(ctx context.Context, req *kmsg.OffsetFetchRequ
 	}
 	st := s.meta.State()
 	if rg.Topics == nil {
-		out.Topics = allOffsets(st, req.Version, offsets)
+		out.Topics = s.allOffsets(r, st, req.Version, offsets)
 		return out
 	}
 	for i := range rg.Topics {
-		out.Topics = append(out.Topics, offsetsOf(st, req.Version, &rg.Topics[i], offsets))
+		out.Topics = append(out.Topics, s.offsetsOf(r, st, req.Version, &rg.Topics[i], offsets))
 	}
 	return out
 }
@@ -124,11 +129,14 @@ type groupOffsets struct {
 }
 
 // offsetsOf answers for the partitions that were asked for.
-func offsetsOf(st *catalog.State, version int16, rt *kmsg.OffsetFetchRequestGroupTopic, offsets groupOffsets) kmsg.OffsetFetchResponseGroupTopic {
+func (s *Server) offsetsOf(r *request, st *catalog.State, version int16, rt *kmsg.OffsetFetchRequestGroupTopic, offsets groupOffsets) kmsg.OffsetFetchResponseGroupTopic {
 	ot := kmsg.OffsetFetchResponseGroupTopic{Topic: rt.Topic, TopicID: rt.TopicID}
 	name, failed := rt.Topic, int16(0)
+	if version < 10 {
+		failed = code(s.mayTopic(r, catalog.OpDescribe, name))
+	}
 	if version >= 10 {
-		t, err := find(st, true, "", rt.TopicID)
+		t, err := s.findFor(r, catalog.OpDescribe, st, true, "", rt.TopicID)
 		if failed = code(err); err == nil {
 			name = t.Name
 		}
@@ -148,7 +156,7 @@ func offsetsOf(st *catalog.State, version int16, rt *kmsg.OffsetFetchRequestGrou
 
 // allOffsets answers with everything the group has, by topic and partition.
 // By ID, a topic that is gone cannot be named and is left out.
-func allOffsets(st *catalog.State, version int16, offsets groupOffsets) (out []kmsg.OffsetFetchResponseGroupTopic) {
+func (s *Server) allOffsets(r *request, st *catalog.State, version int16, offsets groupOffsets) (out []kmsg.OffsetFetchResponseGroupTopic) {
 	tps := slices.SortedFunc(maps.Keys(offsets.committed), func(a, b record.TopicPartition) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
@@ -158,6 +166,9 @@ func allOffsets(st *catalog.State, version int16, offsets groupOffsets) (out []k
 			rt.Partitions = append(rt.Partitions, tps[0].Partition)
 			tps = tps[1:]
 		}
+		if s.mayTopic(r, catalog.OpDescribe, rt.Topic) != nil {
+			continue // nothing is told of it, not even that it is there
+		}
 		if version >= 10 {
 			t, ok := st.Topic(rt.Topic)
 			if !ok {
@@ -165,7 +176,7 @@ func allOffsets(st *catalog.State, version int16, offsets groupOffsets) (out []k
 			}
 			rt.TopicID = t.ID
 		}
-		out = append(out, offsetsOf(st, version, &rt, offsets))
+		out = append(out, s.offsetsOf(r, st, version, &rt, offsets))
 	}
 	return out
 }

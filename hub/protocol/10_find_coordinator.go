@@ -24,6 +24,7 @@ import (
 var findCoordinatorAPI = api{
 	key: 10, name: "FindCoordinator", min: 0, max: 6,
 	shape:  body(3, str().to(3), fixed(1).from(1), list(str()).from(4)),
+	needs:  needs(on(catalog.OpDescribe, catalog.ResourceGroup, catalog.ResourceTransactionalID)),
 	handle: plain[kmsg.FindCoordinatorRequest]((*Server).findCoordinator),
 }
 
@@ -50,7 +51,7 @@ func (s *Server) findCoordinator(ctx context.Context, r *request, req *kmsg.Find
 func (s *Server) findOne(ctx context.Context, r *request, kind int8, key string) kmsg.FindCoordinatorResponseCoordinator {
 	out := kmsg.NewFindCoordinatorResponseCoordinator()
 	out.Key, out.NodeID, out.Port = key, -1, -1
-	n, err := s.coordinatorOf(ctx, kind, key)
+	n, err := s.coordinatorOf(ctx, r, kind, key)
 	if err != nil {
 		out.ErrorCode, out.ErrorMessage = code(err), message(err)
 		return out
@@ -60,14 +61,17 @@ func (s *Server) findOne(ctx context.Context, r *request, kind int8, key string)
 	return out
 }
 
-func (s *Server) coordinatorOf(ctx context.Context, kind int8, key string) (catalog.Node, error) {
-	topic, shardOf := catalog.OffsetsTopic, s.groups.shardOf
+func (s *Server) coordinatorOf(ctx context.Context, r *request, kind int8, key string) (catalog.Node, error) {
+	topic, shardOf, resource := catalog.OffsetsTopic, s.groups.shardOf, catalog.ResourceGroup
 	switch kind {
 	case coordinatorOfGroup:
 	case coordinatorOfTransaction:
-		topic, shardOf = catalog.TransactionsTopic, s.txns.shardOf
+		topic, shardOf, resource = catalog.TransactionsTopic, s.txns.shardOf, catalog.ResourceTransactionalID
 	default:
 		return catalog.Node{}, fmt.Errorf("%w: coordinator type %d, want %d or %d", record.ErrInvalidRequest, kind, coordinatorOfGroup, coordinatorOfTransaction)
+	}
+	if err := s.may(r, catalog.OpDescribe, resource, key); err != nil {
+		return catalog.Node{}, err
 	}
 	p, err := shardOf(ctx, key)
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/group"
 )
 
@@ -23,6 +24,7 @@ var joinGroupAPI = api{
 	key: 11, name: "JoinGroup", min: 0, max: 9,
 	shape: body(6, str(), fixed(4), fixed(4).from(1), str(), str().from(5), str(),
 		array(str(), blob()), str().from(8)),
+	needs:  needs(on(catalog.OpRead, catalog.ResourceGroup)),
 	handle: plain[kmsg.JoinGroupRequest]((*Server).joinGroup),
 }
 
@@ -32,7 +34,11 @@ func (s *Server) joinGroup(ctx context.Context, r *request, req *kmsg.JoinGroupR
 	if req.Version < 7 {
 		resp.Protocol = new(string)
 	}
-	ask, err := s.joinRequest(r, req)
+	err := s.mayGroup(r, catalog.OpRead, req.Group)
+	var ask group.JoinRequest
+	if err == nil {
+		ask, err = s.joinRequest(r, req)
+	}
 	var a group.Answer
 	if err == nil {
 		a, err = s.groups.ask(ctx, req.Group, func(now time.Time, g *group.Group, t group.Ticket) group.Output {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/group"
 )
 
@@ -16,11 +17,16 @@ import (
 var heartbeatAPI = api{
 	key: 12, name: "Heartbeat", min: 0, max: 4,
 	shape:  body(4, str(), fixed(4), str(), str().from(3)),
+	needs:  needs(on(catalog.OpRead, catalog.ResourceGroup)),
 	handle: plain[kmsg.HeartbeatRequest]((*Server).heartbeat),
 }
 
-func (s *Server) heartbeat(ctx context.Context, _ *request, req *kmsg.HeartbeatRequest) kmsg.Response {
+func (s *Server) heartbeat(ctx context.Context, r *request, req *kmsg.HeartbeatRequest) kmsg.Response {
 	resp := kmsg.NewPtrHeartbeatResponse()
+	if err := s.mayGroup(r, catalog.OpRead, req.Group); err != nil {
+		resp.ErrorCode = code(err)
+		return resp
+	}
 	var refused error
 	err := s.groups.do(ctx, req.Group, func(now time.Time, g *group.Group) group.Output {
 		if g == nil {

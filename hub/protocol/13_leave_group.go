@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/group"
 )
 
@@ -20,11 +21,16 @@ import (
 var leaveGroupAPI = api{
 	key: 13, name: "LeaveGroup", min: 0, max: 5,
 	shape:  body(4, str(), str().to(2), array(str(), str(), str().from(5)).from(3)),
+	needs:  needs(on(catalog.OpRead, catalog.ResourceGroup)),
 	handle: plain[kmsg.LeaveGroupRequest]((*Server).leaveGroup),
 }
 
-func (s *Server) leaveGroup(ctx context.Context, _ *request, req *kmsg.LeaveGroupRequest) kmsg.Response {
+func (s *Server) leaveGroup(ctx context.Context, r *request, req *kmsg.LeaveGroupRequest) kmsg.Response {
 	resp := kmsg.NewPtrLeaveGroupResponse()
+	if err := s.mayGroup(r, catalog.OpRead, req.Group); err != nil {
+		resp.ErrorCode = code(err)
+		return resp
+	}
 	leavers := []group.Leaver{{MemberID: req.MemberID}}
 	if req.Version >= 3 {
 		leavers = leavers[:0]

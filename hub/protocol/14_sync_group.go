@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/group"
 )
 
@@ -20,11 +21,16 @@ var syncGroupAPI = api{
 	key: 14, name: "SyncGroup", min: 0, max: 5,
 	shape: body(4, str(), fixed(4), str(), str().from(3), str().from(5), str().from(5),
 		array(str(), blob())),
+	needs:  needs(on(catalog.OpRead, catalog.ResourceGroup)),
 	handle: plain[kmsg.SyncGroupRequest]((*Server).syncGroup),
 }
 
-func (s *Server) syncGroup(ctx context.Context, _ *request, req *kmsg.SyncGroupRequest) kmsg.Response {
+func (s *Server) syncGroup(ctx context.Context, r *request, req *kmsg.SyncGroupRequest) kmsg.Response {
 	resp := kmsg.NewPtrSyncGroupResponse()
+	if err := s.mayGroup(r, catalog.OpRead, req.Group); err != nil {
+		resp.ErrorCode = code(err)
+		return resp
+	}
 	ask := group.SyncRequest{
 		MemberID: req.MemberID, Instance: orEmpty(req.InstanceID), Generation: req.Generation,
 		ProtocolType: req.ProtocolType, Protocol: req.Protocol,

@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/group"
 )
 
@@ -21,24 +22,29 @@ import (
 var describeGroupsAPI = api{
 	key: 15, name: "DescribeGroups", min: 0, max: 6,
 	shape:  body(5, list(str()), fixed(1).from(3)),
+	needs:  needs(on(catalog.OpDescribe, catalog.ResourceGroup)),
 	handle: plain[kmsg.DescribeGroupsRequest]((*Server).describeGroups),
 }
 
-func (s *Server) describeGroups(ctx context.Context, _ *request, req *kmsg.DescribeGroupsRequest) kmsg.Response {
+func (s *Server) describeGroups(ctx context.Context, r *request, req *kmsg.DescribeGroupsRequest) kmsg.Response {
 	resp := kmsg.NewPtrDescribeGroupsResponse()
 	for _, id := range req.Groups {
-		og := s.describeGroup(ctx, req.Version, id)
+		og := s.describeGroup(ctx, r, req.Version, id)
 		if req.IncludeAuthorizedOperations {
-			og.AuthorizedOperations = allGroupOperations
+			og.AuthorizedOperations = s.operations(r, catalog.ResourceGroup, id)
 		}
 		resp.Groups = append(resp.Groups, og)
 	}
 	return resp
 }
 
-func (s *Server) describeGroup(ctx context.Context, version int16, id string) kmsg.DescribeGroupsResponseGroup {
+func (s *Server) describeGroup(ctx context.Context, r *request, version int16, id string) kmsg.DescribeGroupsResponseGroup {
 	og := kmsg.NewDescribeGroupsResponseGroup()
 	og.Group = id
+	if err := s.mayGroup(r, catalog.OpDescribe, id); err != nil {
+		og.ErrorCode, og.ErrorMessage = code(err), message(err)
+		return og
+	}
 	var md group.Metadata
 	state := group.Dead
 	err := s.groups.do(ctx, id, func(_ time.Time, g *group.Group) group.Output {

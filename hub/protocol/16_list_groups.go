@@ -8,6 +8,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/group"
 )
 
@@ -21,6 +22,7 @@ import (
 var listGroupsAPI = api{
 	key: 16, name: "ListGroups", min: 0, max: 5,
 	shape:  body(3, list(str()).from(4), list(str()).from(5)),
+	needs:  needs(on(catalog.OpDescribe, catalog.ResourceCluster, catalog.ResourceGroup)),
 	handle: plain[kmsg.ListGroupsRequest]((*Server).listGroups),
 }
 
@@ -30,7 +32,7 @@ const (
 	consumerType = "consumer"
 )
 
-func (s *Server) listGroups(ctx context.Context, _ *request, req *kmsg.ListGroupsRequest) kmsg.Response {
+func (s *Server) listGroups(ctx context.Context, r *request, req *kmsg.ListGroupsRequest) kmsg.Response {
 	resp := kmsg.NewPtrListGroupsResponse()
 	var got []kmsg.ListGroupsResponseGroup
 	err := s.groups.each(ctx, func(g *group.Group) {
@@ -50,7 +52,10 @@ func (s *Server) listGroups(ctx context.Context, _ *request, req *kmsg.ListGroup
 		return resp
 	}
 	slices.SortFunc(got, func(a, b kmsg.ListGroupsResponseGroup) int { return cmp.Compare(a.Group, b.Group) })
-	resp.Groups = got
+	all := s.maySite(r, catalog.OpDescribe) == nil
+	resp.Groups = slices.DeleteFunc(got, func(g kmsg.ListGroupsResponseGroup) bool {
+		return !all && s.mayGroup(r, catalog.OpDescribe, g.Group) != nil
+	})
 	return resp
 }
 

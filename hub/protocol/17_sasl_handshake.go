@@ -23,6 +23,7 @@ const saslHandshakeKey = 17
 var saslHandshakeAPI = api{
 	key: saslHandshakeKey, name: "SaslHandshake", min: 0, max: 1,
 	shape:  body(lastVersion, str()),
+	needs:  nothing,
 	handle: (*Server).saslHandshake,
 }
 

@@ -25,6 +25,7 @@ const apiVersionsKey = 18
 var apiVersionsAPI = api{
 	key: apiVersionsKey, name: "ApiVersions", min: 0, max: 4,
 	shape:  body(3, str().from(3), str().from(3)),
+	needs:  nothing,
 	handle: (*Server).apiVersions,
 }
 

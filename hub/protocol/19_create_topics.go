@@ -27,10 +27,11 @@ var createTopicsAPI = api{
 	key: 19, name: "CreateTopics", min: 2, max: 7,
 	shape: body(5, array(str(), fixed(4), fixed(2),
 		array(fixed(4), list(fixed(4))), array(str(), str())), fixed(4), fixed(1)),
+	needs:  needs(on(catalog.OpCreate, catalog.ResourceCluster, catalog.ResourceTopic)),
 	handle: plain[kmsg.CreateTopicsRequest]((*Server).createTopics),
 }
 
-func (s *Server) createTopics(ctx context.Context, _ *request, req *kmsg.CreateTopicsRequest) kmsg.Response {
+func (s *Server) createTopics(ctx context.Context, r *request, req *kmsg.CreateTopicsRequest) kmsg.Response {
 	ctx, cancel := adminTimeout(ctx, req.TimeoutMillis)
 	defer cancel()
 	resp := kmsg.NewPtrCreateTopicsResponse()
@@ -44,7 +45,9 @@ func (s *Server) createTopics(ctx context.Context, _ *request, req *kmsg.CreateT
 		ot.Topic = rt.Topic
 		var t *catalog.Topic
 		err := fmt.Errorf("%w: topic %q", errDuplicate, rt.Topic)
-		if times[rt.Topic] == 1 {
+		if denied := s.mayCreate(r, rt.Topic); denied != nil {
+			err = denied
+		} else if times[rt.Topic] == 1 {
 			t, err = s.createTopic(ctx, rt, req.ValidateOnly)
 		}
 		if err != nil {

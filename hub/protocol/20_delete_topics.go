@@ -21,10 +21,11 @@ import (
 var deleteTopicsAPI = api{
 	key: 20, name: "DeleteTopics", min: 1, max: 6,
 	shape:  body(4, array(str(), fixed(16)).from(6), list(str()).to(5), fixed(4)),
+	needs:  needs(on(catalog.OpDelete, catalog.ResourceTopic)),
 	handle: plain[kmsg.DeleteTopicsRequest]((*Server).deleteTopics),
 }
 
-func (s *Server) deleteTopics(ctx context.Context, _ *request, req *kmsg.DeleteTopicsRequest) kmsg.Response {
+func (s *Server) deleteTopics(ctx context.Context, r *request, req *kmsg.DeleteTopicsRequest) kmsg.Response {
 	ctx, cancel := adminTimeout(ctx, req.TimeoutMillis)
 	defer cancel()
 	topics := req.Topics
@@ -35,7 +36,7 @@ func (s *Server) deleteTopics(ctx context.Context, _ *request, req *kmsg.DeleteT
 	for i := range topics {
 		ot := kmsg.NewDeleteTopicsResponseTopic()
 		ot.Topic, ot.TopicID = topics[i].Topic, topics[i].TopicID
-		t, err := s.deleteTopic(ctx, &topics[i])
+		t, err := s.deleteTopic(ctx, r, &topics[i])
 		if t != nil {
 			ot.Topic, ot.TopicID = &t.Name, t.ID
 		}
@@ -45,12 +46,12 @@ func (s *Server) deleteTopics(ctx context.Context, _ *request, req *kmsg.DeleteT
 	return resp
 }
 
-func (s *Server) deleteTopic(ctx context.Context, rt *kmsg.DeleteTopicsRequestTopic) (*catalog.Topic, error) {
+func (s *Server) deleteTopic(ctx context.Context, r *request, rt *kmsg.DeleteTopicsRequestTopic) (*catalog.Topic, error) {
 	byID := !record.TopicID(rt.TopicID).IsZero()
 	if byID == (rt.Topic != nil) {
 		return nil, fmt.Errorf("%w: a topic is named by its name or by its ID, one of them", record.ErrInvalidRequest)
 	}
-	t, err := find(s.meta.State(), byID, orEmpty(rt.Topic), rt.TopicID)
+	t, err := s.findFor(r, catalog.OpDelete, s.meta.State(), byID, orEmpty(rt.Topic), rt.TopicID)
 	if err != nil {
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
@@ -20,10 +21,11 @@ import (
 var deleteRecordsAPI = api{
 	key: 21, name: "DeleteRecords", min: 0, max: 2,
 	shape:  body(2, array(str(), array(fixed(4), fixed(8))), fixed(4)),
+	needs:  needs(on(catalog.OpDelete, catalog.ResourceTopic)),
 	handle: plain[kmsg.DeleteRecordsRequest]((*Server).deleteRecords),
 }
 
-func (s *Server) deleteRecords(ctx context.Context, _ *request, req *kmsg.DeleteRecordsRequest) kmsg.Response {
+func (s *Server) deleteRecords(ctx context.Context, r *request, req *kmsg.DeleteRecordsRequest) kmsg.Response {
 	ctx, cancel := adminTimeout(ctx, req.TimeoutMillis)
 	defer cancel()
 	resp := kmsg.NewPtrDeleteRecordsResponse()
@@ -32,7 +34,7 @@ func (s *Server) deleteRecords(ctx context.Context, _ *request, req *kmsg.Delete
 		for _, rp := range rt.Partitions {
 			op := kmsg.NewDeleteRecordsResponseTopicPartition()
 			op.Partition = rp.Partition
-			low, err := s.deleteBelow(ctx, rt.Topic, rp.Partition, rp.Offset)
+			low, err := s.deleteBelow(ctx, r, rt.Topic, rp.Partition, rp.Offset)
 			op.LowWatermark, op.ErrorCode = low, code(err)
 			ot.Partitions = append(ot.Partitions, op)
 		}
@@ -41,8 +43,8 @@ func (s *Server) deleteRecords(ctx context.Context, _ *request, req *kmsg.Delete
 	return resp
 }
 
-func (s *Server) deleteBelow(ctx context.Context, topic string, partition int32, offset int64) (int64, error) {
-	t, err := find(s.meta.State(), false, topic, record.TopicID{})
+func (s *Server) deleteBelow(ctx context.Context, r *request, topic string, partition int32, offset int64) (int64, error) {
+	t, err := s.findFor(r, catalog.OpDelete, s.meta.State(), false, topic, record.TopicID{})
 	if err != nil {
 		return -1, err
 	}

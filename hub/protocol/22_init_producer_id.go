@@ -29,6 +29,7 @@ import (
 var initProducerIDAPI = api{
 	key: 22, name: "InitProducerId", min: 0, max: 5,
 	shape:  body(2, str(), fixed(4), fixed(8).from(3), fixed(2).from(3)),
+	needs:  needs([]right{{catalog.OpIdempotentWrite, catalog.ResourceCluster}, {catalog.OpWrite, catalog.ResourceTopic}, {catalog.OpWrite, catalog.ResourceTransactionalID}}),
 	handle: plain[kmsg.InitProducerIDRequest]((*Server).initProducerID),
 }
 
@@ -42,9 +43,13 @@ type producerIDs struct {
 	next, end int64
 }
 
-func (s *Server) initProducerID(ctx context.Context, _ *request, req *kmsg.InitProducerIDRequest) kmsg.Response {
+func (s *Server) initProducerID(ctx context.Context, r *request, req *kmsg.InitProducerIDRequest) kmsg.Response {
 	resp := kmsg.NewPtrInitProducerIDResponse()
 	resp.ProducerID, resp.ProducerEpoch = -1, -1
+	if err := s.mayProduce(r, req.TransactionalID); err != nil {
+		resp.ErrorCode = code(err)
+		return resp
+	}
 	if req.TransactionalID != nil {
 		p, err := s.initTransactional(ctx, req)
 		resp.ProducerID, resp.ProducerEpoch, resp.ErrorCode = p.ID, p.Epoch, code(err)

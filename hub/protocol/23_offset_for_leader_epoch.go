@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
@@ -18,16 +19,17 @@ import (
 var offsetForLeaderEpochAPI = api{
 	key: 23, name: "OffsetForLeaderEpoch", min: 2, max: 4,
 	shape:  body(4, fixed(4).from(3), array(str(), array(fixed(4), fixed(4), fixed(4)))),
+	needs:  needs(on(catalog.OpDescribe, catalog.ResourceTopic)),
 	handle: plain[kmsg.OffsetForLeaderEpochRequest]((*Server).offsetForLeaderEpoch),
 }
 
-func (s *Server) offsetForLeaderEpoch(_ context.Context, _ *request, req *kmsg.OffsetForLeaderEpochRequest) kmsg.Response {
+func (s *Server) offsetForLeaderEpoch(_ context.Context, r *request, req *kmsg.OffsetForLeaderEpochRequest) kmsg.Response {
 	resp := kmsg.NewPtrOffsetForLeaderEpochResponse()
 	st := s.meta.State()
 	for _, rt := range req.Topics {
 		ot := kmsg.NewOffsetForLeaderEpochResponseTopic()
 		ot.Topic = rt.Topic
-		t, err := find(st, false, rt.Topic, record.TopicID{})
+		t, err := s.findFor(r, catalog.OpDescribe, st, false, rt.Topic, record.TopicID{})
 		for _, rp := range rt.Partitions {
 			op := kmsg.NewOffsetForLeaderEpochResponseTopicPartition()
 			op.Partition, op.LeaderEpoch, op.EndOffset = rp.Partition, -1, -1

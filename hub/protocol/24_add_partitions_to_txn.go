@@ -9,6 +9,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/txn"
 	"github.com/entrepot-hub/entrepot/record"
 )
@@ -29,10 +30,11 @@ var addPartitionsToTxnAPI = api{
 	key: 24, name: "AddPartitionsToTxn", min: 0, max: 5,
 	shape: body(3, str().to(3), fixed(8).to(3), fixed(2).to(3), array(str(), list(fixed(4))).to(3),
 		array(str(), fixed(8), fixed(2), fixed(1), array(str(), list(fixed(4)))).from(4)),
+	needs:  needs(on(catalog.OpWrite, catalog.ResourceTransactionalID), on(catalog.OpWrite, catalog.ResourceTopic)),
 	handle: plain[kmsg.AddPartitionsToTxnRequest]((*Server).addPartitionsToTxn),
 }
 
-func (s *Server) addPartitionsToTxn(ctx context.Context, _ *request, req *kmsg.AddPartitionsToTxnRequest) kmsg.Response {
+func (s *Server) addPartitionsToTxn(ctx context.Context, r *request, req *kmsg.AddPartitionsToTxnRequest) kmsg.Response {
 	resp := kmsg.NewPtrAddPartitionsToTxnResponse()
 	if req.Version >= 4 {
 		for _, rt := range req.Transactions {
@@ -40,7 +42,7 @@ func (s *Server) addPartitionsToTxn(ctx context.Context, _ *request, req *kmsg.A
 			for _, t := range rt.Topics {
 				tps = appendPartitions(tps, t.Topic, t.Partitions)
 			}
-			codes := s.addToTxn(ctx, req.Version, rt.TransactionalID, txn.Producer{ID: rt.ProducerID, Epoch: rt.ProducerEpoch}, tps, rt.VerifyOnly)
+			codes := s.addToTxn(ctx, r, req.Version, rt.TransactionalID, txn.Producer{ID: rt.ProducerID, Epoch: rt.ProducerEpoch}, tps, rt.VerifyOnly)
 			resp.Transactions = append(resp.Transactions, addedToTransaction(rt.TransactionalID, tps, codes))
 		}
 		return resp
@@ -49,7 +51,7 @@ func (s *Server) addPartitionsToTxn(ctx context.Context, _ *request, req *kmsg.A
 	for _, t := range req.Topics {
 		tps = appendPartitions(tps, t.Topic, t.Partitions)
 	}
-	codes := s.addToTxn(ctx, req.Version, req.TransactionalID, txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch}, tps, false)
+	codes := s.addToTxn(ctx, r, req.Version, req.TransactionalID, txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch}, tps, false)
 	for _, t := range req.Topics {
 		ot := kmsg.AddPartitionsToTxnResponseTopic{Topic: t.Topic}
 		for _, p := range t.Partitions {
@@ -85,13 +87,20 @@ func addedToTransaction(id string, tps []record.TopicPartition, codes []int16) k
 
 // addToTxn adds partitions to a transaction, or only looks whether they are in
 // it, and returns a code for each.
-func (s *Server) addToTxn(ctx context.Context, version int16, id string, p txn.Producer, tps []record.TopicPartition, verify bool) []int16 {
+func (s *Server) addToTxn(ctx context.Context, r *request, version int16, id string, p txn.Producer, tps []record.TopicPartition, verify bool) []int16 {
 	codes := make([]int16, len(tps))
+	denied := s.mayTransact(r, id)
 	unknown := false
 	for i, tp := range tps {
-		t, err := find(s.meta.State(), false, tp.Topic, record.TopicID{})
+		t, err := s.findFor(r, catalog.OpWrite, s.meta.State(), false, tp.Topic, record.TopicID{})
+		if denied != nil {
+			err = denied
+		}
 		codes[i] = code(hasPartition(t, tp.Partition, err))
 		unknown = unknown || codes[i] != 0
+	}
+	if denied != nil {
+		return codes
 	}
 	if unknown && !verify {
 		for i := range codes {

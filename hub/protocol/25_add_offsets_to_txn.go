@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -24,12 +25,13 @@ import (
 var addOffsetsToTxnAPI = api{
 	key: 25, name: "AddOffsetsToTxn", min: 0, max: 4,
 	shape:  body(3, str(), fixed(8), fixed(2), str()),
+	needs:  needs(on(catalog.OpWrite, catalog.ResourceTransactionalID), on(catalog.OpRead, catalog.ResourceGroup)),
 	handle: plain[kmsg.AddOffsetsToTxnRequest]((*Server).addOffsetsToTxn),
 }
 
-func (s *Server) addOffsetsToTxn(ctx context.Context, _ *request, req *kmsg.AddOffsetsToTxnRequest) kmsg.Response {
+func (s *Server) addOffsetsToTxn(ctx context.Context, r *request, req *kmsg.AddOffsetsToTxnRequest) kmsg.Response {
 	resp := kmsg.NewPtrAddOffsetsToTxnResponse()
-	err := s.addGroup(ctx, req)
+	err := s.addGroup(ctx, r, req)
 	if req.Version < 2 {
 		err = oldFence(err)
 	}
@@ -37,7 +39,10 @@ func (s *Server) addOffsetsToTxn(ctx context.Context, _ *request, req *kmsg.AddO
 	return resp
 }
 
-func (s *Server) addGroup(ctx context.Context, req *kmsg.AddOffsetsToTxnRequest) error {
+func (s *Server) addGroup(ctx context.Context, r *request, req *kmsg.AddOffsetsToTxnRequest) error {
+	if err := cmp.Or(s.mayTransact(r, req.TransactionalID), s.mayGroup(r, catalog.OpRead, req.Group)); err != nil {
+		return err
+	}
 	if req.Group == "" {
 		return group.ErrInvalidGroupID
 	}

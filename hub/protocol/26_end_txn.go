@@ -6,6 +6,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/txn"
 )
 
@@ -25,11 +26,16 @@ import (
 var endTxnAPI = api{
 	key: 26, name: "EndTxn", min: 0, max: 5,
 	shape:  body(3, str(), fixed(8), fixed(2), fixed(1)),
+	needs:  needs(on(catalog.OpWrite, catalog.ResourceTransactionalID)),
 	handle: plain[kmsg.EndTxnRequest]((*Server).endTxn),
 }
 
-func (s *Server) endTxn(ctx context.Context, _ *request, req *kmsg.EndTxnRequest) kmsg.Response {
+func (s *Server) endTxn(ctx context.Context, r *request, req *kmsg.EndTxnRequest) kmsg.Response {
 	resp := kmsg.NewPtrEndTxnResponse()
+	if err := s.mayTransact(r, req.TransactionalID); err != nil {
+		resp.ProducerID, resp.ProducerEpoch, resp.ErrorCode = -1, -1, code(err)
+		return resp
+	}
 	ask := txn.EndRequest{Producer: txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch}, Commit: req.Commit, Version: 1}
 	if req.Version >= 5 {
 		ask.Version = 2

@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
@@ -20,10 +21,11 @@ import (
 var writeTxnMarkersAPI = api{
 	key: 27, name: "WriteTxnMarkers", min: 1, max: 2,
 	shape:  body(1, array(fixed(8), fixed(2), fixed(1), array(str(), list(fixed(4))), fixed(4), fixed(1).from(2))),
+	needs:  needs(on(catalog.OpClusterAction, catalog.ResourceCluster)),
 	handle: plain[kmsg.WriteTxnMarkersRequest]((*Server).writeTxnMarkers),
 }
 
-func (s *Server) writeTxnMarkers(ctx context.Context, _ *request, req *kmsg.WriteTxnMarkersRequest) kmsg.Response {
+func (s *Server) writeTxnMarkers(ctx context.Context, r *request, req *kmsg.WriteTxnMarkersRequest) kmsg.Response {
 	type outcome struct {
 		slot *int16
 		code int16
@@ -34,6 +36,7 @@ func (s *Server) writeTxnMarkers(ctx context.Context, _ *request, req *kmsg.Writ
 			n += len(rt.Partitions)
 		}
 	}
+	denied := s.maySite(r, catalog.OpClusterAction)
 	outcomes := make(chan outcome, n)
 	resp := kmsg.NewPtrWriteTxnMarkersResponse()
 	for _, rm := range req.Markers {
@@ -43,6 +46,10 @@ func (s *Server) writeTxnMarkers(ctx context.Context, _ *request, req *kmsg.Writ
 			for i, p := range rt.Partitions {
 				slot := &ot.Partitions[i].ErrorCode
 				ot.Partitions[i].Partition, *slot = p, code(record.ErrTimeout)
+				if denied != nil {
+					outcomes <- outcome{slot, code(denied)}
+					continue
+				}
 				s.marks.write(record.TopicPartition{Topic: rt.Topic, Partition: p}, record.TransactionMarker{
 					ProducerID: rm.ProducerID, ProducerEpoch: rm.ProducerEpoch, Commit: rm.Committed, CoordinatorEpoch: max(rm.CoordinatorEpoch, 0),
 				}, func(err error) { outcomes <- outcome{slot, code(err)} })

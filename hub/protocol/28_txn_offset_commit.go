@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,10 +33,11 @@ var txnOffsetCommitAPI = api{
 	key: 28, name: "TxnOffsetCommit", min: 0, max: 5,
 	shape: body(3, str(), str(), fixed(8), fixed(2), fixed(4).from(3), str().from(3), str().from(3),
 		array(str(), array(fixed(4), fixed(8), fixed(4).from(2), str()))),
+	needs:  needs(on(catalog.OpWrite, catalog.ResourceTransactionalID), on(catalog.OpRead, catalog.ResourceGroup), on(catalog.OpRead, catalog.ResourceTopic)),
 	handle: plain[kmsg.TxnOffsetCommitRequest]((*Server).txnOffsetCommit),
 }
 
-func (s *Server) txnOffsetCommit(ctx context.Context, _ *request, req *kmsg.TxnOffsetCommitRequest) kmsg.Response {
+func (s *Server) txnOffsetCommit(ctx context.Context, r *request, req *kmsg.TxnOffsetCommitRequest) kmsg.Response {
 	resp := kmsg.NewPtrTxnOffsetCommitResponse()
 	ask := group.CommitRequest{
 		MemberID: req.MemberID, Instance: orEmpty(req.InstanceID), Generation: req.Generation,
@@ -44,11 +46,15 @@ func (s *Server) txnOffsetCommit(ctx context.Context, _ *request, req *kmsg.TxnO
 	var slots []*int16 // of ask.Offsets
 	resp.Topics = make([]kmsg.TxnOffsetCommitResponseTopic, len(req.Topics))
 	st, now := s.meta.State(), s.cfg.Clock().UnixMilli()
+	denied := cmp.Or(s.mayTransact(r, req.TransactionalID), s.mayGroup(r, catalog.OpRead, req.Group))
 	for i := range req.Topics {
 		rt, ot := &req.Topics[i], &resp.Topics[i]
 		ot.Topic = rt.Topic
 		ot.Partitions = make([]kmsg.TxnOffsetCommitResponseTopicPartition, len(rt.Partitions))
-		t, err := find(st, false, rt.Topic, record.TopicID{})
+		t, err := s.findFor(r, catalog.OpRead, st, false, rt.Topic, record.TopicID{})
+		if denied != nil {
+			err = denied
+		}
 		for j := range rt.Partitions {
 			rp, slot := &rt.Partitions[j], &ot.Partitions[j]
 			slot.Partition = rp.Partition

@@ -25,16 +25,17 @@ import (
 var describeConfigsAPI = api{
 	key: 32, name: "DescribeConfigs", min: 1, max: 4,
 	shape:  body(4, array(fixed(1), str(), list(str())), fixed(1), fixed(1).from(3)),
+	needs:  needs(on(catalog.OpDescribeConfigs, catalog.ResourceTopic, catalog.ResourceCluster)),
 	handle: plain[kmsg.DescribeConfigsRequest]((*Server).describeConfigs),
 }
 
-func (s *Server) describeConfigs(_ context.Context, _ *request, req *kmsg.DescribeConfigsRequest) kmsg.Response {
+func (s *Server) describeConfigs(_ context.Context, r *request, req *kmsg.DescribeConfigsRequest) kmsg.Response {
 	resp := kmsg.NewPtrDescribeConfigsResponse()
 	for i := range req.Resources {
 		rr := &req.Resources[i]
 		or := kmsg.NewDescribeConfigsResponseResource()
 		or.ResourceType, or.ResourceName = rr.ResourceType, rr.ResourceName
-		settings, err := s.settings(rr)
+		settings, err := s.settings(r, rr)
 		or.ErrorCode, or.ErrorMessage = code(err), message(err)
 		for _, c := range settings {
 			if rr.ConfigNames != nil && !slices.Contains(rr.ConfigNames, c.name) {
@@ -58,11 +59,17 @@ type setting struct {
 	fixed       bool // the hub's own, cannot be set
 }
 
-func (s *Server) settings(rr *kmsg.DescribeConfigsRequestResource) ([]setting, error) {
+func (s *Server) settings(r *request, rr *kmsg.DescribeConfigsRequestResource) ([]setting, error) {
 	switch rr.ResourceType {
 	case kmsg.ConfigResourceTypeTopic:
+		if err := s.mayTopic(r, catalog.OpDescribeConfigs, rr.ResourceName); err != nil {
+			return nil, err
+		}
 		return s.topicSettings(rr.ResourceName)
 	case kmsg.ConfigResourceTypeBroker:
+		if err := s.maySite(r, catalog.OpDescribeConfigs); err != nil {
+			return nil, err
+		}
 		if rr.ResourceName == "" {
 			return nil, nil // nothing is set for all brokers at once
 		}

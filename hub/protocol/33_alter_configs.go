@@ -21,16 +21,17 @@ import (
 var alterConfigsAPI = api{
 	key: 33, name: "AlterConfigs", min: 0, max: 2,
 	shape:  body(2, array(fixed(1), str(), array(str(), str())), fixed(1)),
+	needs:  needs(on(catalog.OpAlterConfigs, catalog.ResourceTopic, catalog.ResourceCluster)),
 	handle: plain[kmsg.AlterConfigsRequest]((*Server).alterConfigs),
 }
 
-func (s *Server) alterConfigs(ctx context.Context, _ *request, req *kmsg.AlterConfigsRequest) kmsg.Response {
+func (s *Server) alterConfigs(ctx context.Context, r *request, req *kmsg.AlterConfigsRequest) kmsg.Response {
 	resp := kmsg.NewPtrAlterConfigsResponse()
 	for i := range req.Resources {
 		rr := &req.Resources[i]
 		or := kmsg.NewAlterConfigsResponseResource()
 		or.ResourceType, or.ResourceName = rr.ResourceType, rr.ResourceName
-		cmd, err := s.replaceConfig(rr)
+		cmd, err := s.replaceConfig(r, rr)
 		if err == nil {
 			_, err = s.change(ctx, cmd, req.ValidateOnly)
 		}
@@ -40,8 +41,8 @@ func (s *Server) alterConfigs(ctx context.Context, _ *request, req *kmsg.AlterCo
 	return resp
 }
 
-func (s *Server) replaceConfig(rr *kmsg.AlterConfigsRequestResource) (catalog.Command, error) {
-	t, err := s.configured(rr.ResourceType, rr.ResourceName)
+func (s *Server) replaceConfig(r *request, rr *kmsg.AlterConfigsRequestResource) (catalog.Command, error) {
+	t, err := s.configured(r, rr.ResourceType, rr.ResourceName)
 	if err != nil {
 		return nil, err
 	}
@@ -64,11 +65,14 @@ func (s *Server) replaceConfig(rr *kmsg.AlterConfigsRequestResource) (catalog.Co
 }
 
 // configured finds the topic whose settings are to change.
-func (s *Server) configured(kind kmsg.ConfigResourceType, name string) (*catalog.Topic, error) {
+func (s *Server) configured(r *request, kind kmsg.ConfigResourceType, name string) (*catalog.Topic, error) {
 	switch kind {
 	case kmsg.ConfigResourceTypeTopic:
-		return find(s.meta.State(), false, name, record.TopicID{})
+		return s.findFor(r, catalog.OpAlterConfigs, s.meta.State(), false, name, record.TopicID{})
 	case kmsg.ConfigResourceTypeBroker:
+		if err := s.maySite(r, catalog.OpAlterConfigs); err != nil {
+			return nil, err
+		}
 		return nil, fmt.Errorf("%w: settings of brokers are changed in the node's configuration file", record.ErrInvalidRequest)
 	}
 	return nil, fmt.Errorf("%w: resource type %d has no settings here, want topic", record.ErrInvalidRequest, kind)

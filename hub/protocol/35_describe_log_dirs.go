@@ -20,11 +20,16 @@ import (
 var describeLogDirsAPI = api{
 	key: 35, name: "DescribeLogDirs", min: 1, max: 4,
 	shape:  body(2, array(str(), list(fixed(4)))),
+	needs:  needs(on(catalog.OpDescribe, catalog.ResourceCluster)),
 	handle: plain[kmsg.DescribeLogDirsRequest]((*Server).describeLogDirs),
 }
 
-func (s *Server) describeLogDirs(_ context.Context, _ *request, req *kmsg.DescribeLogDirsRequest) kmsg.Response {
+func (s *Server) describeLogDirs(_ context.Context, r *request, req *kmsg.DescribeLogDirsRequest) kmsg.Response {
 	resp := kmsg.NewPtrDescribeLogDirsResponse()
+	if err := s.maySite(r, catalog.OpDescribe); err != nil {
+		resp.ErrorCode = code(err)
+		return resp
+	}
 	dir := kmsg.NewDescribeLogDirsResponseDir()
 	dir.Dir, dir.TotalBytes, dir.UsableBytes = s.cfg.LogDir, -1, -1
 	for _, t := range s.meta.State().Topics() {

@@ -28,6 +28,7 @@ const saslAuthenticateKey = 36
 var saslAuthenticateAPI = api{
 	key: saslAuthenticateKey, name: "SaslAuthenticate", min: 0, max: 2,
 	shape:  body(2, blob()),
+	needs:  nothing,
 	handle: (*Server).saslAuthenticate,
 }
 

@@ -20,10 +20,11 @@ import (
 var createPartitionsAPI = api{
 	key: 37, name: "CreatePartitions", min: 0, max: 3,
 	shape:  body(2, array(str(), fixed(4), array(list(fixed(4)))), fixed(4), fixed(1)),
+	needs:  needs(on(catalog.OpAlter, catalog.ResourceTopic)),
 	handle: plain[kmsg.CreatePartitionsRequest]((*Server).createPartitions),
 }
 
-func (s *Server) createPartitions(ctx context.Context, _ *request, req *kmsg.CreatePartitionsRequest) kmsg.Response {
+func (s *Server) createPartitions(ctx context.Context, r *request, req *kmsg.CreatePartitionsRequest) kmsg.Response {
 	ctx, cancel := adminTimeout(ctx, req.TimeoutMillis)
 	defer cancel()
 	resp := kmsg.NewPtrCreatePartitionsResponse()
@@ -38,7 +39,9 @@ func (s *Server) createPartitions(ctx context.Context, _ *request, req *kmsg.Cre
 			cmd.Assignment = append(cmd.Assignment, slices.Concat([]int32{}, a.Replicas))
 		}
 		err := fmt.Errorf("%w: topic %q", errDuplicate, rt.Topic)
-		if times[rt.Topic] == 1 {
+		if denied := s.mayTopic(r, catalog.OpAlter, rt.Topic); denied != nil {
+			err = denied
+		} else if times[rt.Topic] == 1 {
 			_, err = s.change(ctx, cmd, req.ValidateOnly)
 		}
 		ot := kmsg.NewCreatePartitionsResponseTopic()

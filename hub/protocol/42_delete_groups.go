@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/group"
 )
 
@@ -20,15 +21,19 @@ import (
 var deleteGroupsAPI = api{
 	key: 42, name: "DeleteGroups", min: 0, max: 3,
 	shape:  body(2, list(str())),
+	needs:  needs(on(catalog.OpDelete, catalog.ResourceGroup)),
 	handle: plain[kmsg.DeleteGroupsRequest]((*Server).deleteGroups),
 }
 
-func (s *Server) deleteGroups(ctx context.Context, _ *request, req *kmsg.DeleteGroupsRequest) kmsg.Response {
+func (s *Server) deleteGroups(ctx context.Context, r *request, req *kmsg.DeleteGroupsRequest) kmsg.Response {
 	resp := kmsg.NewPtrDeleteGroupsResponse()
 	for _, id := range req.Groups {
 		og := kmsg.NewDeleteGroupsResponseGroup()
 		og.Group = id
-		err := s.deleteGroup(ctx, id)
+		err := s.mayGroup(r, catalog.OpDelete, id)
+		if err == nil {
+			err = s.deleteGroup(ctx, id)
+		}
 		og.ErrorCode, og.ErrorMessage = code(err), message(err)
 		resp.Groups = append(resp.Groups, og)
 	}

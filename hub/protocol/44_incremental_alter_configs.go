@@ -23,16 +23,17 @@ import (
 var incrementalAlterConfigsAPI = api{
 	key: 44, name: "IncrementalAlterConfigs", min: 0, max: 1,
 	shape:  body(1, array(fixed(1), str(), array(str(), fixed(1), str())), fixed(1)),
+	needs:  needs(on(catalog.OpAlterConfigs, catalog.ResourceTopic, catalog.ResourceCluster)),
 	handle: plain[kmsg.IncrementalAlterConfigsRequest]((*Server).incrementalAlterConfigs),
 }
 
-func (s *Server) incrementalAlterConfigs(ctx context.Context, _ *request, req *kmsg.IncrementalAlterConfigsRequest) kmsg.Response {
+func (s *Server) incrementalAlterConfigs(ctx context.Context, r *request, req *kmsg.IncrementalAlterConfigsRequest) kmsg.Response {
 	resp := kmsg.NewPtrIncrementalAlterConfigsResponse()
 	for i := range req.Resources {
 		rr := &req.Resources[i]
 		or := kmsg.NewIncrementalAlterConfigsResponseResource()
 		or.ResourceType, or.ResourceName = rr.ResourceType, rr.ResourceName
-		cmd, err := s.alterConfig(rr)
+		cmd, err := s.alterConfig(r, rr)
 		if err == nil {
 			_, err = s.change(ctx, cmd, req.ValidateOnly)
 		}
@@ -42,8 +43,8 @@ func (s *Server) incrementalAlterConfigs(ctx context.Context, _ *request, req *k
 	return resp
 }
 
-func (s *Server) alterConfig(rr *kmsg.IncrementalAlterConfigsRequestResource) (catalog.Command, error) {
-	t, err := s.configured(rr.ResourceType, rr.ResourceName)
+func (s *Server) alterConfig(r *request, rr *kmsg.IncrementalAlterConfigsRequestResource) (catalog.Command, error) {
+	t, err := s.configured(r, rr.ResourceType, rr.ResourceName)
 	if err != nil {
 		return nil, err
 	}

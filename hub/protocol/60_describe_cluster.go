@@ -18,6 +18,7 @@ import (
 var describeClusterAPI = api{
 	key: 60, name: "DescribeCluster", min: 0, max: 2,
 	shape:  body(0, fixed(1), fixed(1).from(1), fixed(1).from(2)),
+	needs:  nothing,
 	handle: plain[kmsg.DescribeClusterRequest]((*Server).describeCluster),
 }
 
@@ -33,7 +34,7 @@ func (s *Server) describeCluster(_ context.Context, r *request, req *kmsg.Descri
 		return resp
 	}
 	if req.IncludeClusterAuthorizedOperations {
-		resp.ClusterAuthorizedOperations = allClusterOperations
+		resp.ClusterAuthorizedOperations = s.siteOperations(r)
 	}
 	for _, n := range s.reachable(r) {
 		b := kmsg.NewDescribeClusterResponseBroker()

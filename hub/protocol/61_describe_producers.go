@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
@@ -15,15 +16,16 @@ import (
 var describeProducersAPI = api{
 	key: 61, name: "DescribeProducers", min: 0, max: 0,
 	shape:  body(0, array(str(), list(fixed(4)))),
+	needs:  needs(on(catalog.OpRead, catalog.ResourceTopic)),
 	handle: plain[kmsg.DescribeProducersRequest]((*Server).describeProducers),
 }
 
-func (s *Server) describeProducers(_ context.Context, _ *request, req *kmsg.DescribeProducersRequest) kmsg.Response {
+func (s *Server) describeProducers(_ context.Context, r *request, req *kmsg.DescribeProducersRequest) kmsg.Response {
 	resp := kmsg.NewPtrDescribeProducersResponse()
 	st := s.meta.State()
 	for _, rt := range req.Topics {
 		ot := kmsg.DescribeProducersResponseTopic{Topic: rt.Topic}
-		t, err := find(st, false, rt.Topic, record.TopicID{})
+		t, err := s.findFor(r, catalog.OpRead, st, false, rt.Topic, record.TopicID{})
 		for _, partition := range rt.Partitions {
 			op := kmsg.NewDescribeProducersResponseTopicPartition()
 			op.Partition = partition

@@ -5,6 +5,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/txn"
 )
 
@@ -16,20 +17,25 @@ import (
 var describeTransactionsAPI = api{
 	key: 65, name: "DescribeTransactions", min: 0, max: 0,
 	shape:  body(0, list(str())),
+	needs:  needs(on(catalog.OpDescribe, catalog.ResourceTransactionalID)),
 	handle: plain[kmsg.DescribeTransactionsRequest]((*Server).describeTransactions),
 }
 
-func (s *Server) describeTransactions(ctx context.Context, _ *request, req *kmsg.DescribeTransactionsRequest) kmsg.Response {
+func (s *Server) describeTransactions(ctx context.Context, r *request, req *kmsg.DescribeTransactionsRequest) kmsg.Response {
 	resp := kmsg.NewPtrDescribeTransactionsResponse()
 	for _, id := range req.TransactionalIDs {
-		resp.TransactionStates = append(resp.TransactionStates, s.describeTransaction(ctx, id))
+		resp.TransactionStates = append(resp.TransactionStates, s.describeTransaction(ctx, r, id))
 	}
 	return resp
 }
 
-func (s *Server) describeTransaction(ctx context.Context, id string) kmsg.DescribeTransactionsResponseTransactionState {
+func (s *Server) describeTransaction(ctx context.Context, r *request, id string) kmsg.DescribeTransactionsResponseTransactionState {
 	out := kmsg.NewDescribeTransactionsResponseTransactionState()
 	out.TransactionalID, out.StartTimestamp, out.ProducerID, out.ProducerEpoch = id, -1, -1, -1
+	if err := s.may(r, catalog.OpDescribe, catalog.ResourceTransactionalID, id); err != nil {
+		out.ErrorCode = code(err)
+		return out
+	}
 	var rec txn.Record
 	found := false
 	err := s.txns.look(ctx, id, func(x *txn.Txn) {
@@ -50,6 +56,9 @@ func (s *Server) describeTransaction(ctx context.Context, id string) kmsg.Descri
 		out.StartTimestamp = rec.Started
 	}
 	for topic, partitions := range byTopic(rec.Partitions) {
+		if s.mayTopic(r, catalog.OpDescribe, topic) != nil {
+			continue
+		}
 		out.Topics = append(out.Topics, kmsg.DescribeTransactionsResponseTransactionStateTopic{Topic: topic, Partitions: partitions})
 	}
 	return out

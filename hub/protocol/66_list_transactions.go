@@ -11,6 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/txn"
 )
 
@@ -26,10 +27,11 @@ import (
 var listTransactionsAPI = api{
 	key: 66, name: "ListTransactions", min: 0, max: 2,
 	shape:  body(0, list(str()), list(fixed(8)), fixed(8).from(1), str().from(2)),
+	needs:  needs(on(catalog.OpDescribe, catalog.ResourceTransactionalID)),
 	handle: plain[kmsg.ListTransactionsRequest]((*Server).listTransactions),
 }
 
-func (s *Server) listTransactions(ctx context.Context, _ *request, req *kmsg.ListTransactionsRequest) kmsg.Response {
+func (s *Server) listTransactions(ctx context.Context, r *request, req *kmsg.ListTransactionsRequest) kmsg.Response {
 	resp := kmsg.NewPtrListTransactionsResponse()
 	for _, name := range req.StateFilters {
 		if _, ok := txn.ParseState(name); !ok {
@@ -58,7 +60,9 @@ func (s *Server) listTransactions(ctx context.Context, _ *request, req *kmsg.Lis
 	slices.SortFunc(got, func(a, b kmsg.ListTransactionsResponseTransactionState) int {
 		return cmp.Compare(a.TransactionalID, b.TransactionalID)
 	})
-	resp.TransactionStates = got
+	resp.TransactionStates = slices.DeleteFunc(got, func(x kmsg.ListTransactionsResponseTransactionState) bool {
+		return s.may(r, catalog.OpDescribe, catalog.ResourceTransactionalID, x.TransactionalID) != nil
+	})
 	return resp
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/group"
 )
 
@@ -27,12 +28,17 @@ var consumerGroupHeartbeatAPI = api{
 	key: 68, name: "ConsumerGroupHeartbeat", min: 0, max: 1,
 	shape: body(0, str(), str(), fixed(4), str(), str(), fixed(4), list(str()), str().from(1), str(),
 		array(fixed(16), list(fixed(4)))),
+	needs:  needs(on(catalog.OpRead, catalog.ResourceGroup)),
 	handle: plain[kmsg.ConsumerGroupHeartbeatRequest]((*Server).consumerGroupHeartbeat),
 }
 
 func (s *Server) consumerGroupHeartbeat(ctx context.Context, r *request, req *kmsg.ConsumerGroupHeartbeatRequest) kmsg.Response {
 	resp := kmsg.NewPtrConsumerGroupHeartbeatResponse()
-	ask, err := s.heartbeatRequest(r, req)
+	err := s.maySubscribe(r, req)
+	var ask group.ConsumerHeartbeat
+	if err == nil {
+		ask, err = s.heartbeatRequest(r, req)
+	}
 	var a group.Answer
 	if err == nil {
 		a, err = s.groups.ask(ctx, req.Group, func(now time.Time, g *group.Group, t group.Ticket) group.Output {
@@ -52,6 +58,17 @@ func (s *Server) consumerGroupHeartbeat(ctx context.Context, r *request, req *km
 		}
 	}
 	return resp
+}
+
+// maySubscribe: the topics that a member names must be visible to it.
+func (s *Server) maySubscribe(r *request, req *kmsg.ConsumerGroupHeartbeatRequest) error {
+	err := s.mayGroup(r, catalog.OpRead, req.Group)
+	for _, t := range req.SubscribedTopicNames {
+		if err == nil {
+			err = s.mayTopic(r, catalog.OpDescribe, t)
+		}
+	}
+	return err
 }
 
 func (s *Server) heartbeatRequest(r *request, req *kmsg.ConsumerGroupHeartbeatRequest) (group.ConsumerHeartbeat, error) {

@@ -22,28 +22,33 @@ import (
 var consumerGroupDescribeAPI = api{
 	key: 69, name: "ConsumerGroupDescribe", min: 0, max: 1,
 	shape:  body(0, list(str()), fixed(1)),
+	needs:  needs(on(catalog.OpDescribe, catalog.ResourceGroup)),
 	handle: plain[kmsg.ConsumerGroupDescribeRequest]((*Server).consumerGroupDescribe),
 }
 
 // consumerMember is the type of members that use the consumer protocol.
 const consumerMember = 1
 
-func (s *Server) consumerGroupDescribe(ctx context.Context, _ *request, req *kmsg.ConsumerGroupDescribeRequest) kmsg.Response {
+func (s *Server) consumerGroupDescribe(ctx context.Context, r *request, req *kmsg.ConsumerGroupDescribeRequest) kmsg.Response {
 	resp := kmsg.NewPtrConsumerGroupDescribeResponse()
 	st := s.meta.State()
 	for _, id := range req.Groups {
-		og := s.describeConsumerGroup(ctx, st, id)
+		og := s.describeConsumerGroup(ctx, r, st, id)
 		if req.IncludeAuthorizedOperations {
-			og.AuthorizedOperations = allGroupOperations
+			og.AuthorizedOperations = s.operations(r, catalog.ResourceGroup, id)
 		}
 		resp.Groups = append(resp.Groups, og)
 	}
 	return resp
 }
 
-func (s *Server) describeConsumerGroup(ctx context.Context, st *catalog.State, id string) kmsg.ConsumerGroupDescribeResponseGroup {
+func (s *Server) describeConsumerGroup(ctx context.Context, r *request, st *catalog.State, id string) kmsg.ConsumerGroupDescribeResponseGroup {
 	og := kmsg.NewConsumerGroupDescribeResponseGroup()
 	og.Group = id
+	if err := s.mayGroup(r, catalog.OpDescribe, id); err != nil {
+		og.ErrorCode, og.ErrorMessage = code(err), message(err)
+		return og
+	}
 	var d group.ConsumerDescription
 	refused := group.ErrNotFound
 	err := s.groups.do(ctx, id, func(_ time.Time, g *group.Group) group.Output {

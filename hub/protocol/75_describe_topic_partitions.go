@@ -19,16 +19,17 @@ import (
 var describeTopicPartitionsAPI = api{
 	key: 75, name: "DescribeTopicPartitions", min: 0, max: 0,
 	shape:  body(0, array(str()), fixed(4), maybe(str(), fixed(4))),
+	needs:  needs(on(catalog.OpDescribe, catalog.ResourceTopic)),
 	handle: plain[kmsg.DescribeTopicPartitionsRequest]((*Server).describeTopicPartitions),
 }
 
 const partitionsPerPage = 2000
 
-func (s *Server) describeTopicPartitions(_ context.Context, _ *request, req *kmsg.DescribeTopicPartitionsRequest) kmsg.Response {
+func (s *Server) describeTopicPartitions(_ context.Context, r *request, req *kmsg.DescribeTopicPartitionsRequest) kmsg.Response {
 	resp := kmsg.NewPtrDescribeTopicPartitionsResponse()
 	st := s.meta.State()
 	left := min(max(int(req.ResponsePartitionLimit), 1), partitionsPerPage)
-	for _, name := range pagedNames(st, req) {
+	for _, name := range s.pagedNames(r, st, req) {
 		from := int32(0)
 		if c := req.Cursor; c != nil {
 			if name < c.Topic {
@@ -38,7 +39,7 @@ func (s *Server) describeTopicPartitions(_ context.Context, _ *request, req *kms
 				from = max(c.Partition, 0)
 			}
 		}
-		t, err := find(st, false, name, record.TopicID{})
+		t, err := s.findFor(r, catalog.OpDescribe, st, false, name, record.TopicID{})
 		if left == 0 {
 			resp.NextCursor = &kmsg.DescribeTopicPartitionsResponseNextCursor{Topic: name, Partition: from}
 			break
@@ -46,7 +47,7 @@ func (s *Server) describeTopicPartitions(_ context.Context, _ *request, req *kms
 		ot := kmsg.NewDescribeTopicPartitionsResponseTopic()
 		ot.Topic, ot.ErrorCode = &name, code(err)
 		if err == nil {
-			ot.TopicID, ot.IsInternal, ot.AuthorizedOperations = t.ID, isInternal(name), allTopicOperations
+			ot.TopicID, ot.IsInternal, ot.AuthorizedOperations = t.ID, isInternal(name), s.operations(r, catalog.ResourceTopic, name)
 			to := min(len(t.Partitions), int(from)+left)
 			for i := int(from); i < to; i++ {
 				ot.Partitions = append(ot.Partitions, s.pagedPartition(t, int32(i)))
@@ -65,12 +66,12 @@ func (s *Server) describeTopicPartitions(_ context.Context, _ *request, req *kms
 }
 
 // pagedNames are the topics asked for, or all, by name.
-func pagedNames(st *catalog.State, req *kmsg.DescribeTopicPartitionsRequest) (names []string) {
+func (s *Server) pagedNames(r *request, st *catalog.State, req *kmsg.DescribeTopicPartitionsRequest) (names []string) {
 	for _, t := range req.Topics {
 		names = append(names, t.Topic)
 	}
 	if len(req.Topics) == 0 {
-		for _, t := range st.Topics() {
+		for _, t := range s.visible(r, st.Topics()) {
 			names = append(names, t.Name)
 		}
 	}

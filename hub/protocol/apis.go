@@ -8,6 +8,7 @@ type api struct {
 	min    int16 // first version served
 	max    int16 // last one
 	shape  shape
+	needs  [][]right // what a request needs to be allowed: of each group one
 	handle handler
 }
 
@@ -44,6 +45,9 @@ var apis = [...]*api{
 	&endTxnAPI,
 	&writeTxnMarkersAPI,
 	&txnOffsetCommitAPI,
+	&describeACLsAPI,
+	&createACLsAPI,
+	&deleteACLsAPI,
 	&describeConfigsAPI,
 	&alterConfigsAPI,
 	&describeLogDirsAPI,
@@ -52,6 +56,10 @@ var apis = [...]*api{
 	&deleteGroupsAPI,
 	&incrementalAlterConfigsAPI,
 	&offsetDeleteAPI,
+	&describeQuotasAPI,
+	&alterQuotasAPI,
+	&describeScramAPI,
+	&alterScramAPI,
 	&describeClusterAPI,
 	&describeProducersAPI,
 	&describeTransactionsAPI,

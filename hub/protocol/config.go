@@ -31,7 +31,8 @@ type Config struct {
 
 	LogDir string // what DescribeLogDirs calls the place of the logs
 
-	SASL *auth.SASL // logins of the listeners that want one; nil: there are none
+	Authorize *Authorize // nil: everybody may do everything
+	SASL      *auth.SASL // logins of the listeners that want one; nil: there are none
 
 	Limits Limits
 	Logger *slog.Logger

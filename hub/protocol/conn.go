@@ -179,20 +179,25 @@ func (c *conn) release(p pending) {
 func (c *conn) handle(ctx context.Context) {
 	for r := range c.queue {
 		c.s.counts[r.api.key].Add(1)
+		begin := c.s.cfg.Clock()
 		a, err := answer{}, c.admit(r)
 		if err == nil {
 			a, err = r.api.handle(c.s, ctx, r)
 		}
-		if err != nil {
+		var quiet time.Duration
+		switch {
+		case err != nil:
 			c.fault(err)
 			a = answer{close: true}
+		case c.door != nil:
+			quiet = c.s.throttle(r, a, c.s.cfg.Clock().Sub(begin))
 		}
 		select {
 		case c.out <- pending{r, a}:
 		case <-c.cut.Done():
 			c.release(pending{r, a})
 		}
-		if a.close {
+		if a.close || quiet > 0 && !pause(ctx, quiet) {
 			break
 		}
 	}

@@ -22,6 +22,8 @@ var (
 	errPolicy         = errors.New("not allowed by the settings of the topic")
 	errDuplicate      = errors.New("named twice in one request")
 	errSASLState      = errors.New("not in this state of the login")
+	errNoACLs         = errors.New("ACLs are not in use")
+	errTwice          = errors.New("named twice in one request")
 	errMechanism      = errors.New("the listener does not offer this SASL mechanism")
 	errUnknownMode    = errors.New("unsupported by this version of the API")
 	errSession        = errors.New("no such fetch session; none is ever given")
@@ -89,9 +91,16 @@ var codes = []struct {
 	{group.ErrInvalidRegex, kerr.InvalidRegularExpression},
 	{group.ErrOldVersion, kerr.UnsupportedVersion},
 
+	{errTopicDenied, kerr.TopicAuthorizationFailed},
+	{errGroupDenied, kerr.GroupAuthorizationFailed},
+	{errClusterDenied, kerr.ClusterAuthorizationFailed},
+	{errTxnDenied, kerr.TransactionalIDAuthorizationFailed},
 	{auth.ErrFailed, kerr.SaslAuthenticationFailed},
 	{errSASLState, kerr.IllegalSaslState},
 	{errMechanism, kerr.UnsupportedSaslMechanism},
+	{errNoACLs, kerr.SecurityDisabled},
+	{errTwice, kerr.DuplicateResource},
+	{record.ErrBadCredential, kerr.UnacceptableCredential},
 	{record.ErrNoCredential, kerr.ResourceNotFound},
 
 	{txn.ErrInvalidID, kerr.InvalidRequest},

@@ -18,6 +18,7 @@ type fetchAnswer struct {
 	committed bool // read_committed
 	topics    []fetchedTopic
 	size      int64 // bytes of batches
+	throttle  int32 // milliseconds
 	broker    func(id int32) (kmsg.FetchResponseBroker, bool)
 }
 
@@ -96,7 +97,7 @@ type cut struct {
 
 func (a *fetchAnswer) buffers(dst []byte, r *request) net.Buffers {
 	w := &fetchWriter{b: appendHeader(slices.Grow(dst, a.inlinedBytes()), r), version: r.version}
-	w.i32(0) // throttle
+	w.i32(a.throttle)
 	if r.version >= 7 {
 		w.i16(code(a.err))
 		w.i32(0) // session

@@ -40,7 +40,10 @@ type Server struct {
 	requests  *budget // bytes of requests that are read and not yet answered
 	strangers *budget // those of clients that are not logged in yet
 	answers   atomic.Int64
-	refused   atomic.Int64             // logins that failed
+	refused   atomic.Int64 // logins that failed
+	built     atomic.Pointer[builtRules]
+	quotas    quotas
+	throttled atomic.Int64             // answers to clients above their quota
 	counts    [maxKey + 1]atomic.Int64 // requests by API
 	conns     connTable
 	pids      producerIDs
@@ -170,6 +173,7 @@ type Stats struct {
 	Connections  int
 	Refused      int64 // connections beyond a limit
 	FailedLogins int64
+	Throttled    int64            // answers to clients above their quota
 	RequestBytes int64            // held by requests in flight
 	AnswerBytes  int64            // held by Fetch answers in flight
 	Requests     map[string]int64 // by API name, since the start
@@ -177,7 +181,7 @@ type Stats struct {
 
 // Stats returns the present counts.
 func (s *Server) Stats() Stats {
-	st := Stats{RequestBytes: s.requests.used(), AnswerBytes: s.answers.Load(), FailedLogins: s.refused.Load(), Requests: map[string]int64{}}
+	st := Stats{RequestBytes: s.requests.used(), AnswerBytes: s.answers.Load(), FailedLogins: s.refused.Load(), Throttled: s.throttled.Load(), Requests: map[string]int64{}}
 	s.conns.mu.Lock()
 	st.Connections, st.Refused = s.conns.mu.total, s.conns.mu.refused
 	s.conns.mu.Unlock()
