@@ -104,16 +104,12 @@ func contentOf(mem *vfs.Mem, s *solo, id LogID) (simContent, error) {
 		return content, errors.Join(err, st.Close())
 	}
 	content.base = l.First().Index
-	first, last := content.base, uint64(0)
-	for last, _ = l.Last(); first < last; {
-		entries, err := l.Entries(first+1, last+1, 4000)
-		if err != nil {
-			return content, errors.Join(err, st.Close())
-		}
-		for _, e := range entries {
-			content.entries[e.Index] = e
-			first = e.Index
-		}
+	all, err := everything(l)
+	for _, e := range all {
+		content.entries[e.Index] = e
+	}
+	if err != nil {
+		return content, errors.Join(err, st.Close())
 	}
 	damage := l.Damage()
 	if damage != nil {

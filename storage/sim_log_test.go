@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/entrepot-hub/entrepot/record"
@@ -31,6 +32,9 @@ type soloLog struct {
 	// Trims that have returned are durable; one that was cut short may be.
 	first, mayFirst uint64
 	places          map[uint64]State // where segments began
+	// Entries that compaction has left out, and those that one which was cut
+	// short has left out all of, or none.
+	gone, maybe map[uint64]bool
 }
 
 // simOp is one step of a round. Those of a new segment's header come as one.
@@ -44,8 +48,9 @@ type simOp struct {
 // simState is a log as it should be.
 type simState struct {
 	first   State
-	entries []Entry
+	entries []Entry // as written: what compaction left out is still there
 	hard    HardState
+	whole   uint64 // of a log as it was found: Log.Whole
 }
 
 func (s simState) apply(op simOp) simState {
@@ -106,7 +111,7 @@ func (l *soloLog) create() error {
 	first := State{Hard: HardState{Term: 1}, Aux: simAux(0)}
 	l.base = simState{first: first, hard: first.Hard}
 	l.ops, l.acked, l.ghosts, l.first, l.mayFirst, l.committed = nil, 0, nil, 0, 0, 0
-	l.places = map[uint64]State{0: first}
+	l.places, l.gone, l.maybe = map[uint64]State{0: first}, map[uint64]bool{}, nil
 	var err error
 	l.log, err = l.sim.store.Create(l.id, first)
 	if errors.Is(err, ErrExists) {
@@ -128,6 +133,12 @@ func (l *soloLog) adopt() error {
 	if err != nil {
 		return err
 	}
+	for i := range l.maybe {
+		if l.log.Whole() > i && !holds(l.log, i) {
+			l.gone[i] = true
+		}
+	}
+	l.maybe = nil
 	l.base, l.ops, l.acked, l.ghosts = s, nil, 0, nil
 	l.committed = max(l.committed, s.hard.Commit)
 	l.first = s.first.Index
@@ -176,44 +187,100 @@ func (l *soloLog) check(log *Log, deep bool) (simState, error) {
 		return simState{}, fmt.Errorf("taken for damaged: %w", err)
 	}
 	first := log.First()
-	last, _ := log.Last()
-	var got []Entry
-	if last > first.Index {
-		var err error
-		if got, err = log.Entries(first.Index+1, last+1, 1<<30); err != nil {
-			return simState{}, err
-		}
+	got, err := everything(log)
+	if err != nil {
+		return simState{}, err
 	}
 	hard := log.Hard()
 	if l.sim.plant.unclamped {
 		hard = rawHard(log)
 	}
-	found := simState{first: first, entries: got, hard: hard}
-	if why := l.match(found, l.ops); why != nil && !slices.ContainsFunc(l.ghosts, func(ops []simOp) bool { return l.match(found, ops) == nil }) {
+	found := simState{first: first, entries: got, hard: hard, whole: log.Whole()}
+	is, why := l.match(found, l.ops)
+	for i := 0; why != nil && i < len(l.ghosts); i++ {
+		var also []string
+		if is, also = l.match(found, l.ghosts[i]); also == nil {
+			why = nil
+		}
+	}
+	if why != nil {
+		last, _ := log.Last()
 		return found, fmt.Errorf("recovered entries %d to %d, hard state %v: it is no state that the log could be in; acknowledged %d of %d operations; %q",
 			first.Index+1, last, hard, l.acked, len(l.ops), why)
 	}
+	// What compaction left out stays known, so that the log's end is.
+	is.entries = slices.Clip(is.entries[first.Index-is.first.Index:])
+	is.first, is.hard = first, hard
 	if deep {
-		return found, checkReads(log, found)
+		return is, checkReads(log, found, is)
 	}
-	return found, nil
+	return is, nil
+}
+
+// everything reads all entries of a log, as far as it can.
+func everything(l *Log) (all []Entry, err error) {
+	last, _ := l.Last()
+	whole := l.Whole()
+	l.mu.RLock()
+	segs := l.mu.segs
+	l.mu.RUnlock()
+	for _, s := range segs {
+		if s.p.lastIndex >= whole {
+			break
+		}
+		v, err := l.view(s)
+		if err != nil {
+			return all, err
+		}
+		w := v.walk(v.seg.header.length, walkChunk)
+		for err == nil {
+			var f *frame
+			if f, _, err = w.head(); err == nil {
+				e := entryOf(f, nil)
+				entry := f.isEntry()
+				if e.Payload, err = w.body(); err == nil && entry {
+					all = append(all, e)
+				}
+			}
+		}
+		if at := w.pos; !errors.Is(err, io.EOF) {
+			err = l.damaged(v.seg, &placeError{at, err})
+			v.close()
+			return all, err
+		}
+		v.close()
+	}
+	for whole <= last {
+		entries, err := l.Entries(whole, last+1, 4000)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, entries...)
+		whole += uint64(len(entries))
+	}
+	return all, nil
+}
+
+func holds(l *Log, index uint64) bool {
+	all, err := everything(l)
+	return err == nil && slices.ContainsFunc(all, func(e Entry) bool { return e.Index == index })
 }
 
 // match returns why a recovered log is in none of the states that operations
-// lead to, for each of them; nil when it is in one.
-func (l *soloLog) match(found simState, ops []simOp) (why []string) {
+// lead to, for each of them; nil, and the state, when it is in one.
+func (l *soloLog) match(found simState, ops []simOp) (is simState, why []string) {
 	s := l.base
 	s.entries = slices.Clip(s.entries)
 	for i := 0; ; i++ {
 		if i >= l.acked {
 			reason := l.differs(found, s)
 			if reason == "" {
-				return nil
+				return s, nil
 			}
 			why = append(why, reason)
 		}
 		if i == len(ops) {
-			return why
+			return s, why
 		}
 		s = s.apply(ops[i])
 	}
@@ -233,28 +300,62 @@ func (l *soloLog) differs(found, want simState) string {
 		return fmt.Sprintf("begins from %v, want %v", found.first, p)
 	}
 	skip := int(first - want.first.Index)
-	if skip > len(want.entries) || len(want.entries)-skip != len(found.entries) {
-		return fmt.Sprintf("%d entries, want %d", len(found.entries), len(want.entries)-skip)
+	if first < want.first.Index || skip > len(want.entries) {
+		return fmt.Sprintf("begins after %d, the entries end before", first)
 	}
-	for i, e := range want.entries[skip:] {
-		g := found.entries[i]
-		if g.Index != e.Index || g.Term != e.Term || g.Kind != e.Kind || g.BaseOffset != e.BaseOffset || !bytes.Equal(g.Payload, e.Payload) {
-			return fmt.Sprintf("entry %d of term %d at offset %d, want %d of term %d at %d", g.Index, g.Term, g.BaseOffset, e.Index, e.Term, e.BaseOffset)
-		}
+	if why := l.differsIn(found.entries, want.entries[skip:]); why != "" {
+		return why
 	}
 	last, _, _ := want.last()
-	if h := clamp(want.hard, first, last); found.hard != h {
+	if h := clamp(want.hard, max(first, found.whole-1), last); found.hard != h {
 		return fmt.Sprintf("hard state %v, want %v", found.hard, h)
 	}
 	return ""
 }
 
-// checkReads compares the other ways to read with the entries.
-func checkReads(log *Log, want simState) error {
+// differsIn compares entries, with what compaction leaves out in mind.
+func (l *soloLog) differsIn(found, want []Entry) string {
+	there, left := 0, 0 // of those that may be left out
+	for _, e := range want {
+		switch {
+		case l.gone[e.Index]:
+			continue
+		case l.maybe[e.Index] && (len(found) == 0 || found[0].Index != e.Index):
+			left++
+			continue
+		case len(found) == 0:
+			return fmt.Sprintf("ends before entry %d", e.Index)
+		case l.maybe[e.Index]:
+			there++
+		}
+		g := found[0]
+		found = found[1:]
+		if g.Index != e.Index || g.Term != e.Term || g.Kind != e.Kind || g.BaseOffset != e.BaseOffset || !bytes.Equal(g.Payload, e.Payload) {
+			return fmt.Sprintf("entry %d of term %d at offset %d, want %d of term %d at %d", g.Index, g.Term, g.BaseOffset, e.Index, e.Term, e.BaseOffset)
+		}
+	}
+	switch {
+	case len(found) > 0:
+		return fmt.Sprintf("%d more entries from %d on", len(found), found[0].Index)
+	case there > 0 && left > 0:
+		return fmt.Sprintf("half compacted: %d entries are there, %d are not", there, left)
+	}
+	return ""
+}
+
+// checkReads compares the other ways to read with the entries that are there,
+// and the end of the log with what it is.
+func checkReads(log *Log, want, is simState) error {
 	var data []record.Batch
 	for _, e := range want.entries {
 		if e.Kind == KindData {
 			data = append(data, e.Batch())
+		}
+		if e.Index+1 < want.whole {
+			if _, err := log.Entries(e.Index, e.Index+1, 1); !errors.Is(err, ErrCompacted) {
+				return fmt.Errorf("entry %d, compacted: %w", e.Index, err)
+			}
+			continue
 		}
 		if term, err := log.Term(e.Index); err != nil || term != e.Term {
 			return fmt.Errorf("term of index %d: %d, %w; want %d", e.Index, term, err, e.Term)
@@ -273,7 +374,7 @@ func checkReads(log *Log, want simState) error {
 		return fmt.Errorf("replayed %d of %d entries: %w", i, len(want.entries), err)
 	}
 	start, next := log.Offsets()
-	if _, _, n := want.last(); next != n || start != want.first.NextOffset {
+	if _, _, n := is.last(); next != n || start != want.first.NextOffset {
 		return fmt.Errorf("offsets %d to %d, want %d to %d", start, next, want.first.NextOffset, n)
 	}
 	for offset := start; ; {

@@ -1,8 +1,10 @@
 package storage
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/entrepot-hub/entrepot/record"
@@ -162,6 +164,48 @@ func (l *soloLog) trim() error {
 		return fmt.Errorf("trimmed to %d, asked for %d", l.first, index)
 	}
 	return nil
+}
+
+// compact leaves entries out of what is committed.
+func (l *soloLog) compact() error {
+	s, rng := l.now(), l.sim.rng
+	if len(l.ghosts) > 0 || s.hard.Commit <= l.first || l.resetPending() {
+		return l.appendRound()
+	}
+	l.sim.store.Step(l.sim.now) // as for trim: what is committed is durable
+	if l.sim.mem.Dead() || l.acked < len(l.ops) {
+		return nil
+	}
+	infos := l.log.Segments()
+	n := 0
+	for n+1 < len(infos) && infos[n].LastIndex <= s.hard.Commit {
+		n++
+	}
+	if n == 0 {
+		return l.appendRound()
+	}
+	from := rng.IntN(n)
+	to := from + rng.IntN(min(n-from, 3))
+	l.maybe = map[uint64]bool{}
+	likely := rng.IntN(5)
+	_, err := l.log.Rewrite(context.Background(), Rewrite{First: infos[from].Seq, Last: infos[to].Seq, Keep: func(e Entry) ([]byte, error) {
+		if rng.IntN(4) < likely {
+			l.maybe[e.Index] = true
+			return nil, nil
+		}
+		return e.Payload, nil
+	}})
+	switch {
+	case l.sim.mem.Dead():
+		return nil
+	case err == nil:
+		maps.Copy(l.gone, l.maybe)
+	}
+	l.maybe = nil
+	if errors.Is(err, ErrNotSealed) || errors.Is(err, record.ErrDiskFull) {
+		return nil
+	}
+	return err
 }
 
 // resetPending reports whether a reset is not durable yet.

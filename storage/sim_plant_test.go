@@ -45,6 +45,26 @@ func syncOfSegment(op *vfs.Op) bool {
 	return op.Kind == vfs.OpSync && strings.HasSuffix(op.Name, ".log") || op.Kind == vfs.OpSyncFS
 }
 
+func syncOfCompacted(op *vfs.Op) bool {
+	return op.Kind == vfs.OpSync && strings.HasSuffix(op.Name, rewriteSuffix)
+}
+
+// skippingRenames leaves out the sync of a directory that follows a rename in
+// it.
+func skippingRenames() func(op *vfs.Op) error {
+	renamed := false
+	return func(op *vfs.Op) error {
+		switch {
+		case op.Kind == vfs.OpRename:
+			renamed = strings.HasSuffix(op.Name, rewriteSuffix)
+		case op.Kind == vfs.OpSyncDir && renamed && op.Name != simDir:
+			renamed = false
+			return vfs.ErrSkip
+		}
+		return nil
+	}
+}
+
 // skippingVotes leaves out the syncs of files to which nothing but single
 // state frames was written.
 func skippingVotes() func(op *vfs.Op) error {
@@ -136,6 +156,8 @@ func TestSimulationNotices(t *testing.T) {
 		{"a segment that does not follow accepted", plant{skipOver: true}, true},
 		{"marks written in the round they mark", plant{append: marksItself}, true},
 		{"hard state in the old segment at conflict", plant{append: hardInOld}, true},
+		{"a compacted segment renamed before it is synced", plant{faults: skipping(syncOfCompacted)}, false},
+		{"what is compacted deleted before the new name is durable", plant{faults: func() func(op *vfs.Op) error { return skippingRenames() }}, false},
 	}
 	for _, p := range plants {
 		t.Run(p.name, func(t *testing.T) {
