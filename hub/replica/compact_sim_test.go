@@ -57,6 +57,7 @@ func TestCompactionSimulationNotices(t *testing.T) {
 		{"a tombstone dropped before its time", compactPlant{edit: func(c *compactor) { c.now, c.horizon = 1<<60, 0 }}},
 		{"compaction above the last stable offset", compactPlant{unstable: true}},
 		{"a producer's last sequence dropped", compactPlant{edit: func(c *compactor) { c.lasts = nil }}},
+		{"the end of the log dropped", compactPlant{edit: func(c *compactor) { c.end = -1 }}},
 		{"keys that did not fit taken for known", compactPlant{overflow: true}},
 		{"segments rewritten from the back", compactPlant{backwards: true}},
 		{"an aborted record taken for the last of its key", compactPlant{edit: func(c *compactor) { c.txns = transactionScan{} }}},
@@ -237,7 +238,9 @@ func (s *compactSim) probe() error {
 }
 
 func (s *compactSim) step() error {
-	switch n := s.rng.IntN(12); {
+	switch n := s.rng.IntN(13); {
+	case n == 12:
+		return s.roll()
 	case n < 6:
 		return s.write()
 	case n < 7:
@@ -320,6 +323,26 @@ func (s *compactSim) append(b record.Batch) error {
 	s.next = b.NextOffset()
 	s.store.Step(s.now)
 	return nil
+}
+
+// roll begins a segment before there is anything for it, and compacts all that
+// there is.
+func (s *compactSim) roll() error {
+	if last, _ := s.log.Last(); s.log.Tip().Index == last {
+		return nil
+	}
+	err := s.log.Append(storage.Round{Before: &storage.Aux{}})
+	for range 3 { // it rests, states that it was synced, and syncs that
+		s.store.Step(s.now)
+		s.now = s.now.Add(time.Second)
+	}
+	for range 3 {
+		if err == nil {
+			err = s.compact()
+		}
+		s.now = s.now.Add(10 * time.Second)
+	}
+	return err
 }
 
 // stable is the last stable offset.
@@ -424,7 +447,7 @@ func (s *compactSim) flip() error {
 //     aborted: nothing is lost, nothing comes back;
 //   - a tombstone that is the last of its key is there for delete.retention.ms;
 //   - the last batch of each producer is there, with its sequence;
-//   - the log ends where it did.
+//   - the log ends where it did, and a reader gets there.
 func (s *compactSim) check(l *storage.Log) error {
 	if err := l.Damage(); err != nil {
 		return fmt.Errorf("taken for damaged: %w", errors.Join(record.ErrQuarantined, err))
@@ -436,7 +459,8 @@ func (s *compactSim) check(l *storage.Log) error {
 	got := map[string]string{}
 	there := map[int64]bool{}
 	sequences := map[int64]int32{}
-	for at := start; at < next; {
+	at := start
+	for at < next {
 		batches, err := l.Read(at, next, 700)
 		if err != nil {
 			return err
@@ -453,6 +477,9 @@ func (s *compactSim) check(l *storage.Log) error {
 			}
 			at = b.NextOffset()
 		}
+	}
+	if at != next {
+		return fmt.Errorf("a reader gets to %d of %d", at, next)
 	}
 	if err := s.checkKeys(got, there); err != nil {
 		return err

@@ -17,7 +17,8 @@ import (
 //   - of an aborted transaction nothing stays; the marker of any transaction
 //     stays until no batch of it is left, and then as long as a tombstone;
 //   - a record without a key does not stay, nor does one below the log start;
-//   - a batch with a producer's last sequence stays even without records.
+//   - a batch with a producer's last sequence stays even without records, and
+//     so does the log's last one: a reader could not get to the end otherwise.
 //
 // What stays keeps offset, time, producer, epoch and sequence; a batch keeps
 // its range of offsets.
@@ -27,6 +28,7 @@ type compactor struct {
 	start   int64 // log start
 	now     int64 // ms
 	horizon int64 // ms: now + delete.retention.ms
+	end     int64 // of the log
 	lasts   map[int64]int64
 	txns    transactionScan
 
@@ -63,7 +65,7 @@ func (c *compactor) marker(b record.Batch) (record.Batch, error) {
 	left := c.left[id]
 	delete(c.left, id)
 	switch h := b.DeleteHorizon(); {
-	case left, h >= 0 && h > c.now:
+	case left, h >= 0 && h > c.now, h >= 0 && b.NextOffset() == c.end:
 		return b, nil
 	case h >= 0:
 		return nil, nil
@@ -104,11 +106,11 @@ func (c *compactor) records(b record.Batch) (record.Batch, error) {
 	return c.rebuild(b, stays, stamp)
 }
 
-// isLast reports whether a producer's state needs the batch: it holds its last
-// sequence.
+// isLast reports whether the batch is needed even without records: it holds the
+// last sequence of its producer, or is the last one of the log.
 func (c *compactor) isLast(b record.Batch) bool {
 	last, ok := c.lasts[b.ProducerID()]
-	return ok && b.LastOffset() == last
+	return ok && b.LastOffset() == last || b.NextOffset() == c.end
 }
 
 // rebuild makes the batch of those records that stay.

@@ -35,6 +35,7 @@ func (p *pass) run(ctx context.Context, plan compactionPlan) error {
 // of the log: a transaction below the last stable offset may be decided above.
 func (p *pass) findTransactions() error {
 	p.compactor.txns, p.compactor.left = transactionScan{}, map[int64]bool{}
+	_, p.compactor.end = p.log.Offsets()
 	if err := p.log.Replay(p.log.FirstIndex(), p.compactor.txns.take); err != nil {
 		return fmt.Errorf("find the transactions: %w", err)
 	}
