@@ -94,7 +94,8 @@ func (t MirroredTopic) equal(o MirroredTopic) bool {
 
 // settings of a topic that a mirror takes over from its source.
 var settings = []string{
-	"cleanup.policy", "compression.type", "max.message.bytes", "message.timestamp.type",
+	"cleanup.policy", "compression.type", "delete.retention.ms", "max.compaction.lag.ms", "max.message.bytes",
+	"message.timestamp.type", "min.cleanable.dirty.ratio", "min.compaction.lag.ms",
 	"retention.bytes", "retention.ms", "segment.bytes", "segment.index.bytes", "segment.jitter.ms", "segment.ms",
 }
 

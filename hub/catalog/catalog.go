@@ -16,6 +16,7 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/entrepot-hub/entrepot/record"
 )
@@ -202,8 +203,12 @@ func IsInternal(topic string) bool {
 	return false
 }
 
-// InternalTopic is the command that creates an internal topic: compacted, and
-// synced whatever the site's defaults are.
+// InternalSegmentBytes is the size of an internal topic's segments: the newest
+// one is not compacted, and who loads the topic reads all of it.
+const InternalSegmentBytes = 16 << 20
+
+// InternalTopic is the command that creates an internal topic: compacted, in
+// small segments, and synced whatever the site's defaults are.
 func InternalTopic(name string, id record.TopicID, partitions, replicas int32, created int64) CreateTopic {
 	return CreateTopic{
 		Name: name, ID: id, Partitions: partitions, Replicas: replicas, Created: created,
@@ -211,6 +216,7 @@ func InternalTopic(name string, id record.TopicID, partitions, replicas int32, c
 			KeyCleanupPolicy: "compact",
 			KeyCompression:   "producer",
 			KeyDurability:    DurabilitySynced,
+			KeySegmentBytes:  strconv.Itoa(InternalSegmentBytes),
 		},
 	}
 }
