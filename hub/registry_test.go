@@ -138,3 +138,29 @@ func TestRegistryPortTaken(t *testing.T) {
 		t.Errorf("it is off, and answers at %s", h.Registry())
 	}
 }
+
+// TestSchemasAreMirrored: a mirrored topic of schemas is another site's
+// registry, for reading only.
+func TestSchemasAreMirrored(t *testing.T) {
+	east, _ := start(t, config(t, "east"), Deps{})
+	west, _ := start(t, config(t, "west", east.WAN()), Deps{})
+	first, err := registryClient(t, east).CreateSchema(t.Context(), "s", sr.Schema{Schema: `"int"`})
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := "west"
+	if _, err := kadm.NewClient(client(t, east)).AlterTopicConfigs(t.Context(), []kadm.AlterConfig{{Name: "mirror.to", Value: &to}}, "_schemas"); err != nil {
+		t.Fatal(err)
+	}
+	cl := registryClient(t, west)
+	until(t, func() bool {
+		got, err := cl.SchemaByVersion(t.Context(), "s", 1)
+		return err == nil && got.ID == first.ID
+	})
+	if _, err := cl.CreateSchema(t.Context(), "s", sr.Schema{Schema: `"long"`}); !sameCode(err, 50001) {
+		t.Errorf("a mirror took a schema: %v", err)
+	}
+	if again, err := cl.CreateSchema(t.Context(), "s", sr.Schema{Schema: `"int"`}); err != nil || again.ID != first.ID {
+		t.Errorf("what is there already: %+v %v", again, err)
+	}
+}

@@ -182,3 +182,10 @@ func (r *Registry) client(opts ...kgo.Opt) (*kgo.Client, error) {
 	}
 	return cl, nil
 }
+
+// refused reports an answer of the hub by which nothing was written, such as
+// that the topic is a mirror.
+func refused(err error) bool {
+	e, ok := errors.AsType[*kerr.Error](err)
+	return ok && !e.Retriable
+}

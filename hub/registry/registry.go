@@ -133,6 +133,7 @@ func (r *Registry) put(ctx context.Context, out []entry) error {
 	r.unsure = true
 	last, err := r.append(ctx, out)
 	if err != nil {
+		r.unsure = !refused(err)
 		return fail(codeStore, "the record was not written to topic %s: %v", Topic, err)
 	}
 	if err := r.await(ctx, func() bool { return r.mu.next > last }); err != nil {
