@@ -131,3 +131,28 @@ func BenchmarkFetchServer(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkFetchIdlePartitions fetches from the ends of many partitions, of
+// which one has a small batch: what a consumer of a wide topic costs for each
+// answer, without a session (KIP-227).
+func BenchmarkFetchIdlePartitions(b *testing.B) {
+	for _, n := range []int32{1, 100, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := benchSite(b, n)
+			c := s.dial(b)
+			produced(c, produceRequest(9, "t", record.TopicID{}, rawBatch(b, 100)))
+			f := fetchRequest(12, "t", record.TopicID{}, 0)
+			for p := int32(1); p < n; p++ {
+				one := f.Topics[0].Partitions[0]
+				one.Partition = p
+				f.Topics[0].Partitions = append(f.Topics[0].Partitions, one)
+			}
+			req := requestBytes(f)
+			req = append(binary.BigEndian.AppendUint32(nil, uint32(len(req))), req...)
+			b.ReportAllocs()
+			b.ReportMetric(float64(len(req)), "request-B")
+			b.ResetTimer()
+			pump(b, c.nc, req)
+		})
+	}
+}
