@@ -22,13 +22,20 @@ var describeClusterAPI = api{
 	handle: plain[kmsg.DescribeClusterRequest]((*Server).describeCluster),
 }
 
-const endpointBrokers = 1
+// Types of endpoints.
+const (
+	endpointBrokers     = 1
+	endpointControllers = 2
+)
 
 func (s *Server) describeCluster(_ context.Context, r *request, req *kmsg.DescribeClusterRequest) kmsg.Response {
 	resp := kmsg.NewPtrDescribeClusterResponse()
 	resp.ClusterID, resp.ControllerID, resp.EndpointType = s.cfg.ClusterID, s.cfg.Node, endpointBrokers
 	if req.Version >= 1 && req.EndpointType != endpointBrokers {
 		resp.ErrorCode = kerr.MismatchedEndpointType.Code
+		if req.EndpointType != endpointControllers {
+			resp.ErrorCode = kerr.UnsupportedEndpointType.Code
+		}
 		resp.ErrorMessage = kmsg.StringPtr("this is the endpoint of a broker")
 		resp.EndpointType = endpointBrokers
 		return resp

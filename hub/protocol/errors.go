@@ -119,6 +119,11 @@ var codes = []struct {
 	{errPolicy, kerr.PolicyViolation},
 	{errDuplicate, kerr.InvalidRequest},
 	{errUnknownMode, kerr.UnsupportedVersion},
+	{errLedAlready, kerr.ElectionNotNeeded},
+	{errNotEligible, kerr.PreferredLeaderNotAvailable},
+	{errNotMoving, kerr.NoReassignmentInProgress},
+	{errCannotMove, kerr.InvalidReplicaAssignment},
+	{errNoLogDir, kerr.LogDirNotFound},
 	{errSession, kerr.FetchSessionIDNotFound},
 }
 

@@ -238,6 +238,6 @@ func groupSteps() (all []step) {
 	add("heartbeat of another group", hb("new2", "m", 0))
 	add("classic join of a consumer group", join(func(r *kmsg.JoinGroupRequest) { r.Version, r.Group = 3, "new2" }), "Kafka refuses a member whose metadata it cannot read")
 	add("find a coordinator of nothing", &kmsg.FindCoordinatorRequest{Version: 4, CoordinatorKeys: []string{"", "g"}})
-	add("an unknown API", &kmsg.AlterReplicaLogDirsRequest{Version: 1}, "the reference serves more")
+	add("an unknown API", &kmsg.AlterPartitionRequest{Version: 1})
 	return all
 }
