@@ -16,6 +16,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/auth"
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/group"
 	"github.com/entrepot-hub/entrepot/hub/txn"
@@ -272,6 +273,44 @@ func FuzzTransactionRecord(f *testing.F) {
 			if err := readTxnRecord(back, txnRecord(5, txnWrite{x, &txn.Write{Record: &again}})); err != nil || !reflect.DeepEqual(back[id], again) {
 				t.Errorf("%+v came back as %+v: %v", again, back[id], err)
 			}
+		}
+	})
+}
+
+// FuzzLogin feeds bytes to a connection that has to log in. What is served is
+// served to one who knows the password, which no fuzzer finds.
+func FuzzLogin(f *testing.F) {
+	framed := func(reqs ...kmsg.Request) (all []byte) {
+		for _, r := range reqs {
+			b := requestBytes(r)
+			all = append(binary.BigEndian.AppendUint32(all, uint32(len(b))), b...)
+		}
+		return all
+	}
+	for _, m := range auth.Mechanisms() {
+		hello := &kmsg.SASLHandshakeRequest{Version: 1, Mechanism: m}
+		for _, token := range []string{"\x00alice\x00wrong", "n,,n=alice,r=abc", "n,a=alice,n=a=2Cb,r=x,tokenauth=true", "n,,\x01auth=Bearer x\x01\x01"} {
+			f.Add(framed(&kmsg.ApiVersionsRequest{Version: 3}, hello, &kmsg.SASLAuthenticateRequest{Version: 2, SASLAuthBytes: []byte(token)},
+				&kmsg.SASLAuthenticateRequest{Version: 2, SASLAuthBytes: []byte("c=biws,r=abc,p=YWJj")}, &kmsg.MetadataRequest{Version: 9}))
+			f.Add(append(framed(&kmsg.SASLHandshakeRequest{Mechanism: m}), append([]byte{0, 0, 0, byte(len(token))}, token...)...))
+		}
+	}
+	ta := newTarget(f)
+	cfg := guarded(f)
+	cfg.Limits.Refuse, cfg.Limits.Login = time.Nanosecond, time.Second
+	s := New(cfg, ta.m, ta.m)
+	s.log = slog.New(slog.DiscardHandler)
+	door := &Listener{Name: MainListener, SASL: auth.Mechanisms()}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		client, server := net.Pipe()
+		var wg sync.WaitGroup
+		wg.Go(func() { s.serveConn(t.Context(), door, server) })
+		wg.Go(func() { _, _ = io.Copy(io.Discard, client) })
+		_, _ = client.Write(b)
+		_ = client.Close()
+		wg.Wait()
+		if n := s.Stats(); n.Connections != 0 || n.Requests["Metadata"] != 0 || s.strangers.used() != 0 {
+			t.Fatalf("%+v, %d bytes of strangers are held", n, s.strangers.used())
 		}
 	})
 }
