@@ -119,6 +119,7 @@ type cli struct {
 	admin    string
 	registry string
 	json     bool
+	access   access // how a site that asks for TLS or a login is reached
 }
 
 // requestTime bounds a command that asks and prints; benchmarks and nodes run
@@ -130,6 +131,8 @@ func (c *cli) getenv(name string) string {
 	if c.deps.Getenv == nil {
 		return ""
 	}
-	v, _ := c.deps.Getenv(name)
-	return v
+	if v, ok := c.deps.Getenv(name); ok {
+		return v
+	}
+	return ""
 }

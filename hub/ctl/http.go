@@ -54,7 +54,12 @@ func (c *cli) request(ctx context.Context, to endpoint, method, path string, bod
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	secure, err := c.access.config()
+	if err != nil {
+		return err
+	}
 	client := &http.Client{Transport: &http.Transport{
+		TLSClientConfig:   secure,
 		DialContext:       (&net.Dialer{Timeout: dialTime}).DialContext,
 		Proxy:             http.ProxyFromEnvironment,
 		DisableKeepAlives: true, // one request, then the process ends

@@ -29,13 +29,17 @@ func (c *cli) kafkaClient(ctx context.Context, extra ...kgo.Opt) (*kgo.Client, e
 	if err := reachable(ctx, seeds); err != nil {
 		return nil, err
 	}
+	secure, err := c.access.options()
+	if err != nil {
+		return nil, err
+	}
 	opts := append([]kgo.Opt{
 		kgo.SeedBrokers(seeds...),
 		kgo.ClientID("entrepot"),
 		kgo.DialTimeout(dialTime),
 		kgo.RetryTimeout(retryTime),
 		kgo.RequestRetries(5),
-	}, extra...)
+	}, append(secure, extra...)...)
 	client, err := kgo.NewClient(opts...)
 	if err != nil {
 		return nil, UsageError{err}
@@ -44,7 +48,10 @@ func (c *cli) kafkaClient(ctx context.Context, extra ...kgo.Opt) (*kgo.Client, e
 	defer cancel()
 	if err := client.Ping(ping); err != nil {
 		client.Close()
-		return nil, fmt.Errorf("%s does not answer the Kafka protocol (%w); give the address of a node's Kafka listener with --brokers", strings.Join(seeds, ", "), err)
+		if errors.Is(err, kerr.SaslAuthenticationFailed) {
+			return nil, fmt.Errorf("%s refuses the login of %s; see --username, --password-file and --sasl-mechanism", strings.Join(seeds, ", "), c.access.username)
+		}
+		return nil, fmt.Errorf("%s does not answer the Kafka protocol (%w); if it asks for TLS or a login, see --tls-ca and --username, else give the address of a node's Kafka listener with --brokers", strings.Join(seeds, ", "), err)
 	}
 	return client, nil
 }
@@ -134,6 +141,10 @@ func explain(what string, err error, message string) error {
 		advice = "; `entrepot txn list` shows what is there"
 	case errors.Is(err, kerr.InvalidReplicationFactor):
 		advice = "; a site needs as many nodes as a topic has replicas"
+	case errors.Is(err, kerr.SecurityDisabled):
+		advice = "; ACLs decide nothing until the node's file has security.authorize: true"
+	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.GroupAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+		advice = "; `entrepot acl list` shows who may do what"
 	case errors.Is(err, context.DeadlineExceeded):
 		advice = "; the site did not answer in time"
 	}

@@ -44,7 +44,7 @@ New here?  entrepot demo         two sites on this machine, checked end to end
 		}
 	}
 	add("run", c.serveCommand(), c.demoCommand())
-	add("site", c.topicCommand(), c.groupCommand(), c.txnCommand(), c.linkCommand(), c.schemaCommand(), c.connectorCommand(), c.dlqCommand(), c.meshCommand(), c.nodeCommand(), c.benchCommand())
+	add("site", c.topicCommand(), c.groupCommand(), c.txnCommand(), c.linkCommand(), c.schemaCommand(), c.connectorCommand(), c.dlqCommand(), c.userCommand(), c.aclCommand(), c.quotaCommand(), c.meshCommand(), c.nodeCommand(), c.benchCommand())
 	add("files", c.configCommand(), c.logCommand())
 	root.SetHelpCommandGroupID("files")
 	return root
@@ -123,6 +123,7 @@ func atMost(name string) cobra.PositionalArgs {
 // kafka gives cmd and its verbs the flag that says where the site is.
 func (c *cli) kafka(cmd *cobra.Command) *cobra.Command {
 	c.siteFlags(cmd)
+	c.loginFlags(cmd)
 	_ = cmd.PersistentFlags().MarkHidden("admin") // accepted, so that scripts give both everywhere
 	return cmd
 }
@@ -149,6 +150,7 @@ func (c *cli) siteFlags(cmd *cobra.Command) {
 		admin = defaultAdmin
 	}
 	flags := cmd.PersistentFlags()
+	c.tlsFlags(cmd)
 	flags.StringSliceVar(&c.brokers, "brokers", strings.Split(brokers, ","), "Kafka addresses of the site, `host:port,...`; or ENTREPOT_BROKERS")
 	flags.StringVar(&c.admin, "admin", admin, "admin `URL` of a node; or ENTREPOT_ADMIN")
 }
