@@ -127,7 +127,8 @@ func (te *teller) command(t *testing.T, line string) string {
 		"new": te.create, "join": te.join, "sync": te.sync, "heartbeat": te.heartbeat, "leave": te.leave,
 		"commit": te.commit, "written": te.written, "advance": te.advance, "offsets": te.listOffsets,
 		"expire": te.expire, "forget": te.forget, "delete": te.remove, "delete-offsets": te.removeOffsets, "reload": te.reload, "describe": te.describe,
-		"close": te.close, "topic": te.topic, "hb": te.hb, "may-fetch": te.mayFetch,
+		"close": te.close, "txn-commit": te.commit, "txn-end": te.endTransaction,
+		"topic": te.topic, "hb": te.hb, "may-fetch": te.mayFetch,
 		"keep-alive": te.keepAlive, "hb-alive": te.hbAlive,
 	}[words[0]]
 	if !ok {
@@ -351,6 +352,10 @@ func (te *teller) commit(t *testing.T, a args) {
 	for name, topic := range te.board.topics {
 		r.IDs[name] = topic.id
 	}
+	if a.has("producer") {
+		te.take(te.g.CommitTransactional(te.now, Ticket(a.number(t, "t", 0)), r, Transactional{ProducerID: int64(a.number(t, "producer", 0))}))
+		return
+	}
 	te.take(te.g.Commit(te.now, Ticket(a.number(t, "t", 0)), r))
 }
 
@@ -391,6 +396,18 @@ func (te *teller) listOffsets(_ *testing.T, _ args) {
 	}
 	slices.Sort(all)
 	te.say("%v", all)
+	var unstable []string
+	for tp := range te.g.UnstablePartitions() {
+		unstable = append(unstable, tp.String())
+	}
+	if slices.Sort(unstable); len(unstable) > 0 {
+		te.say("unstable: %v", unstable)
+	}
+}
+
+func (te *teller) endTransaction(t *testing.T, a args) {
+	te.g.EndTransaction(int64(a.number(t, "producer", 0)), a.has("commit"))
+	te.listOffsets(t, a)
 }
 
 func (te *teller) expire(_ *testing.T, _ args) { te.take(te.g.Expire(te.now)); te.state() }
