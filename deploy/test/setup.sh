@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Installs what the tests talk to and is quick when it is there already:
 #   PostgreSQL and kcat from Debian; Python clients of Kafka and a reader of
-#   Parquet, at the versions of requirements.txt, in .cache/venv; Apache Kafka's
+#   Parquet, at the versions of requirements.txt, in .cache/venv; kafkajs, at
+#   the version of deploy/compat/kafkajs, in .cache/kafkajs; Apache Kafka's
 #   programs with Java and Maven, in .cache/kafka.
 # Runs as root, or as anyone when the packages are installed.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-venv=$here/../../.cache/venv
+cache=$here/../../.cache
+venv=$cache/venv
 pins=$here/requirements.txt
 
 # System Python: a venv made with it can be made again on any Debian.
@@ -16,6 +18,9 @@ missing=()
 compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
 command -v kcat >/dev/null || missing+=(kcat)
 { [ -x "$python" ] && "$python" -c 'import venv, ensurepip' 2>/dev/null; } || missing+=(python3 python3-venv)
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
+{ command -v ip && command -v unshare; } >/dev/null || missing+=(iproute2 util-linux)
 
 if [ ${#missing[@]} -gt 0 ]; then
   if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
@@ -40,6 +45,16 @@ if ! cmp -s "$pins" "$venv/pins.txt"; then
   "$python" -m venv "$venv"
   "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: -r "$pins"
   cp "$pins" "$venv/pins.txt"
+fi
+
+js=$here/../compat/kafkajs
+if ! cmp -s "$js/package-lock.json" "$cache/kafkajs/pins.json"; then
+  echo "setup: installing kafkajs in .cache/kafkajs"
+  rm -rf "$cache/kafkajs"
+  mkdir -p "$cache/kafkajs"
+  cp "$js/package.json" "$js/package-lock.json" "$cache/kafkajs/"
+  npm ci --prefix "$cache/kafkajs" --silent --no-audit --no-fund --ignore-scripts
+  cp "$js/package-lock.json" "$cache/kafkajs/pins.json"
 fi
 
 # Apache Kafka's own programs, with Java and Maven.

@@ -11,7 +11,7 @@ import (
 // TestDemo runs the product's main job as the README tells it, twice over the
 // same folder, and counts the lake with a program that is not ours.
 func TestDemo(t *testing.T) {
-	py, dir := python(t, "duckdb"), t.TempDir()
+	py, dir := Python(t, "duckdb"), t.TempDir()
 	input := filepath.Join(dir, "access.log")
 	if err := os.WriteFile(input, []byte(strings.Join(accessLog(t), "\n")+"\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 // TestConfluentPythonClient runs Confluent's own client and its serializers
 // against a node; what was registered is there after a kill -9.
 func TestConfluentPythonClient(t *testing.T) {
-	python := python(t, "confluent_kafka.schema_registry.avro, confluent_kafka.schema_registry.json_schema, confluent_kafka.schema_registry.protobuf")
+	python := Python(t, "confluent_kafka.schema_registry.avro, confluent_kafka.schema_registry.json_schema, confluent_kafka.schema_registry.protobuf")
 	n := devNode(t)
 	t.Log(run(t, python, "testdata/clients/schema_registry.py", n.Kafka, "http://"+n.Registry))
 	before := httpGet(t, "http://"+n.Registry+"/schemas?deleted=true")

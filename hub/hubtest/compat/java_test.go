@@ -37,7 +37,7 @@ func kafkaVersion(t *testing.T) string {
 func needJava(t *testing.T) {
 	t.Helper()
 	if out, err := exec.Command(kafka, "setup").CombinedOutput(); err != nil {
-		missing(t, "Apache Kafka's programs: %v\n%s", err, out)
+		hubtest.Missing(t, "Apache Kafka's programs: %v\n%s", err, out)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/entrepot-hub/entrepot/hub/hubtest"
 )
 
 const spark = "../../../deploy/compat/spark"
@@ -19,7 +21,7 @@ func TestSpark(t *testing.T) {
 	}
 	needJava(t)
 	if out, err := exec.Command(filepath.Join(spark, "setup.sh")).CombinedOutput(); err != nil {
-		missing(t, "Spark: %v\n%s", err, out)
+		hubtest.Missing(t, "Spark: %v\n%s", err, out)
 	}
 	cache, err := filepath.Abs("../../../.cache/spark")
 	if err != nil {

@@ -131,16 +131,6 @@ func command(t *testing.T, env []string, name string, args ...string) string {
 	return string(out)
 }
 
-// missing skips a test whose tools are not there, loudly; under `make test`
-// and `make compat`, whose set-up has to have them, it fails.
-func missing(t *testing.T, format string, args ...any) {
-	t.Helper()
-	if os.Getenv("CI") != "" || os.Getenv("ENTREPOT_TEST_TOOLS") == "all" {
-		t.Fatalf(format, args...)
-	}
-	t.Skipf("SKIPPED: "+format, args...)
-}
-
 func lastLine(s string) string {
 	s = strings.TrimSpace(s)
 	return strings.TrimSpace(s[strings.LastIndex(s, "\n")+1:])
