@@ -28,7 +28,7 @@ type Topics interface {
 	Version() int64
 	// Topic finds a topic by name.
 	Topic(name string) (id record.TopicID, partitions int32, ok bool)
-	// Matching lists the topics, without those of the hub itself, that accept
+	// Matching lists the topics, those of the hub itself too, that accept
 	// takes, sorted by name.
 	Matching(accept func(name string) bool) []string
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -44,6 +45,27 @@ jobs: [%[9]s]
 		t.Fatal(err)
 	}
 	return n
+}
+
+// Login gives the node, before its start, one more listener, on which clients
+// log in by SASL as one of the users (name to password), and returns its
+// address.
+func (n *Node) Login(users map[string]string) string {
+	n.t.Helper()
+	addr := fmt.Sprintf("127.0.0.1:%d", Ports(n.t, 1)[0])
+	text, err := os.ReadFile(n.file)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	listener := fmt.Sprintf("listeners: {extra: {login: {addr: %q, sasl: [PLAIN, SCRAM-SHA-256, SCRAM-SHA-512]}}, ", addr)
+	with := strings.Replace(string(text), "listeners: {", listener, 1) + "security:\n  users:\n"
+	for name, password := range users {
+		with += fmt.Sprintf("    %s: %q\n", name, password)
+	}
+	if err := os.WriteFile(n.file, []byte(with), 0o600); err != nil {
+		n.t.Fatal(err)
+	}
+	return addr
 }
 
 func quoted(all []string) string {

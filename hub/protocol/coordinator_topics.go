@@ -29,11 +29,11 @@ func (t groupTopics) Topic(name string) (id record.TopicID, partitions int32, ok
 	return topic.ID, int32(len(topic.Partitions)), true
 }
 
-// Matching leaves out the hub's own topics: an expression for everything would
-// otherwise make a group read its own commits, for ever.
+// Matching offers the hub's own topics too, as Apache Kafka does when it is the
+// broker that matches: an expression is about names, not about kinds.
 func (t groupTopics) Matching(accept func(string) bool) (names []string) {
 	for _, topic := range t.state.Topics() {
-		if !catalog.IsInternal(topic.Name) && accept(topic.Name) {
+		if accept(topic.Name) {
 			names = append(names, topic.Name)
 		}
 	}

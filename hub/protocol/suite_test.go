@@ -10,9 +10,8 @@ import (
 )
 
 // notYet are the tests of franz-go's suite for what is not served: the share
-// group protocol, SASL/SCRAM, telemetry; and one that wants an expression to
-// match the hub's own topics.
-const notYet = "Share|SCRAM|KIP714|848RegexBroker"
+// group protocol, SASL/SCRAM, telemetry.
+const notYet = "Share|SCRAM|KIP714"
 
 // TestFranzGoSuite runs franz-go's own tests of its client against this server.
 func TestFranzGoSuite(t *testing.T) {

@@ -62,7 +62,11 @@ func serveKafkaGo(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "node.yaml")
-	text := `listeners: {kafka: {addr: "127.0.0.1:9092", advertise: "localhost:9092"}}`
+	text := `listeners:
+  kafka: {addr: "127.0.0.1:9092", advertise: "localhost:9092"}
+  extra: {login: {addr: "127.0.0.1:9093", advertise: "localhost:9093", sasl: [PLAIN, SCRAM-SHA-256, SCRAM-SHA-512]}}
+security: {users: {adminplain: admin-secret, adminscram256: admin-secret-256, adminscram512: admin-secret-512}}
+`
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,8 @@ package compat
 import (
 	"testing"
 	"time"
+
+	"github.com/entrepot-hub/entrepot/hub/hubtest"
 )
 
 const kgoPackage = "github.com/twmb/franz-go/pkg/kgo"
@@ -11,8 +13,6 @@ const noShareGroups = "share groups (KIP-932) are not offered"
 
 // kgoSkips: what the suite leaves out.
 var kgoSkips = map[string]string{
-	"TestSCRAMAuth":                            "wants a second listener with SCRAM",
-	"TestSCRAMAuthBadCredentials":              "wants a second listener with SCRAM",
 	"TestIssueProduceBrokerTooOldFailsRecords": "wants a broker that does not offer Produce 0; it is offered, as by Apache Kafka 4, or librdkafka would not compress",
 	"TestConsumeRegexShareSkipsInternal":       noShareGroups,
 	"TestShareGroup":                           noShareGroups,
@@ -21,21 +21,32 @@ var kgoSkips = map[string]string{
 	"TestShareGroupOffsetsAdmin":               noShareGroups,
 }
 
-func kgoEnv(kafka, records string) []string {
-	return []string{"KGO_SEEDS=" + kafka, "KGO_TEST_RF=1", "KGO_TEST_RECORDS=" + records, "KGO_LOG_LEVEL=none"}
+// kgoNode is a hub for the suite, and what the suite is told of it.
+func kgoNode(t *testing.T, records string) (*hubtest.Node, []string) {
+	t.Helper()
+	n := hubtest.NewNode(t, "solo", t.TempDir(), nil, nil, nil)
+	login := n.Login(map[string]string{"kgo": "secret"})
+	n.Start()
+	return n, []string{
+		"KGO_SEEDS=" + n.Kafka, "KGO_TEST_RF=1", "KGO_TEST_RECORDS=" + records, "KGO_LOG_LEVEL=none",
+		"KGO_TEST_SCRAM_SEEDS=" + login, "KGO_TEST_SCRAM=kgo:secret",
+	}
 }
 
 // TestKgo runs franz-go's own suite. In short, the tests that move records
-// through groups.
+// through groups and transactions.
 func TestKgo(t *testing.T) {
-	n := node(t)
+	_, env := kgoNode(t, "100000")
 	s := suite{client: "franz-go", version: version(t, "github.com/twmb/franz-go"), what: "its pkg/kgo suite, 100,000 records", known: kgoSkips}
 	args := []string{"-timeout", "9m", kgoPackage}
 	if !full() {
-		args = append([]string{"-run", "TestGroupETL"}, args...)
+		args = append([]string{"-run", kgoMoves}, args...)
 	}
-	s.report(t, goTest(t, kgoEnv(n.Kafka, "100000"), args...))
+	s.report(t, goTest(t, env, args...))
 }
+
+// kgoMoves are the tests that move records from topic to topic.
+const kgoMoves = "TestGroupETL|TestTxnEtl"
 
 // TestKgoKilled runs the same while the hub is killed and started again every
 // few seconds: nothing may be lost, doubled or stuck.
@@ -43,11 +54,11 @@ func TestKgoKilled(t *testing.T) {
 	if !full() {
 		t.Skip("part of make compat")
 	}
-	n := node(t)
+	n, env := kgoNode(t, "500000")
 	s := suite{client: "franz-go", version: version(t, "github.com/twmb/franz-go"), what: "its group and transaction ETL tests, 500,000 records, kill -9 of the hub every 10 s", known: kgoSkips}
 	done := make(chan []result)
 	go func() {
-		done <- goTest(t, kgoEnv(n.Kafka, "500000"), "-run", "ETL|Etl", "-timeout", "19m", kgoPackage)
+		done <- goTest(t, env, "-run", kgoMoves, "-timeout", "19m", kgoPackage)
 	}()
 	kills := 0
 	tick := time.NewTicker(10 * time.Second)

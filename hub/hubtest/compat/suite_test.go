@@ -1,6 +1,7 @@
 package compat
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -118,11 +119,15 @@ func node(t *testing.T) *hubtest.Node {
 	return n
 }
 
-// command runs a program of deploy/compat in there and returns what it prints.
-// A status other than 0 fails nothing: the results tell what happened.
+// command runs a program of deploy/compat in there, for at most 20 minutes, and
+// returns what it prints. A status other than 0 fails nothing: the results tell
+// what happened.
 func command(t *testing.T, env []string, name string, args ...string) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), name, args...)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.WaitDelay = 10 * time.Second
 	cmd.Dir, cmd.Env = clients, append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
