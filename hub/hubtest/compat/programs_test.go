@@ -48,6 +48,7 @@ func TestKafkaJS(t *testing.T) {
 // TestKcat drives kcat, which is librdkafka of Debian's age.
 func TestKcat(t *testing.T) {
 	kcat, n := hubtest.Tool(t, "kcat"), node(t)
+	createTopic(t, n.Kafka, "t", 1)
 	k := &kcatRun{t: t, path: kcat, kafka: n.Kafka}
 	for _, codec := range []string{"none", "gzip", "snappy", "lz4", "zstd"} {
 		k.check("produce, "+codec, func() error { return k.produce(codec) })
