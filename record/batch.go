@@ -120,6 +120,8 @@ func (b Batch) CheckProduced() error {
 		return fmt.Errorf("%w: %d records over %d offsets", ErrInvalidBatch, b.Count(), int64(b.LastDelta())+1)
 	case b.IsControl():
 		return fmt.Errorf("%w: a client cannot write control batches", ErrInvalidBatch)
+	case b.DeleteHorizon() >= 0:
+		return fmt.Errorf("%w: a client cannot say when tombstones go", ErrInvalidBatch)
 	case b.IsTransactional() && b.ProducerID() == NoProducer:
 		return fmt.Errorf("%w: a transactional batch without a producer ID", ErrInvalidBatch)
 	case b.ProducerID() != NoProducer && (b.ProducerID() < 0 || b.ProducerEpoch() < 0 || b.BaseSequence() < 0 && !b.IsTransactional()):
@@ -211,6 +213,22 @@ func (b Batch) SetLogAppendTime(ms int64) {
 	binary.BigEndian.PutUint16(b[posAttributes:], uint16(b.i16(posAttributes))|attrLogAppendTime)
 	binary.BigEndian.PutUint64(b[posMaxTime:], uint64(ms))
 	b.seal()
+}
+
+// Recompress returns the same records compressed by c, in memory of its own;
+// limit is the most that they may take decompressed, in bytes. Errors wrap
+// ErrCorruptBatch, ErrBatchTooLarge or ErrUnsupportedCodec.
+func (b Batch) Recompress(c Codec, limit int) (Batch, error) {
+	data, err := Decompress(b.Codec(), b.Records(), limit)
+	if err != nil {
+		return nil, fmt.Errorf("records from offset %d: %w", b.BaseOffset(), err)
+	}
+	out := append(make(Batch, 0, len(b)+len(b)/4), b[:BatchHeaderSize]...)
+	binary.BigEndian.PutUint16(out[posAttributes:], uint16(b.i16(posAttributes))&^attrCodec|uint16(c))
+	if out, err = Compress(out, c, data); err != nil {
+		return nil, err
+	}
+	return out.finish(), nil
 }
 
 // seal recomputes the checksum.

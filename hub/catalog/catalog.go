@@ -59,6 +59,8 @@ type Topic struct {
 	Config     map[string]string // what was set; defaults are in Keys
 	Mirror     *Mirror           // nil: the topic is written here
 	Created    int64             // milliseconds since the Unix epoch
+
+	settings *Settings // what Config says, once the topic is in a state
 }
 
 // Partition says where one partition lives.
@@ -150,6 +152,8 @@ func compareID(t *Topic, id record.TopicID) int { return slices.Compare(t.ID[:],
 // withTopic returns a state in which t replaces the topic of its name, or
 // joins the others.
 func (s *State) withTopic(t *Topic) *State {
+	settings := t.readSettings()
+	t.settings = &settings
 	next := *s
 	next.topics = put(s.topics, t, func(a, b *Topic) int { return cmp.Compare(a.Name, b.Name) })
 	next.byID = put(s.byID, t, func(a, b *Topic) int { return slices.Compare(a.ID[:], b.ID[:]) })
@@ -178,6 +182,7 @@ func put(list []*Topic, t *Topic, order func(a, b *Topic) int) []*Topic {
 // clone is a copy of t whose parts may be replaced, not changed in place.
 func (t *Topic) clone() *Topic {
 	c := *t
+	c.settings = nil
 	return &c
 }
 

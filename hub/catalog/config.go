@@ -20,6 +20,8 @@ const (
 	KeyDurability     = "durability"
 	KeyDirtyRatio     = "min.cleanable.dirty.ratio"
 	KeyMaxLag         = "max.compaction.lag.ms"
+	KeyMaxFuture      = "message.timestamp.after.max.ms"
+	KeyMaxPast        = "message.timestamp.before.max.ms"
 	KeyMinLag         = "min.compaction.lag.ms"
 	KeyMaxMessage     = "max.message.bytes"
 	KeyMinInsync      = "min.insync.replicas"
@@ -69,23 +71,31 @@ type Key struct {
 // defaults are Kafka's where Kafka has the setting; ours are the rest.
 var keys = []Key{
 	{KeyCleanupPolicy, TypeList, "delete", "What happens to old records: delete (by retention), compact (the last of each key is kept), or both.", false, listOf("delete", "compact")},
-	{KeyCompression, TypeString, "producer", "producer keeps batches as the client compressed them. Other codecs are accepted; batches are kept as sent.", false, oneOf("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")},
+	{"compression.gzip.level", TypeInt, "-1", "No effect: each codec has one level.", true, gzipLevel},
+	{"compression.lz4.level", TypeInt, "9", "No effect: each codec has one level.", true, whole(1, 17)},
+	{KeyCompression, TypeString, "producer", "producer keeps batches as the client compressed them. Any other codec is what the hub compresses a batch with that came with another one, which costs it time.", false, oneOf("producer", "uncompressed", "gzip", "snappy", "lz4", "zstd")},
+	{"compression.zstd.level", TypeInt, "3", "No effect: each codec has one level.", true, whole(-131072, 22)},
 	{KeyDeleteRetain, TypeLong, "86400000", "How long, in ms, a tombstone of a compacted topic is kept.", false, whole(0, math.MaxInt64)},
 	{KeyDurability, TypeString, DurabilitySynced, "synced: an acknowledged record is on the disks of a majority. replicated: a majority has written it and syncs within 100 ms; a power cut at several nodes at once can lose it.", false, oneOf(DurabilitySynced, DurabilityReplicated)},
 	{"file.delete.delay.ms", TypeLong, "60000", "No effect: readers keep what they read, files are deleted at once.", true, whole(0, math.MaxInt64)},
 	{"flush.messages", TypeLong, "9223372036854775807", "No effect: see durability.", true, whole(1, math.MaxInt64)},
 	{"flush.ms", TypeLong, "9223372036854775807", "No effect: see durability.", true, whole(0, math.MaxInt64)},
+	{"follower.replication.throttled.replicas", TypeList, "", "No effect: replication is not throttled.", true, throttled},
 	{"index.interval.bytes", TypeInt, "4096", "No effect: every batch is in the index of its segment.", true, whole(0, math.MaxInt32)},
+	{"leader.replication.throttled.replicas", TypeList, "", "No effect: replication is not throttled.", true, throttled},
+	{"local.retention.bytes", TypeLong, "-2", "No effect: there is no tiered storage.", true, whole(-2, math.MaxInt64)},
+	{"local.retention.ms", TypeLong, "-2", "No effect: there is no tiered storage.", true, whole(-2, math.MaxInt64)},
 	{KeyMaxLag, TypeLong, "9223372036854775807", "The longest time, in ms, that a record stays out of reach of compaction.", false, whole(1, math.MaxInt64)},
 	{KeyMaxMessage, TypeInt, "1048588", "The largest batch a producer may send, in bytes.", false, whole(0, math.MaxInt32)},
-	{"message.timestamp.after.max.ms", TypeLong, "9223372036854775807", "No effect: timestamps of producers are taken as they are.", true, whole(0, math.MaxInt64)},
-	{"message.timestamp.before.max.ms", TypeLong, "9223372036854775807", "No effect: timestamps of producers are taken as they are.", true, whole(0, math.MaxInt64)},
+	{KeyMaxFuture, TypeLong, "9223372036854775807", "How far, in ms, a record's timestamp may lie ahead of the leader's clock; a batch with one beyond is refused. With CreateTime alone. Kafka 4 has one hour by default; here nothing is refused unless it is asked for.", false, whole(0, math.MaxInt64)},
+	{KeyMaxPast, TypeLong, "9223372036854775807", "How far, in ms, a record's timestamp may lie behind the leader's clock; a batch with one beyond is refused. With CreateTime alone.", false, whole(0, math.MaxInt64)},
 	{KeyTimestampType, TypeString, CreateTime, "CreateTime: timestamps are the producer's. LogAppendTime: the leader stamps each batch.", false, oneOf(CreateTime, LogAppendTime)},
 	{KeyDirtyRatio, TypeDouble, "0.5", "The share of a log that is not compacted yet at which compaction begins.", false, ratio},
 	{KeyMinLag, TypeLong, "0", "The shortest time, in ms, that a record stays out of reach of compaction.", false, whole(0, math.MaxInt64)},
-	{KeyMinInsync, TypeInt, "1", "How many replicas must be reachable for a write with acks=all. A majority always has the record, whatever this says.", false, whole(1, math.MaxInt32)},
+	{KeyMinInsync, TypeInt, "1", "How many replicas must be reachable for a write with acks=all. A majority always has the record, whatever this says. More than the topic has counts as all of them, as in Kafka 4.", false, whole(1, math.MaxInt32)},
 	{KeyMirrorTo, TypeList, "", "The sites that mirror this topic, or * for all of the mesh.", false, sites},
 	{"preallocate", TypeBoolean, "false", "No effect: segments grow as they are written.", true, oneOf("true", "false")},
+	{"remote.storage.enable", TypeBoolean, "false", "There is no tiered storage: it cannot be enabled.", true, oneOf("false")},
 	{KeyRetentionBytes, TypeLong, "-1", "The size, in bytes, above which a partition's oldest segments are deleted; -1 for no limit.", false, whole(-1, math.MaxInt64)},
 	{KeyRetentionMS, TypeLong, "604800000", "The age, in ms, above which a partition's segments are deleted; -1 for no limit.", false, whole(-1, math.MaxInt64)},
 	{KeySegmentBytes, TypeInt, "134217728", "The size, in bytes, at which a partition begins a new segment; at least 1 MiB (KIP-1030).", false, whole(1<<20, math.MaxInt32)},
@@ -136,6 +146,16 @@ func CheckConfig(config map[string]string) error {
 			return err
 		}
 	}
+	return checkTogether(config)
+}
+
+// checkTogether verifies what settings demand of each other; each by itself
+// has been checked.
+func checkTogether(config map[string]string) error {
+	t := Topic{Config: config}
+	if least, most := t.int(KeyMinLag), t.int(KeyMaxLag); least > most {
+		return fmt.Errorf("%w: %s is %d, above %s, which is %d", record.ErrInvalidConfig, KeyMinLag, least, KeyMaxLag, most)
+	}
 	return nil
 }
 
@@ -158,6 +178,24 @@ func whole(least, most int64) func(string) error {
 		}
 		return nil
 	}
+}
+
+func gzipLevel(v string) error {
+	if v == "-1" {
+		return nil
+	}
+	return whole(1, 9)(v)
+}
+
+// throttled takes Kafka's lists of partition:replica, or *.
+func throttled(v string) error {
+	for _, w := range splitList(v) {
+		p, r, ok := strings.Cut(w, ":")
+		if w != "*" && (!ok || whole(0, math.MaxInt32)(p) != nil || whole(0, math.MaxInt32)(r) != nil) {
+			return errors.New("want a list of partition:replica, or *")
+		}
+	}
+	return nil
 }
 
 func ratio(v string) error {

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"time"
+
+	"github.com/entrepot-hub/entrepot/record"
 )
 
 // Settings are a topic's settings as values, defaults filled in: what the rest
@@ -20,13 +22,26 @@ type Settings struct {
 	SegmentAge      time.Duration
 	MaxMessageBytes int
 	LogAppendTime   bool
-	Replicated      bool     // durability=replicated
-	MirrorTo        []string // sites, or "*"
+	MaxPast         time.Duration // message.timestamp.before.max.ms
+	MaxFuture       time.Duration // message.timestamp.after.max.ms
+	Recompress      bool          // compression.type is not producer
+	Codec           record.Codec  // with Recompress
+	Replicated      bool          // durability=replicated
+	MirrorTo        []string      // sites, or "*"
 	MinInsync       int
 }
 
-// Settings reads the topic's configuration, which Apply has checked.
+// Settings are the topic's configuration, which Apply has checked. Nothing in
+// them may be changed.
 func (t *Topic) Settings() Settings {
+	if t.settings != nil {
+		return *t.settings
+	}
+	return t.readSettings()
+}
+
+func (t *Topic) readSettings() Settings {
+	codec, err := record.ParseCodec(t.Value(KeyCompression)) // producer is none
 	policy := splitList(t.Value(KeyCleanupPolicy))
 	return Settings{
 		Delete:          slices.Contains(policy, "delete"),
@@ -40,6 +55,10 @@ func (t *Topic) Settings() Settings {
 		SegmentBytes:    t.int(KeySegmentBytes),
 		SegmentAge:      milliseconds(t.int(KeySegmentMS)),
 		MaxMessageBytes: int(t.int(KeyMaxMessage)),
+		MaxPast:         milliseconds(t.int(KeyMaxPast)),
+		MaxFuture:       milliseconds(t.int(KeyMaxFuture)),
+		Recompress:      err == nil,
+		Codec:           codec,
 		LogAppendTime:   t.Value(KeyTimestampType) == LogAppendTime,
 		Replicated:      t.Value(KeyDurability) == DurabilityReplicated,
 		MirrorTo:        splitList(t.Value(KeyMirrorTo)),

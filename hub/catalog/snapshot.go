@@ -48,6 +48,10 @@ func DecodeState(b []byte) (*State, error) {
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("decode catalog: %w", err)
 	}
+	for _, t := range s.topics {
+		settings := t.readSettings()
+		t.settings = &settings
+	}
 	s.byID = slices.SortedFunc(slices.Values(s.topics), func(a, b *Topic) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	for i := 1; i < len(s.byID); i++ {
 		if s.byID[i-1].ID == s.byID[i].ID {

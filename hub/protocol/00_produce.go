@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -17,7 +16,7 @@ import (
 //
 // Behaviour:
 //   - One v2 batch for each partition; its bytes go to the log as they came.
-//     Nothing is decoded, except on compacted topics, whose records need keys.
+//     Nothing is decoded, unless the topic's settings ask for it: see accept.
 //   - Partitions are proposed in order while the request is handled; the answer
 //     follows when all are committed, or with REQUEST_TIMED_OUT for those that
 //     are not within TimeoutMillis (they may still be committed).
@@ -100,7 +99,7 @@ func (s *Server) produceTopic(st *catalog.State, r *request, req *kmsg.ProduceRe
 func (s *Server) produceOne(ctx context.Context, a *produceAnswer, slot *kmsg.ProduceResponseTopicPartition, t *catalog.Topic, records []byte) {
 	b, err := producedBatch(records, a.r.version)
 	if err == nil {
-		err = checkTopicLimits(t, b, slot)
+		b, err = s.accept(t, b, slot)
 	}
 	if err != nil {
 		a.fail(slot, fmt.Errorf("%s-%d: %w", t.Name, slot.Partition, err))
@@ -148,47 +147,6 @@ func producedBatch(records []byte, version int16) (record.Batch, error) {
 		return nil, fmt.Errorf("%w: a transactional batch without a sequence", record.ErrInvalidBatch)
 	}
 	return b, nil
-}
-
-// checkTopicLimits applies the topic's own settings.
-func checkTopicLimits(t *catalog.Topic, b record.Batch, slot *kmsg.ProduceResponseTopicPartition) error {
-	most, err := strconv.Atoi(t.Value(catalog.KeyMaxMessage))
-	if err == nil && len(b) > most {
-		return fmt.Errorf("%w: %d bytes, %s is %d", record.ErrBatchTooLarge, len(b), catalog.KeyMaxMessage, most)
-	}
-	if t.Value(catalog.KeyCleanupPolicy) == "delete" {
-		return nil
-	}
-	if !t.Settings().Compact {
-		return nil
-	}
-	return checkKeys(b, most, slot)
-}
-
-// decompressed bounds what a compacted topic's batch may unpack to, as a
-// multiple of the topic's largest message.
-const decompressed = 64
-
-// checkKeys refuses records without a key, which compaction could never
-// remove, and names them (KIP-467).
-func checkKeys(b record.Batch, most int, slot *kmsg.ProduceResponseTopicPartition) error {
-	i := int32(0)
-	err := b.Each(max(most, len(b))*decompressed, func(rec record.Record) error {
-		if rec.Key == nil && len(slot.ErrorRecords) < 100 {
-			e := kmsg.NewProduceResponseTopicPartitionErrorRecord()
-			e.RelativeOffset, e.ErrorMessage = i, kmsg.StringPtr("a record of a compacted topic needs a key")
-			slot.ErrorRecords = append(slot.ErrorRecords, e)
-		}
-		i++
-		return nil
-	})
-	switch {
-	case err != nil:
-		return err
-	case len(slot.ErrorRecords) > 0:
-		return fmt.Errorf("%w: the topic is compacted and a record has no key", record.ErrInvalidBatch)
-	}
-	return nil
 }
 
 // produceTimeout bounds what a client may ask for; below 1 ms Kafka waits not

@@ -20,6 +20,7 @@ var (
 	errNotCoordinator = errors.New("this node is not the coordinator")
 	errNoCoordinator  = errors.New("the coordinator is not available")
 	errPolicy         = errors.New("not allowed by the settings of the topic")
+	errTimestamp      = errors.New("a record's timestamp is out of the topic's bounds")
 	errDuplicate      = errors.New("named twice in one request")
 	errSASLState      = errors.New("not in this state of the login")
 	errNoACLs         = errors.New("ACLs are not in use")
@@ -117,6 +118,7 @@ var codes = []struct {
 	{errNotCoordinator, kerr.NotCoordinator},
 	{errNoCoordinator, kerr.CoordinatorNotAvailable},
 	{errPolicy, kerr.PolicyViolation},
+	{errTimestamp, kerr.InvalidTimestamp},
 	{errDuplicate, kerr.InvalidRequest},
 	{errUnknownMode, kerr.UnsupportedVersion},
 	{errLedAlready, kerr.ElectionNotNeeded},

@@ -1,0 +1,165 @@
+package protocol
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// timed is a batch of keyed records with these timestamps, in ms.
+func timed(t testing.TB, c record.Codec, times ...int64) record.Batch {
+	t.Helper()
+	b := record.NewBuilder(c)
+	for i, ms := range times {
+		if err := b.Append(record.Record{Timestamp: ms, Key: fmt.Append(nil, i), Value: bytes.Repeat([]byte("v"), 50)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out, err := b.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// siteTime is where the clock stands.
+const siteTime = 1_700_000_000_000
+
+func TestTimestampsOutOfBounds(t *testing.T) {
+	cfg := quick()
+	cfg.Clock = func() time.Time { return time.UnixMilli(siteTime) }
+	s := startSite(t, cfg)
+	bounded := s.topic(t, "bounded", 1, "message.timestamp.before.max.ms", "1000", "message.timestamp.after.max.ms", "500")
+	stamped := s.topic(t, "stamped", 1, "message.timestamp.before.max.ms", "1000", "message.timestamp.after.max.ms", "500", "message.timestamp.type", "LogAppendTime")
+	free := s.topic(t, "free", 1)
+	c := s.dial(t)
+	for _, one := range []struct {
+		name  string
+		times []int64
+		bad   []int32
+	}{
+		{"just in time", []int64{siteTime - 1000, siteTime, siteTime + 500}, nil},
+		{"too old", []int64{siteTime, siteTime - 1001}, []int32{1}},
+		{"too new", []int64{siteTime + 501, siteTime}, []int32{0}},
+		{"both", []int64{siteTime + 501, siteTime, 0}, []int32{0, 2}},
+		{"none", []int64{-1}, nil},
+	} {
+		for _, codec := range []record.Codec{record.None, record.Zstd} {
+			got := produced(c, produceRequest(9, "bounded", bounded.ID, timed(t, codec, one.times...)))
+			var want *kerr.Error
+			if one.bad != nil {
+				want = kerr.InvalidTimestamp
+			}
+			wantCode(t, one.name, got.ErrorCode, want)
+			var bad []int32
+			for _, r := range got.ErrorRecords {
+				bad = append(bad, r.RelativeOffset)
+			}
+			if fmt.Sprint(bad) != fmt.Sprint(one.bad) {
+				t.Errorf("%s: records %v are at fault, want %v", one.name, bad, one.bad)
+			}
+			for _, topic := range []string{"stamped", "free"} {
+				id := map[string]record.TopicID{"stamped": stamped.ID, "free": free.ID}[topic]
+				wantCode(t, one.name+" to "+topic, produced(c, produceRequest(9, topic, id, timed(t, codec, one.times...))).ErrorCode, nil)
+			}
+		}
+	}
+}
+
+func TestTopicCompresses(t *testing.T) {
+	s := startSite(t, quick())
+	c := s.dial(t)
+	for _, want := range []string{"producer", "uncompressed", "gzip", "snappy", "lz4", "zstd"} {
+		topic := s.topic(t, want, 1, "compression.type", want)
+		at := int64(0)
+		for _, codec := range []record.Codec{record.None, record.Gzip, record.Snappy, record.LZ4, record.Zstd} {
+			sent := timed(t, codec, 1, 2, 3)
+			wantCode(t, want, produced(c, produceRequest(9, want, topic.ID, bytes.Clone(sent))).ErrorCode, nil)
+			bs, err := record.SplitBatches(fetched(c, fetchRequest(12, want, topic.ID, at)).RecordBatches)
+			if err != nil || len(bs) != 1 {
+				t.Fatal(err, len(bs))
+			}
+			target, err := record.ParseCodec(want)
+			if want == "producer" {
+				target, err = codec, nil
+			}
+			if err != nil || bs[0].Codec() != target {
+				t.Errorf("%s: sent with %s it is kept with %s, %v", want, codec, bs[0].Codec(), err)
+			}
+			sent.SetBaseOffset(at)
+			sent.SetLeaderEpoch(bs[0].LeaderEpoch())
+			if same := bytes.Equal(sent, bs[0]); same != (target == codec) {
+				t.Errorf("%s: sent with %s it is kept as it came: %v", want, codec, same)
+			}
+			n := 0
+			for r, err := range bs[0].All(1 << 20) {
+				if n++; err != nil || r.Timestamp != int64(n) || r.Offset != at+int64(n)-1 || len(r.Value) != 50 {
+					t.Errorf("%s: %+v, %v", want, r, err)
+				}
+			}
+			at = bs[0].NextOffset()
+		}
+	}
+	// What does not decompress is refused, and so is what gets too large.
+	broken := timed(t, record.None, 1, 2)
+	broken[22] = byte(record.Gzip) // attributes: nothing of it is gzip
+	broken.SetLogAppendTime(1)     // for the checksum
+	topic := s.topic(t, "strict", 1, "compression.type", "zstd")
+	wantCode(t, "broken", produced(c, produceRequest(9, "strict", topic.ID, broken)).ErrorCode, kerr.CorruptMessage)
+	large := record.NewBuilder(record.Zstd)
+	if err := large.Append(record.Record{Value: make([]byte, 5000)}); err != nil {
+		t.Fatal(err)
+	}
+	b, err := large.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	topic = s.topic(t, "small", 1, "compression.type", "uncompressed", "max.message.bytes", "1000")
+	wantCode(t, "too large", produced(c, produceRequest(9, "small", topic.ID, b)).ErrorCode, kerr.MessageTooLarge)
+}
+
+// A name that could leave its directory, is too long or has other letters than
+// Kafka's is refused wherever a topic can be named or made.
+func TestTopicNames(t *testing.T) {
+	cfg := quick()
+	cfg.AutoCreate = true
+	s := startSite(t, cfg)
+	s.topic(t, "a.b_c", 1)
+	c := s.dial(t)
+	for _, one := range []struct {
+		name string
+		want *kerr.Error
+	}{
+		{"", kerr.InvalidTopicException}, {".", kerr.InvalidTopicException}, {"..", kerr.InvalidTopicException},
+		{"../x", kerr.InvalidTopicException}, {"../../etc/passwd", kerr.InvalidTopicException}, {"a/b", kerr.InvalidTopicException},
+		{`a\b`, kerr.InvalidTopicException}, {"a\x00b", kerr.InvalidTopicException}, {"a b", kerr.InvalidTopicException},
+		{"größe", kerr.InvalidTopicException}, {"主题", kerr.InvalidTopicException}, {"a\xffb", kerr.InvalidTopicException},
+		{strings.Repeat("x", 250), kerr.InvalidTopicException}, {strings.Repeat("x", 1000), kerr.InvalidTopicException},
+		{"__meta", kerr.InvalidTopicException},
+		{"a_b_c", kerr.InvalidTopicException}, {"a.b.c", kerr.InvalidTopicException}, {"a_b.c", kerr.InvalidTopicException},
+		{"a.b_c", kerr.TopicAlreadyExists},
+		{"a-b_c", nil}, {"a.b_cd", nil}, {strings.Repeat("x", 249), nil}, {"A.B_C", nil},
+	} {
+		create := kmsg.NewPtrCreateTopicsRequest()
+		create.Version = 5
+		rt := kmsg.NewCreateTopicsRequestTopic()
+		rt.Topic, rt.NumPartitions, rt.ReplicationFactor = one.name, 1, 1
+		create.Topics = append(create.Topics, rt)
+		got := ask[*kmsg.CreateTopicsResponse](c, create).Topics[0]
+		wantCode(t, fmt.Sprintf("create %.40q", one.name), got.ErrorCode, one.want)
+		if one.want == nil {
+			continue
+		}
+		m := &kmsg.MetadataRequest{Version: 9, AllowAutoTopicCreation: true, Topics: []kmsg.MetadataRequestTopic{{Topic: &one.name}}}
+		if r := ask[*kmsg.MetadataResponse](c, m).Topics[0]; one.want == kerr.InvalidTopicException && r.ErrorCode == 0 {
+			t.Errorf("%.40q was made by asking for it", one.name)
+		}
+	}
+}
