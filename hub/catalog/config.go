@@ -95,7 +95,7 @@ var keys = []Key{
 	{KeyMinInsync, TypeInt, "1", "How many replicas must be reachable for a write with acks=all. A majority always has the record, whatever this says. More than the topic has counts as all of them, as in Kafka 4.", false, whole(1, math.MaxInt32)},
 	{KeyMirrorTo, TypeList, "", "The sites that mirror this topic, or * for all of the mesh.", false, sites},
 	{"preallocate", TypeBoolean, "false", "No effect: segments grow as they are written.", true, oneOf("true", "false")},
-	{"remote.storage.enable", TypeBoolean, "false", "There is no tiered storage: it cannot be enabled.", true, oneOf("false")},
+	{"remote.storage.enable", TypeBoolean, "false", "No effect: there is no tiered storage, so it cannot be enabled.", true, oneOf("false")},
 	{KeyRetentionBytes, TypeLong, "-1", "The size, in bytes, above which a partition's oldest segments are deleted; -1 for no limit.", false, whole(-1, math.MaxInt64)},
 	{KeyRetentionMS, TypeLong, "604800000", "The age, in ms, above which a partition's segments are deleted; -1 for no limit.", false, whole(-1, math.MaxInt64)},
 	{KeySegmentBytes, TypeInt, "134217728", "The size, in bytes, at which a partition begins a new segment; at least 1 MiB (KIP-1030).", false, whole(1<<20, math.MaxInt32)},

@@ -17,8 +17,12 @@ import (
 // Behaviour:
 //   - Topics: every setting there is, with its value, where that comes from,
 //     its type and what it means; of a mirror also its source, read-only.
-//   - Brokers: what of this node's configuration has a name in Kafka; read
-//     only. Nodes other than this one answer for themselves.
+//   - Brokers: what of this node's configuration has a name in Kafka, and the
+//     defaults of topics under the names that Kafka's brokers have for them;
+//     read only. Nodes other than this one answer for themselves.
+//   - Loggers of a broker: one, root, whose level is set where the node is
+//     started. Groups: the timing of the consumer protocol, read only.
+//   - A synonym that is the default bears the broker's name for it.
 //
 // Version notes:
 //   - v1: source and synonyms; v3: type and documentation; v4: flexible
@@ -36,6 +40,9 @@ func (s *Server) describeConfigs(_ context.Context, r *request, req *kmsg.Descri
 		or := kmsg.NewDescribeConfigsResponseResource()
 		or.ResourceType, or.ResourceName = rr.ResourceType, rr.ResourceName
 		settings, err := s.settings(r, rr)
+		if err != nil {
+			settings = nil
+		}
 		or.ErrorCode, or.ErrorMessage = code(err), message(err)
 		for _, c := range settings {
 			if rr.ConfigNames != nil && !slices.Contains(rr.ConfigNames, c.name) {
@@ -56,7 +63,9 @@ type setting struct {
 	kind        catalog.Type
 	doc         string
 	broker      bool
-	fixed       bool // the hub's own, cannot be set
+	fixed       bool              // the hub's own, cannot be set
+	from        kmsg.ConfigSource // where value comes from
+	synonym     string            // the name of the default at a broker
 }
 
 func (s *Server) settings(r *request, rr *kmsg.DescribeConfigsRequestResource) ([]setting, error) {
@@ -73,12 +82,29 @@ func (s *Server) settings(r *request, rr *kmsg.DescribeConfigsRequestResource) (
 		if rr.ResourceName == "" {
 			return nil, nil // nothing is set for all brokers at once
 		}
-		if id, err := strconv.Atoi(rr.ResourceName); err != nil || int64(id) != int64(s.cfg.Node) {
-			return nil, fmt.Errorf("%w: this is broker %d, not %q", record.ErrInvalidRequest, s.cfg.Node, rr.ResourceName)
+		return s.brokerSettings(), s.isBroker(rr.ResourceName)
+	case kmsg.ConfigResourceTypeBrokerLogger:
+		if err := s.maySite(r, catalog.OpDescribeConfigs); err != nil {
+			return nil, err
 		}
-		return s.brokerSettings(), nil
+		return s.loggers(), s.isBroker(rr.ResourceName)
+	case kmsg.ConfigResourceTypeGroupConfig:
+		if err := s.mayGroup(r, catalog.OpDescribeConfigs, rr.ResourceName); err != nil {
+			return nil, err
+		}
+		if rr.ResourceName == "" {
+			return nil, fmt.Errorf("%w: settings of a group without a name", record.ErrInvalidRequest)
+		}
+		return s.groupSettings(), nil
 	}
-	return nil, fmt.Errorf("%w: resource type %d has no settings here, want topic or broker", record.ErrInvalidRequest, rr.ResourceType)
+	return nil, fmt.Errorf("%w: resource type %d has no settings here, want 2 (topic), 4 (broker), 8 (logger) or 32 (group)", record.ErrInvalidRequest, rr.ResourceType)
+}
+
+func (s *Server) isBroker(name string) error {
+	if id, err := strconv.Atoi(name); err != nil || int64(id) != int64(s.cfg.Node) {
+		return fmt.Errorf("%w: this is broker %d, not %q", record.ErrInvalidRequest, s.cfg.Node, name)
+	}
+	return nil
 }
 
 func (s *Server) topicSettings(name string) ([]setting, error) {
@@ -92,10 +118,10 @@ func (s *Server) topicSettings(name string) ([]setting, error) {
 	var all []setting
 	for _, k := range catalog.Keys() {
 		_, set := t.Config[k.Name]
-		all = append(all, setting{name: k.Name, value: t.Value(k.Name), fallback: k.Default, set: set, kind: k.Type, doc: k.Doc})
+		all = append(all, setting{name: k.Name, value: t.Value(k.Name), fallback: k.Default, set: set, kind: k.Type, doc: k.Doc, from: source(set), synonym: brokerName(k.Name)})
 	}
 	if t.Mirror != nil {
-		all = append(all, setting{name: "mirror.source", value: t.Mirror.Source, set: true, fixed: true, kind: catalog.TypeString,
+		all = append(all, setting{name: "mirror.source", value: t.Mirror.Source, set: true, fixed: true, kind: catalog.TypeString, from: kmsg.ConfigSourceDynamicTopicConfig,
 			doc: "The site that writes this topic; it is read-only here."})
 	}
 	return all, nil
@@ -112,10 +138,7 @@ func source(set bool) kmsg.ConfigSource {
 func (c setting) describe(req *kmsg.DescribeConfigsRequest) kmsg.DescribeConfigsResponseResourceConfig {
 	o := kmsg.NewDescribeConfigsResponseResourceConfig()
 	o.Name, o.Value, o.ReadOnly, o.IsDefault = c.name, &c.value, c.broker || c.fixed, !c.set
-	o.Source = source(c.set)
-	if c.broker {
-		o.Source = kmsg.ConfigSourceStaticBrokerConfig
-	}
+	o.Source = c.from
 	o.ConfigType = kmsg.ConfigType(c.kind)
 	if req.IncludeDocumentation {
 		o.Documentation = &c.doc
@@ -123,14 +146,14 @@ func (c setting) describe(req *kmsg.DescribeConfigsRequest) kmsg.DescribeConfigs
 	if !req.IncludeSynonyms {
 		return o
 	}
-	synonym := func(value string, from kmsg.ConfigSource) {
-		o.ConfigSynonyms = append(o.ConfigSynonyms, kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{Name: c.name, Value: &value, Source: from})
+	synonym := func(name, value string, from kmsg.ConfigSource) {
+		o.ConfigSynonyms = append(o.ConfigSynonyms, kmsg.DescribeConfigsResponseResourceConfigConfigSynonym{Name: name, Value: &value, Source: from})
 	}
 	if c.set || c.broker {
-		synonym(c.value, o.Source)
+		synonym(c.name, c.value, o.Source)
 	}
-	if !c.broker {
-		synonym(c.fallback, kmsg.ConfigSourceDefaultConfig)
+	if c.synonym != "" {
+		synonym(c.synonym, c.fallback, kmsg.ConfigSourceDefaultConfig)
 	}
 	return o
 }

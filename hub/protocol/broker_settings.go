@@ -1,7 +1,12 @@
 package protocol
 
 import (
+	"context"
+	"log/slog"
 	"strconv"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 )
@@ -12,11 +17,11 @@ func (s *Server) brokerSettings() []setting {
 	c, l, g := &s.cfg, &s.cfg.Limits, &s.cfg.Group
 	var all []setting
 	number := func(name string, v int64, kind catalog.Type, doc string) {
-		all = append(all, setting{name: name, value: strconv.FormatInt(v, 10), set: true, kind: kind, doc: doc, broker: true})
+		all = append(all, setting{name: name, value: strconv.FormatInt(v, 10), set: true, kind: kind, doc: doc, broker: true, from: kmsg.ConfigSourceStaticBrokerConfig})
 	}
 	all = append(all, setting{
 		name: "auto.create.topics.enable", value: strconv.FormatBool(c.AutoCreate), set: true, kind: catalog.TypeBoolean,
-		doc: "Whether clients create topics by asking for them.", broker: true,
+		doc: "Whether clients create topics by asking for them.", broker: true, from: kmsg.ConfigSourceStaticBrokerConfig,
 	})
 	number("broker.id", int64(c.Node), catalog.TypeInt, "This node's number.")
 	number("connections.max.idle.ms", l.Idle.Milliseconds(), catalog.TypeLong, "A connection without a request for as long is closed.")
@@ -36,15 +41,77 @@ func (s *Server) brokerSettings() []setting {
 	number("transaction.max.timeout.ms", c.Txn.MaxTimeout.Milliseconds(), catalog.TypeInt, "The longest transaction timeout that a producer may ask for.")
 	number("transaction.state.log.num.partitions", int64(c.TransactionsPartitions), catalog.TypeInt, "Partitions of __transaction_state when it is created.")
 	number("transactional.id.expiration.ms", c.Txn.Expiration.Milliseconds(), catalog.TypeInt, "How long a transactional ID is remembered that nobody uses.")
-	for _, k := range [...]struct{ broker, topic string }{
-		{"compression.type", catalog.KeyCompression}, {"log.cleanup.policy", catalog.KeyCleanupPolicy},
-		{"log.retention.bytes", catalog.KeyRetentionBytes}, {"log.retention.ms", catalog.KeyRetentionMS},
-		{"log.segment.bytes", catalog.KeySegmentBytes}, {"message.max.bytes", catalog.KeyMaxMessage},
-		{"min.insync.replicas", catalog.KeyMinInsync},
-	} {
-		if key, err := catalog.LookupKey(k.topic); err == nil {
-			all = append(all, setting{name: k.broker, value: key.Default, kind: key.Type, doc: "The default of topics: " + key.Doc, broker: true})
+	for _, k := range catalog.Keys() {
+		if name := brokerName(k.Name); name != k.Name || k.Name == catalog.KeyCompression || k.Name == catalog.KeyMinInsync {
+			all = append(all, setting{
+				name: name, value: k.Default, kind: k.Type, doc: "The default of topics: " + k.Doc, broker: true, from: kmsg.ConfigSourceDefaultConfig,
+			})
 		}
+	}
+	return all
+}
+
+// brokerName is what Kafka's brokers call the default of a topic setting; its
+// own name where they have no other.
+func brokerName(topicSetting string) string {
+	switch topicSetting {
+	case catalog.KeyMaxMessage:
+		return "message.max.bytes"
+	case catalog.KeyDeleteRetain, catalog.KeyMaxLag, catalog.KeyMinLag:
+		return "log.cleaner." + topicSetting
+	case catalog.KeyDirtyRatio:
+		return "log.cleaner.min.cleanable.ratio"
+	case catalog.KeySegmentMS:
+		return "log.roll.ms"
+	case "segment.jitter.ms":
+		return "log.roll.jitter.ms"
+	case "segment.index.bytes":
+		return "log.index.size.max.bytes"
+	case "file.delete.delay.ms":
+		return "log.segment.delete.delay.ms"
+	case "flush.messages":
+		return "log.flush.interval.messages"
+	case "flush.ms":
+		return "log.flush.interval.ms"
+	case catalog.KeyCleanupPolicy, catalog.KeyMaxFuture, catalog.KeyMaxPast, catalog.KeyTimestampType, catalog.KeyRetentionBytes,
+		catalog.KeyRetentionMS, catalog.KeySegmentBytes, "index.interval.bytes", "local.retention.bytes", "local.retention.ms", "preallocate":
+		return "log." + topicSetting
+	}
+	return topicSetting
+}
+
+// loggers are the node's loggers as Kafka shows them: one, with one level,
+// which is set where the node is started.
+func (s *Server) loggers() []setting {
+	level := "OFF"
+	for _, l := range []slog.Level{slog.LevelError, slog.LevelWarn, slog.LevelInfo, slog.LevelDebug} {
+		if s.cfg.Logger.Enabled(context.Background(), l) {
+			level = l.String()
+		}
+	}
+	return []setting{{
+		name: "root", value: level, set: true, fixed: true, kind: catalog.TypeString, from: kmsg.ConfigSourceDynamicBrokerLoggerConfig,
+		doc: "The least level that is logged.",
+	}}
+}
+
+// groupSettings are the timing of the consumer protocol (KIP-848), which is
+// the same for all groups.
+func (s *Server) groupSettings() []setting {
+	var all []setting
+	for _, k := range []struct {
+		name string
+		d    time.Duration
+		doc  string
+	}{
+		{"consumer.heartbeat.interval.ms", s.cfg.Group.ConsumerInterval, "How often members of the consumer protocol are heard."},
+		{"consumer.session.timeout.ms", s.cfg.Group.ConsumerSession, "A member of the consumer protocol that is not heard for as long is out."},
+	} {
+		ms := strconv.FormatInt(k.d.Milliseconds(), 10)
+		all = append(all, setting{
+			name: k.name, value: ms, fallback: ms, fixed: true, kind: catalog.TypeInt, from: kmsg.ConfigSourceDefaultConfig,
+			doc: k.doc, synonym: "group." + k.name,
+		})
 	}
 	return all
 }

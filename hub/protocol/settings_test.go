@@ -163,3 +163,121 @@ func TestTopicNames(t *testing.T) {
 		}
 	}
 }
+
+// What a web interface asks for: every kind of resource that has settings, with
+// source, type, documentation and synonyms of each.
+func TestDescribeEveryKindOfResource(t *testing.T) {
+	s := startSite(t, quick())
+	s.topic(t, "t", 1, "retention.ms", "5")
+	c := s.dial(t)
+	dc := &kmsg.DescribeConfigsRequest{Version: 4, IncludeDocumentation: true, IncludeSynonyms: true}
+	for _, r := range []struct {
+		kind kmsg.ConfigResourceType
+		name string
+	}{{2, "t"}, {4, "1"}, {8, "1"}, {32, "g"}, {4, ""}, {4, "7"}, {8, "7"}, {32, ""}, {16, "m"}, {2, "none"}, {2, "a/b"}} {
+		dc.Resources = append(dc.Resources, kmsg.DescribeConfigsRequestResource{ResourceType: r.kind, ResourceName: r.name})
+	}
+	got := ask[*kmsg.DescribeConfigsResponse](c, dc).Resources
+	want := []*kerr.Error{nil, nil, nil, nil, nil, kerr.InvalidRequest, kerr.InvalidRequest, kerr.InvalidRequest, kerr.InvalidRequest, kerr.UnknownTopicOrPartition, kerr.InvalidTopicException}
+	for i, r := range got {
+		wantCode(t, fmt.Sprintf("type %d %q", r.ResourceType, r.ResourceName), r.ErrorCode, want[i])
+		if (len(r.Configs) > 0) != (i < 4) {
+			t.Errorf("type %d %q has %d settings", r.ResourceType, r.ResourceName, len(r.Configs))
+		}
+		for _, k := range r.Configs {
+			if k.IsSensitive || k.Documentation == nil || *k.Documentation == "" || k.ConfigType == 0 || k.Source == 0 || k.ReadOnly != (i > 0) {
+				t.Errorf("type %d %q: %+v", r.ResourceType, r.ResourceName, k)
+			}
+		}
+	}
+	find := func(i int, name string) kmsg.DescribeConfigsResponseResourceConfig {
+		t.Helper()
+		for _, k := range got[i].Configs {
+			if k.Name == name {
+				return k
+			}
+		}
+		t.Fatalf("no %s in %q", name, got[i].ResourceName)
+		return kmsg.DescribeConfigsResponseResourceConfig{}
+	}
+	set := find(0, "retention.ms")
+	if set.Source != kmsg.ConfigSourceDynamicTopicConfig || len(set.ConfigSynonyms) != 2 || set.ConfigSynonyms[1].Name != "log.retention.ms" ||
+		*set.ConfigSynonyms[1].Value != "604800000" || set.ConfigSynonyms[1].Source != kmsg.ConfigSourceDefaultConfig {
+		t.Errorf("%+v", set)
+	}
+	for _, name := range []string{
+		"log.retention.ms", "log.retention.bytes", "log.segment.bytes", "log.roll.ms", "log.cleanup.policy", "log.cleaner.delete.retention.ms",
+		"log.cleaner.min.cleanable.ratio", "log.cleaner.min.compaction.lag.ms", "log.message.timestamp.type", "message.max.bytes", "compression.type",
+		"min.insync.replicas", "num.partitions", "default.replication.factor",
+	} {
+		find(1, name)
+	}
+	if l := find(2, "root"); l.Source != kmsg.ConfigSourceDynamicBrokerLoggerConfig || *l.Value != "OFF" {
+		t.Errorf("%+v", l)
+	}
+	if g := find(3, "consumer.session.timeout.ms"); *g.Value == "0" || g.ConfigSynonyms[0].Name != "group.consumer.session.timeout.ms" {
+		t.Errorf("%+v", g)
+	}
+}
+
+// Every setting refuses what Kafka refuses, and a list takes what is added and
+// taken from it.
+func TestSettingsAreChecked(t *testing.T) {
+	s := startSite(t, quick())
+	c := s.dial(t)
+	create := func(name, key, value string) int16 {
+		req := kmsg.NewPtrCreateTopicsRequest()
+		req.Version = 5
+		rt := kmsg.NewCreateTopicsRequestTopic()
+		rt.Topic, rt.NumPartitions, rt.ReplicationFactor = name, 1, 1
+		rt.Configs = []kmsg.CreateTopicsRequestTopicConfig{{Name: key, Value: &value}}
+		req.Topics = append(req.Topics, rt)
+		return ask[*kmsg.CreateTopicsResponse](c, req).Topics[0].ErrorCode
+	}
+	for i, one := range []struct {
+		key, value string
+		ok         bool
+	}{
+		{"no.such.setting", "1", false}, {"Retention.ms", "1", false}, {"message.format.version", "3.0", false},
+		{"cleanup.policy", "compact,delete", true}, {"cleanup.policy", "shrink", false},
+		{"delete.retention.ms", "0", true}, {"delete.retention.ms", "-1", false},
+		{"min.cleanable.dirty.ratio", "0.01", true}, {"min.cleanable.dirty.ratio", "1.1", false}, {"min.cleanable.dirty.ratio", "NaN", false},
+		{"min.compaction.lag.ms", "1", true}, {"max.compaction.lag.ms", "0", false}, {"max.compaction.lag.ms", "1", true},
+		{"message.timestamp.after.max.ms", "-1", false}, {"message.timestamp.type", "logappendtime", false},
+		{"compression.type", "brotli", false}, {"compression.gzip.level", "0", false}, {"compression.gzip.level", "9", true}, {"compression.zstd.level", "23", false},
+		{"max.message.bytes", "-1", false}, {"max.message.bytes", "1e6", false}, {"min.insync.replicas", "0", false}, {"min.insync.replicas", "5", true},
+		{"retention.ms", "-2", false}, {"retention.ms", "-1", true}, {"segment.bytes", "1048575", false}, {"durability", "sometimes", false},
+		{"remote.storage.enable", "true", false}, {"remote.storage.enable", "false", true},
+		{"leader.replication.throttled.replicas", "0:1,1:2", true}, {"leader.replication.throttled.replicas", "x", false},
+	} {
+		var want *kerr.Error
+		if !one.ok {
+			want = kerr.InvalidConfig
+		}
+		wantCode(t, one.key+"="+one.value, create(fmt.Sprintf("t%d", i), one.key, one.value), want)
+	}
+	// Settings that contradict each other, in one request or one after the other.
+	alter := &kmsg.IncrementalAlterConfigsRequest{Version: 1}
+	set := func(key, value string) *kerr.Error {
+		alter.Resources = []kmsg.IncrementalAlterConfigsRequestResource{{ResourceType: 2, ResourceName: "lag", Configs: []kmsg.IncrementalAlterConfigsRequestResourceConfig{{Name: key, Value: &value}}}}
+		err, _ := kerr.ErrorForCode(ask[*kmsg.IncrementalAlterConfigsResponse](c, alter).Resources[0].ErrorCode).(*kerr.Error)
+		return err
+	}
+	s.topic(t, "lag", 1, "min.compaction.lag.ms", "1000")
+	for _, one := range []struct {
+		key, value string
+		want       *kerr.Error
+	}{{"max.compaction.lag.ms", "999", kerr.InvalidConfig}, {"max.compaction.lag.ms", "1000", nil}, {"min.compaction.lag.ms", "1001", kerr.InvalidConfig}} {
+		if got := set(one.key, one.value); got != one.want {
+			t.Errorf("%s=%s: %v, want %v", one.key, one.value, got, one.want)
+		}
+	}
+}
+
+// One replica is all there are: as Kafka 4 has it, min.insync.replicas above
+// that counts as all of them.
+func TestMinInsyncAboveTheReplicas(t *testing.T) {
+	s := startSite(t, quick())
+	topic := s.topic(t, "t", 1, "min.insync.replicas", "3")
+	wantCode(t, "acks=all", produced(s.dial(t), produceRequest(9, "t", topic.ID, batch(t, record.None, "v"))).ErrorCode, nil)
+}
