@@ -28,8 +28,10 @@ def result(output, count):
     return int(delivered or taken) * 1000 / max(int(ms), 1)
 
 
-def produce(server, topic, size, count, acks):
-    return result(tool("-P", "-q", "-b", server.addr, "-t", topic, "-s", size, "-c", count, "-a", acks, *SPREAD), count)
+def produce(server, topic, size, count, acks, batch=0):
+    """batch is the most records in one; 0: the library's default."""
+    limit = ["-X", f"batch.num.messages={batch}"] if batch else []
+    return result(tool("-P", "-q", "-b", server.addr, "-t", topic, "-s", size, "-c", count, "-a", acks, *SPREAD, *limit), count)
 
 
 def consume(server, topic, partitions, count, tail):

@@ -8,6 +8,7 @@ import subprocess
 import client
 
 RECORDS = {1024: 600_000, 100: 2_500_000}
+SMALL, SMALL_RECORDS = 10, 100_000  # records in a batch, records
 RATE, RATE_SECONDS = 1_000, 10
 NAMES = {1024: "1 KiB", 100: "100 B"}
 
@@ -63,8 +64,9 @@ class Bench:
         count, topic = RECORDS[size], f"t{size}-{partitions}-{round_}"
         what = f"{NAMES[size]}, {partitions:,} partition" + ("s" if partitions > 1 else "")
         loads = {acks: f"produce {what}, acks={acks}" for acks in ("all", 1)}
+        small = f"produce {what}, acks=all, batches of {SMALL}"
         tail, cold = f"consume {what}, newest", f"consume {what}, cold"
-        if not self.wanted(*loads.values(), tail, cold):
+        if not self.wanted(*loads.values(), small, tail, cold):
             return
 
         def prepare(server):
@@ -75,6 +77,8 @@ class Bench:
         self.for_both(prepare)
         for acks, load in loads.items():
             self.measure(load, "records/s", round_, lambda s: client.produce(s, topic, size, count, -1 if acks == "all" else acks))
+        if size == 1024 and partitions > 1:
+            self.measure(small, "records/s", round_, lambda s: client.produce(s, topic, size, SMALL_RECORDS, -1, SMALL))
         self.measure(tail, "records/s", round_, lambda s: client.consume(s, topic, partitions, count, True))
         if self.cold and partitions == 10:
             self.measure(cold, "records/s", round_, lambda s: client.consume(s, topic, partitions, count, False), drop_caches)
