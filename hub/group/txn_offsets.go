@@ -145,23 +145,24 @@ func (g *Group) forgetDecided(producerID int64) {
 func (g *Group) Pend(producerID int64, ws []OffsetWrite) { g.pend(g.transaction(producerID), ws) }
 
 // EndTransaction makes the offsets of a producer's transaction the group's, or
-// drops them: its marker is durable.
-func (g *Group) EndTransaction(producerID int64, commit bool) {
+// drops them: its marker is durable. It reports whether there was one.
+func (g *Group) EndTransaction(producerID int64, commit bool) bool {
 	u := g.undecided[producerID]
 	if u == nil {
-		return
+		return false
 	}
 	done := u.offsets
 	u.offsets = map[record.TopicPartition]Offset{}
 	g.forgetDecided(producerID)
 	if !commit {
-		return
+		return true
 	}
 	var ws []OffsetWrite
 	for tp, o := range done {
 		ws = append(ws, OffsetWrite{TopicPartition: tp, Offset: &o})
 	}
 	g.apply(ws)
+	return true
 }
 
 // Unstable reports whether an open transaction may change the partition's

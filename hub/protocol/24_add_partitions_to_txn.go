@@ -2,7 +2,6 @@ package protocol
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -20,6 +19,9 @@ import (
 //   - Answered when the partitions are durably part of the transaction, which
 //     begins with the first. All are added or none: beside one that does not
 //     exist the others get OPERATION_NOT_ATTEMPTED.
+//   - While the markers of the transaction before are written, the request waits.
+//     Kafka answers CONCURRENT_TRANSACTIONS, which clients follow with a pause
+//     many times as long; here only what takes seconds is answered so.
 //   - v4+ is what brokers send, for several transactional IDs: they may only ask
 //     whether partitions have been added (KIP-890).
 //
@@ -116,7 +118,7 @@ func (s *Server) addToTxn(ctx context.Context, r *request, version int16, id str
 			copy(errs, x.Verify(p, tps))
 			return txn.Output{Answers: []txn.Answer{{Ticket: t}}}
 		}
-		return x.Add(now, t, txn.AddRequest{Producer: p, Partitions: slices.Clone(tps), Version: 1})
+		return x.Add(now, t, txn.AddRequest{Producer: p, Partitions: slices.Clone(tps), Version: 1, Wait: true})
 	})
 	for i := range errs {
 		if err == nil {
@@ -139,9 +141,6 @@ func addError(err error, version int16) error {
 	}
 	if version < 5 {
 		err = oldState(err)
-	}
-	if err != nil && code(err) == kerr.UnknownServerError.Code {
-		return fmt.Errorf("%w: %w", errNoCoordinator, err)
 	}
 	return err
 }

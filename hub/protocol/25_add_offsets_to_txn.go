@@ -53,7 +53,7 @@ func (s *Server) addGroup(ctx context.Context, r *request, req *kmsg.AddOffsetsT
 	_, err = s.txns.ask(ctx, req.TransactionalID, false, func(now time.Time, x *txn.Txn, t txn.Ticket) txn.Output {
 		return x.Add(now, t, txn.AddRequest{
 			Producer:   txn.Producer{ID: req.ProducerID, Epoch: req.ProducerEpoch},
-			Partitions: []record.TopicPartition{{Topic: catalog.OffsetsTopic, Partition: p}}, Version: 1,
+			Partitions: []record.TopicPartition{{Topic: catalog.OffsetsTopic, Partition: p}}, Version: 1, Wait: true,
 		})
 	})
 	return err

@@ -14,8 +14,7 @@ import (
 //
 // Behaviour:
 //   - Answered when the decision is durable. The markers follow; until they are
-//     all committed, a next transaction is told CONCURRENT_TRANSACTIONS or, from
-//     KIP-890 on, its first produce waits.
+//     all committed, the first step of a next transaction waits.
 //   - v5 raises the producer's epoch and answers it, with another producer ID
 //     where the epochs are used up. It may be sent again when the answer is lost,
 //     and it may abort a transaction that nothing was added to.

@@ -71,8 +71,9 @@ func (c *coordinator) ended(partition int32, m record.TransactionMarker) {
 			return // it is read with the partition
 		}
 		for _, g := range sh.groups {
-			g.EndTransaction(m.ProducerID, m.Commit)
-			c.apply(sh, g, group.Output{})
+			if g.EndTransaction(m.ProducerID, m.Commit) {
+				c.apply(sh, g, group.Output{})
+			}
 		}
 	}})
 }

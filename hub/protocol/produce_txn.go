@@ -64,9 +64,12 @@ func (o *openTransactions) enter(k txnPartition, epoch int16, then func(guard in
 			o.mu.Unlock()
 			return false
 		}
-		// Another epoch cannot wait for this one: it is fenced, or fences it.
 		o.mu.Unlock()
-		then(0, fmt.Errorf("%w: producer %d has epochs %d and %d at a time", record.ErrProducerFenced, k.producer, q.epoch, epoch))
+		err := txn.ErrConcurrent // the one before has to be answered first
+		if epoch < q.epoch {
+			err = txn.ErrFenced
+		}
+		then(0, fmt.Errorf("%w: producer %d asks with epoch %d, and with %d", err, k.producer, q.epoch, epoch))
 		return false
 	}
 	if a, ok := o.mu.agreed[k]; ok && a.epoch == epoch {
@@ -113,8 +116,8 @@ func (o *openTransactions) close(tp record.TopicPartition, producer int64) {
 
 // inTransaction calls then, at once or later, when the coordinator has agreed
 // that the producer of id appends to the partition, with the guard to append
-// with. From addVersion on the partition becomes part of the transaction by it,
-// before that it must be.
+// with. If it adds, the partition becomes part of the transaction by it; else it
+// must be.
 func (s *Server) inTransaction(ctx context.Context, id string, k txnPartition, epoch int16, p Partition, adds bool, then func(guard int64, err error)) {
 	if !s.open.enter(k, epoch, then) {
 		return

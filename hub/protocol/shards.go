@@ -37,6 +37,7 @@ type shards[S anyShard[S]] struct {
 	next  time.Time // when due has to be called; zero: never
 	sweep time.Time // when what has expired is looked for
 	look  time.Time // eager: when it is seen to that all is loaded
+	pause time.Duration
 }
 
 // keeper is how one coordinator differs from the other. All methods but read
@@ -108,7 +109,7 @@ func (c *shards[S]) run(ctx context.Context) {
 	var loads sync.WaitGroup
 	defer loads.Wait()
 	c.ctx, c.loads = ctx, &loads
-	c.sweep, c.look = time.Now().Add(c.cfg.GroupSweep), time.Now()
+	c.sweep, c.look, c.pause = time.Now().Add(c.cfg.GroupSweep), time.Now(), lookSoon
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -168,10 +169,10 @@ func (c *shards[S]) dispatch(now time.Time, e event[S]) {
 	}
 }
 
-// How often an eager coordinator looks for partitions to load: while some are
-// missing, as after a start, and otherwise.
+// How often an eager coordinator looks for partitions to load: at first, while
+// some are missing, as after a start, and in the end.
 const (
-	lookSoon  = 100 * time.Millisecond
+	lookSoon  = 50 * time.Millisecond
 	lookLater = 2 * time.Second
 )
 
@@ -180,17 +181,17 @@ func (c *shards[S]) loadAll(now time.Time) {
 	if !c.eager || now.Before(c.look) {
 		return
 	}
-	c.look = now.Add(lookLater)
-	t, ok := c.meta.State().Topic(c.topic)
-	if !ok {
-		return
-	}
-	for p := range t.Partitions {
-		c.dispatch(now, event[S]{partition: int32(p), run: func(time.Time, S, error) {}})
-		if c.all[int32(p)].common().state != ready {
-			c.look = now.Add(lookSoon)
+	missing := false
+	if t, ok := c.meta.State().Topic(c.topic); ok {
+		for p := range int32(len(t.Partitions)) {
+			c.dispatch(now, event[S]{partition: p, run: func(time.Time, S, error) {}})
+			missing = missing || c.all[p].common().state != ready
 		}
 	}
+	if c.pause = min(2*c.pause, lookLater); !missing {
+		c.pause = lookLater
+	}
+	c.look = now.Add(c.pause)
 }
 
 // load reads the partition in the background.

@@ -16,8 +16,7 @@ type AddRequest struct {
 	Partitions []record.TopicPartition
 	Version    int16 // of transactions, as the client speaks them
 	// Wait: be answered when an earlier write or the end of the transaction
-	// before is through, rather than with ErrConcurrent. From version 2 on a
-	// client may produce while the markers of its last transaction are written.
+	// before is through, rather than with ErrConcurrent.
 	Wait bool
 }
 
