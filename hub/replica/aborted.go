@@ -13,14 +13,50 @@ import (
 // to a reader.
 func (r *Replica) Aborted(from, to int64) ([]record.AbortedTransaction, error) {
 	v := r.view.Load()
+	find := r.findAborted
 	if from >= v.aborted.from && v.role != RoleQuarantined {
-		return v.aborted.overlapping(from, to), nil
+		find = r.listAborted
 	}
-	all, err := r.findAborted(v, from, to)
+	all, err := find(v, from, to)
 	if err != nil {
 		return nil, fmt.Errorf("aborted transactions of %s from %d to %d: %w", r.id, from, to, err)
 	}
 	return all, nil
+}
+
+// listAborted takes them from the list, but for those whose marker compaction
+// let go of, with all the rest of the transaction: a reader would look for the
+// marker, and skip what the producer committed since.
+func (r *Replica) listAborted(v *view, from, to int64) ([]record.AbortedTransaction, error) {
+	some := v.aborted.overlapping(from, to)
+	if len(some) == 0 || r.log.Whole() == r.log.FirstIndex() {
+		return listed(some), nil
+	}
+	var left []abortedTxn
+	for _, t := range some {
+		switch is, err := r.hasBatch(t.marker); {
+		case err != nil:
+			return nil, err
+		case is:
+			left = append(left, t)
+		}
+	}
+	return listed(left), nil
+}
+
+// listed are transactions as a reader is told of them, by first offset.
+func listed(some []abortedTxn) (all []record.AbortedTransaction) {
+	for _, t := range some {
+		all = append(all, record.AbortedTransaction{ProducerID: t.producer, First: t.first})
+	}
+	sortAborted(all)
+	return all
+}
+
+// hasBatch reports whether a batch that began at the offset is still there.
+func (r *Replica) hasBatch(offset int64) (bool, error) {
+	batches, err := r.log.Read(offset, offset+1, 1)
+	return len(batches) > 0 && batches[0].BaseOffset() == offset, err
 }
 
 // abortedReads is how much is read at once to look for markers, in bytes.

@@ -426,7 +426,7 @@ func (e *cluster) checkTransactions(m *member) {
 	for from := off.Start; from < off.LastStable; from++ {
 		for to := from + 1; to <= off.LastStable; to++ {
 			if from >= m.core.tail.producers.aborted.from {
-				o.checkReader(e.t, from, to, m.core.tail.producers.aborted.overlapping(from, to))
+				o.checkReader(e.t, from, to, listed(m.core.tail.producers.aborted.overlapping(from, to)))
 			}
 		}
 	}

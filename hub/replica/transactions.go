@@ -52,16 +52,15 @@ func (l *abortedList) behind(offset int64) int {
 	return sort.Search(len(l.txns), func(i int) bool { return l.txns[i].marker >= offset })
 }
 
-// overlapping lists, by first offset, the transactions that have an offset in
-// from ≤ o < to. It is asked only for what the list is complete for.
-func (l *abortedList) overlapping(from, to int64) (out []record.AbortedTransaction) {
+// overlapping lists the transactions that have an offset in from ≤ o < to, by
+// marker. It is asked only for what the list is complete for.
+func (l *abortedList) overlapping(from, to int64) (some []abortedTxn) {
 	for _, t := range l.txns[l.behind(from):] {
 		if t.first < to {
-			out = append(out, record.AbortedTransaction{ProducerID: t.producer, First: t.first})
+			some = append(some, t)
 		}
 	}
-	sortAborted(out)
-	return out
+	return some
 }
 
 func sortAborted(all []record.AbortedTransaction) {
