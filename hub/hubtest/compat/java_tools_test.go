@@ -69,7 +69,10 @@ var toolCases = []toolCase{
 	{"SCRAM users", "", "kafka.admin.ConfigCommand", "--bootstrap-server ADDR --alter --entity-type users --entity-name u --add-config SCRAM-SHA-256=[password=p]", `Completed updating config`, false},
 	{"quotas", "", "kafka.admin.ConfigCommand", "--bootstrap-server ADDR --alter --entity-type users --entity-name u --add-config producer_byte_rate=1048576", `Completed updating config`, false},
 	{"describe quotas", "", "kafka.admin.ConfigCommand", "--bootstrap-server ADDR --describe --entity-type users --entity-name u", `producer_byte_rate=1048576`, false},
-	{"client compatibility", "", "ClientCompatibilityTest", "--bootstrap-server ADDR --topic c --offsets-for-times-supported true --cluster-id-supported true --expect-record-too-large-exception true --num-cluster-nodes 1 --create-topics-supported true --describe-acls-supported true --describe-configs-supported true --idempotent-producer-supported true", `SUCCESS`, false},
+	{"a topic for it", "", "TopicCommand", "--bootstrap-server ADDR --create --topic c", `Created topic c`, false},
+	{"client compatibility", "", "ClientCompatibilityTest", "--bootstrap-server ADDR --topic c --offsets-for-times-supported true --cluster-id-supported true --expect-record-too-large-exception false --num-cluster-nodes 1 --create-topics-supported true --describe-acls-supported true --describe-configs-supported true --idempotent-producer-supported true", `SUCCESS`, false},
+	{"elect preferred leaders", "", "LeaderElectionCommand", "--bootstrap-server ADDR --election-type PREFERRED --all-topic-partitions", ``, false},
+	{"list reassignments", "", "reassign.ReassignPartitionsCommand", "--bootstrap-server ADDR --list", `No partition reassignments found`, false},
 	{"delete a topic", "", "TopicCommand", "--bootstrap-server ADDR --delete --topic t", ``, false},
 }
 
