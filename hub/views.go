@@ -9,6 +9,7 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/admin"
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/replica"
 	"github.com/entrepot-hub/entrepot/mirror"
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/stream"
@@ -78,7 +79,7 @@ func (v nodeView) topic(t *catalog.Topic) admin.Topic {
 		st := r.Status()
 		one := admin.Partition{
 			ID: int32(p), LogStart: st.Offsets.Start, HighWatermark: st.Offsets.HighWatermark,
-			LeaderEpoch: st.Offsets.LeaderEpoch, Bytes: st.Bytes,
+			LeaderEpoch: st.Offsets.LeaderEpoch, Bytes: st.Bytes, Compaction: compaction(r),
 		}
 		if st.Err != nil {
 			one.Damage = st.Err.Error()
@@ -86,6 +87,19 @@ func (v nodeView) topic(t *catalog.Topic) admin.Topic {
 		out.Partitions = append(out.Partitions, one)
 	}
 	return out
+}
+
+// compaction is nil for a replica that is not compacted.
+func compaction(r *replica.Replica) *admin.Compaction {
+	d, on := r.Dirty()
+	if !on {
+		return nil
+	}
+	s := r.Compacted()
+	return &admin.Compaction{
+		CleanBelow: d.CleanBelow, DirtyBytes: d.Bytes, Ratio: d.Ratio, Passes: s.Passes, Errors: s.Errors,
+		BeforeBytes: s.Before, AfterBytes: s.After, Last: s.Last, LastError: s.LastError,
+	}
 }
 
 // Members implements admin.Mesh.

@@ -62,7 +62,9 @@ func sample() *fakeHub {
 			Node: "west-1", Site: "west", Version: "0.1.0", ClusterID: "c1", Kafka: "127.0.0.1:9092", Ready: true,
 			DataDir: "/var/lib/entrepot", Started: noon.Add(-93 * time.Second), Disk: Disk{FreeBytes: 5 << 30, State: "ok"},
 			Topics: []Topic{
-				{Name: "__consumer_offsets", Internal: true, Partitions: []Partition{{HighWatermark: 7}}},
+				{Name: "__consumer_offsets", Internal: true, Partitions: []Partition{{HighWatermark: 7, Compaction: &Compaction{
+					DirtyBytes: 500, Passes: 3, Errors: 1, BeforeBytes: 9000, AfterBytes: 1000, Last: time.UnixMilli(1_700_000_000_500),
+				}}}},
 				{Name: "clicks", Source: "east", Partitions: []Partition{{LogStart: 1000, HighWatermark: 8765, Bytes: 3 << 20}, {ID: 1, HighWatermark: 1235, Bytes: 1 << 19, Damage: "segment 3: <checksum>"}}},
 			},
 		},
@@ -344,5 +346,21 @@ func TestServeListenerDies(t *testing.T) {
 	}
 	if err := s.Serve(t.Context(), ln); err == nil || !strings.Contains(err.Error(), ln.Addr().String()) {
 		t.Errorf("Serve on a dead listener: %v", err)
+	}
+}
+
+func TestCompactionIsMeasured(t *testing.T) {
+	metrics := do(newServer(t, sample()), "GET", "/metrics").Body.String()
+	for _, want := range []string{
+		`entrepot_compaction_dirty_bytes{topic="__consumer_offsets"} 500`, `entrepot_compaction_passes_total{topic="__consumer_offsets"} 3`,
+		`entrepot_compaction_errors_total{topic="__consumer_offsets"} 1`, `entrepot_compaction_before_bytes_total{topic="__consumer_offsets"} 9000`,
+		`entrepot_compaction_after_bytes_total{topic="__consumer_offsets"} 1000`, `entrepot_compaction_last_seconds{topic="__consumer_offsets"} 1.7000000005e+09`,
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("/metrics lacks %s", want)
+		}
+	}
+	if strings.Contains(metrics, `entrepot_compaction_passes_total{topic="clicks"}`) {
+		t.Error("a topic that is not compacted has metrics of compaction")
 	}
 }

@@ -84,8 +84,40 @@ func nodeSamples(st Status, now time.Time) []Sample {
 			Sample{Name: "topic_records", Help: "Offsets between log start and high watermark.", Labels: of, Value: float64(t.Records())},
 			Sample{Name: "topic_bytes", Help: "Bytes on this node's disk.", Labels: of, Value: float64(t.Bytes())},
 			Sample{Name: "topic_quarantined_partitions", Help: "Partitions not served because their log is damaged.", Labels: of, Value: float64(damaged)})
+		samples = append(samples, compactionSamples(t, of)...)
 	}
 	return samples
+}
+
+// compactionSamples sums what compaction has done to a topic's partitions.
+func compactionSamples(t Topic, of labels) []Sample {
+	var sum Compaction
+	compacted := false
+	for _, p := range t.Partitions {
+		if c := p.Compaction; c != nil {
+			compacted = true
+			sum.DirtyBytes, sum.Passes, sum.Errors = sum.DirtyBytes+c.DirtyBytes, sum.Passes+c.Passes, sum.Errors+c.Errors
+			sum.BeforeBytes, sum.AfterBytes = sum.BeforeBytes+c.BeforeBytes, sum.AfterBytes+c.AfterBytes
+			if c.Last.After(sum.Last) {
+				sum.Last = c.Last
+			}
+		}
+	}
+	if !compacted {
+		return nil
+	}
+	last := 0.0
+	if !sum.Last.IsZero() {
+		last = float64(sum.Last.UnixMilli()) / 1000
+	}
+	return []Sample{
+		{Name: "compaction_dirty_bytes", Help: "Bytes that may be compacted and are not yet.", Labels: of, Value: float64(sum.DirtyBytes)},
+		{Name: "compaction_passes_total", Help: "Compactions that came to their end.", Counter: true, Labels: of, Value: float64(sum.Passes)},
+		{Name: "compaction_errors_total", Help: "Compactions that failed.", Counter: true, Labels: of, Value: float64(sum.Errors)},
+		{Name: "compaction_before_bytes_total", Help: "Bytes of segments that were compacted.", Counter: true, Labels: of, Value: float64(sum.BeforeBytes)},
+		{Name: "compaction_after_bytes_total", Help: "Bytes that became of them.", Counter: true, Labels: of, Value: float64(sum.AfterBytes)},
+		{Name: "compaction_last_seconds", Help: "When the last compaction ended, seconds since 1970; 0: not since the node started.", Labels: of, Value: last},
+	}
 }
 
 func meshSamples(members []Member) (samples []Sample) {

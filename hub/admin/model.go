@@ -105,6 +105,21 @@ type Partition struct {
 	LeaderEpoch   int32  `json:"leader_epoch"`
 	Bytes         int64  `json:"bytes"`
 	Damage        string `json:"damage,omitempty"` // not empty: quarantined, and why
+	// Compaction is nil unless the topic is compacted.
+	Compaction *Compaction `json:"compaction,omitempty"`
+}
+
+// Compaction is what has become of a compacted partition on this node.
+type Compaction struct {
+	CleanBelow  int64     `json:"clean_below"`          // below this offset each key has one record at most
+	DirtyBytes  int64     `json:"dirty_bytes"`          // of the segments that may be compacted and are not clean
+	Ratio       float64   `json:"dirty_ratio"`          // their part of all that may be compacted
+	Passes      uint64    `json:"passes"`               // since the node started, as the rest
+	Errors      uint64    `json:"errors"`               //
+	BeforeBytes int64     `json:"before_bytes"`         // what passes have read
+	AfterBytes  int64     `json:"after_bytes"`          // what became of it
+	Last        time.Time `json:"last,omitzero"`        // end of the last pass
+	LastError   string    `json:"last_error,omitempty"` // of the last pass, if it failed
 }
 
 // Member is a node seen in one of the gossip pools.

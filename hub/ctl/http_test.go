@@ -23,6 +23,10 @@ func (*fakeNode) Status() admin.Status {
 		Disk: admin.Disk{FreeBytes: 3 << 30, State: "low", Reason: "below 10 %"},
 		Topics: []admin.Topic{
 			{Name: "__meta", Internal: true},
+			{Name: "__consumer_offsets", Internal: true, Partitions: []admin.Partition{
+				{ID: 0, Compaction: &admin.Compaction{}},
+				{ID: 7, HighWatermark: 4000, Bytes: 3 << 20, Compaction: &admin.Compaction{CleanBelow: 3000, DirtyBytes: 1 << 20, Passes: 2, BeforeBytes: 32 << 20, AfterBytes: 2 << 20, Last: time.UnixMilli(0), LastError: "no room"}},
+			}},
 			{Name: "clicks", Source: "east", Partitions: []admin.Partition{{HighWatermark: 1500, Bytes: 2048, Damage: "segment 2: checksum"}}},
 			{Name: "out", MirrorTo: []string{"east"}},
 		},
@@ -95,6 +99,9 @@ func TestAdminCommands(t *testing.T) {
 		{"connector pause lake", "connector lake is paused\n"},
 		{"connector resume lake", "connector lake is paused\n"},
 		{"connector restart lake", "connector lake is paused\n"},
+		{"node compaction", "" +
+			"TOPIC               PARTITION  ON DISK  CLEAN BELOW    DIRTY  PASSES      READ     LEFT  LAST\n" +
+			"__consumer_offsets          7  3.0 MiB        3,000  1.0 MiB       2  32.0 MiB  2.0 MiB  1970-01-01T00:00:00.000Z failed: no room\n"},
 		{"node status", "ready:    no: opening logs\n"},
 		{"node status", "disk:     3.0 GiB free, low: below 10 %\n"},
 		{"node status", "" +
@@ -138,7 +145,7 @@ func TestAdminJSON(t *testing.T) {
 	}
 	var st admin.Status
 	mustJSON(t, &st, "node", "status", "--admin", url)
-	if len(st.Topics) != 3 {
+	if len(st.Topics) != 4 {
 		t.Errorf("status: %+v", st)
 	}
 	for _, args := range []string{"mesh members", "link status", "connector list", "connector status lake"} {

@@ -91,7 +91,7 @@ func TestTopics(t *testing.T) {
 		t.Errorf("describe --json: %+v", d)
 	}
 	out = mustRun(t, do("topic describe clicks")...)
-	for _, want := range []string{"topic:   clicks\n", "config:  cleanup.policy=compact  retention.ms=1000\n", "PARTITION  LEADER", "        1       0      0  0         0                0        1,234    1,234\n"} {
+	for _, want := range []string{"topic:   clicks\n", "config:  cleanup.policy=compact  retention.ms=1000\n", "PARTITION  LEADER", "        1       0      0  0         0                0        1,234    1,234      0\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("describe lacks %q:\n%s", want, out)
 		}

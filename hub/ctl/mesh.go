@@ -58,7 +58,7 @@ func (c *cli) meshRTT() *cobra.Command {
 }
 
 func (c *cli) nodeCommand() *cobra.Command {
-	return c.overHTTP(noun("node", "Show the state of a node", c.reading(c.nodeStatus())))
+	return c.overHTTP(noun("node", "Show the state of a node", c.reading(c.nodeStatus()), c.reading(c.nodeCompaction())))
 }
 
 func (c *cli) nodeStatus() *cobra.Command {

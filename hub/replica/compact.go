@@ -45,6 +45,22 @@ func (r *Replica) Compacted() CompactionStats {
 	return c.mu.by[r.id]
 }
 
+// Dirty is what of a compacted log waits to be compacted.
+type Dirty struct {
+	CleanBelow int64 // below this offset each key has one record at most
+	Bytes      int64
+	Ratio      float64 // of all that may be compacted
+}
+
+// Dirty is what waits to be compacted; false unless the topic is compacted.
+func (r *Replica) Dirty() (Dirty, bool) {
+	if !r.topic.Load().Compact.On {
+		return Dirty{}, false
+	}
+	p := r.compactionPlan(r.set.cfg.Clock())
+	return Dirty{p.dirtyFrom, p.dirty, p.ratio()}, true
+}
+
 func (c *compactions) note(id storage.LogID, done storage.Rewritten, took time.Duration, now time.Time, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
