@@ -158,8 +158,19 @@ func (g *Group) writeDirty(out *Output) {
 	})
 }
 
+// compareKeys is the order in which records are written and loaded: members
+// before what refers to them, and the epoch of the targets after all targets. A
+// write of which the first part alone is kept then has a group epoch above that
+// of the targets, and they are computed again.
 func compareKeys(a, b EntryKey) int {
-	return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Name, b.Name))
+	return cmp.Or(cmp.Compare(a.Kind.rank(), b.Kind.rank()), cmp.Compare(a.Name, b.Name))
+}
+
+func (k EntryKind) rank() EntryKind {
+	if k == TargetEpochEntry {
+		return RegexEntry + 1
+	}
+	return k
 }
 
 // tombs are the records to remove for nothing to be left of a group without

@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -244,5 +245,34 @@ func TestGroupEntriesAreKafkas(t *testing.T) {
 		if k, v := entryKey("g", c.e.Key), entryValue(c.e.Value); string(k) != c.key || string(v) != c.value {
 			t.Errorf("%+v: key %q, value %q, want %q, %q", c.e, k, v, c.key, c.value)
 		}
+	}
+}
+
+// What changes in a group of thousands of members is written in batches that
+// every topic takes.
+func TestLargeGroupIsWrittenInBatches(t *testing.T) {
+	const n = 5000
+	w := group.Write{Entries: []group.Entry{{Key: group.EntryKey{Kind: group.GroupEntry}, Value: group.GroupEpoch{Epoch: 1}}}}
+	for i := range n {
+		a := group.Assignment{{1}: {int32(i), int32(i + n)}, {2}: {int32(i)}}
+		w.Entries = append(w.Entries, group.Entry{Key: group.EntryKey{Kind: group.TargetEntry, Name: fmt.Sprintf("member-%036d", i)}, Value: group.Target{Assignment: a}})
+	}
+	b := newGroupBatch(1)
+	b.add("g", w)
+	batches, err := b.build()
+	if err != nil || len(batches) < 2 {
+		t.Fatalf("%d batches: %v", len(batches), err)
+	}
+	groups := map[string]*keptGroup{}
+	for _, batch := range batches {
+		if len(batch) > maxGroupBatch {
+			t.Errorf("a batch has %d bytes", len(batch))
+		}
+		if err := batch.Each(maxGroupRecords, func(r record.Record) error { return readGroupRecord(groups, -1, r) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := len(groups["g"].entries); got != len(w.Entries) {
+		t.Errorf("%d records come back, want %d", got, len(w.Entries))
 	}
 }

@@ -24,11 +24,14 @@ const (
 	groupValueVersion  = 3
 )
 
-// groupBatch builds one batch of such records.
+// groupBatch builds batches of such records: one, unless a write is so large
+// that the topic would not take it. Then a crash may leave its first part alone,
+// which is why targets come before the epoch that they are for.
 type groupBatch struct {
-	b   *record.Builder
-	now int64
-	err error
+	b    *record.Builder
+	full []record.Batch
+	now  int64
+	err  error
 }
 
 func newGroupBatch(now int64) *groupBatch {
@@ -43,11 +46,19 @@ func (g *groupBatch) of(t *group.Transactional) {
 
 func (g *groupBatch) size() int { return g.b.Size() }
 
-func (g *groupBatch) build() (record.Batch, error) {
-	if g.err != nil {
-		return nil, g.err
+func (g *groupBatch) build() ([]record.Batch, error) {
+	g.end()
+	return g.full, g.err
+}
+
+// end begins another batch.
+func (g *groupBatch) end() {
+	b, err := g.b.Build()
+	if err != nil && g.err == nil {
+		g.err = err
 	}
-	return g.b.Build()
+	g.full = append(g.full, b)
+	g.b.Reset()
 }
 
 // add appends the records of one write.
@@ -68,6 +79,9 @@ func (g *groupBatch) add(id string, w group.Write) {
 }
 
 func (g *groupBatch) put(key, value []byte) {
+	if g.b.Len() > 0 && g.b.Size()+len(key)+len(value) > maxGroupBatch {
+		g.end()
+	}
 	if err := g.b.Append(record.Record{Timestamp: g.now, Key: key, Value: value}); err != nil && g.err == nil {
 		g.err = err
 	}

@@ -28,8 +28,8 @@ type groupWrite struct {
 	w group.Write
 }
 
-// maxGroupBatch is the size at which writes of several groups are no longer
-// put into one batch.
+// maxGroupBatch is the size of a batch above which it has one record: far below
+// what any topic takes, so that a large group can write what changed.
 const maxGroupBatch = 256 << 10
 
 // read implements keeper.
@@ -93,7 +93,7 @@ func (c *coordinator) flush(sh *shard) {
 		b, n := c.batch(sh.writes)
 		writes := sh.writes[:n:n]
 		sh.writes = sh.writes[n:]
-		batch, err := b.build()
+		batches, err := b.build()
 		if err != nil {
 			c.written(sh.partition, writes, fmt.Errorf("encode group records: %w", err))
 			continue
@@ -101,10 +101,10 @@ func (c *coordinator) flush(sh *shard) {
 		partition := sh.partition
 		done := func(_ []record.Appended, err error) { c.written(partition, writes, coordinatorError(err)) }
 		if t := writes[0].w.Transactional; t != nil {
-			sh.log.AppendTransactional([]record.Batch{batch}, t.Guard, done)
+			sh.log.AppendTransactional(batches, t.Guard, done)
 			continue
 		}
-		sh.log.Append([]record.Batch{batch}, done)
+		sh.log.Append(batches, done)
 	}
 }
 

@@ -224,7 +224,7 @@ func TestANewEpochLoadsTheGroupsAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	written := make(chan struct{})
-	log.Append([]record.Batch{other}, func([]record.Appended, error) { close(written) })
+	log.Append(other, func([]record.Appended, error) { close(written) })
 	<-written
 	log.newEpoch()
 	if o, err := adm.FetchOffsets(testContext(t), "g"); err != nil || o["work"][0].At != 9 {
