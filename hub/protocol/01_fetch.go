@@ -19,9 +19,8 @@ import (
 //     wait the client asks for, at most Limits.FetchWait.
 //   - The first batch found is returned whatever its size; it may begin before
 //     the offset asked for.
-//   - Sessions (v7+, KIP-227) are answered with ID 0: every fetch is a full one.
-//     One that goes on with a session (epoch above 0) is refused; one that
-//     begins (0) or ends one (-1) is served whatever ID it names.
+//   - Sessions (v7+, KIP-227): one for each connection. A fetch that goes on with
+//     it names what is new, and is answered with what has changed.
 //   - read_committed never goes beyond the last stable offset, and lists the
 //     aborted transactions that the batches answered have to do with; the list
 //     is null for read_uncommitted.
@@ -53,13 +52,19 @@ func (s *Server) fetch(ctx context.Context, r *request) (answer, error) {
 		return answer{}, err
 	}
 	f := newFetch(s, r, req)
-	if req.SessionEpoch > 0 {
-		f.answer.err = errSession
+	all := begins(req)
+	session, err := s.session(r.session, req)
+	if err != nil {
+		f.answer.err = err
 		return answer{fetch: f.answer}, nil
 	}
 	f.resolve(r)
+	session.turn(f.parts)
 	wait := min(time.Duration(max(req.MaxWaitMillis, 0))*time.Millisecond, s.cfg.Limits.FetchWait)
 	f.poll(ctx, wait)
+	if session != nil {
+		session.tell(f.answer, f.parts, all)
+	}
 	s.answers.Add(f.answer.size)
 	return answer{fetch: f.answer}, nil
 }

@@ -150,9 +150,27 @@ func BenchmarkFetchIdlePartitions(b *testing.B) {
 			req := requestBytes(f)
 			req = append(binary.BigEndian.AppendUint32(nil, uint32(len(req))), req...)
 			b.ReportAllocs()
-			b.ReportMetric(float64(len(req)), "request-B")
 			b.ResetTimer()
 			pump(b, c.nc, req)
+			b.ReportMetric(float64(len(req)), "request-B")
+		})
+		b.Run(fmt.Sprintf("%d-session", n), func(b *testing.B) {
+			s := benchSite(b, n)
+			c := s.dial(b)
+			produced(c, produceRequest(9, "t", record.TopicID{}, rawBatch(b, 100)))
+			ft := &fetcher{c: c}
+			offsets := map[int32]int64{}
+			for p := range n {
+				offsets[p] = 0
+			}
+			ft.fetch("t", offsets)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range b.N {
+				if r := ft.fetch("", nil); len(r.Topics) != 1 {
+					b.Fatalf("%+v", r)
+				}
+			}
 		})
 	}
 }

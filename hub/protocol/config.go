@@ -63,6 +63,7 @@ type Limits struct {
 	Fetch     int           // largest Fetch answer; one batch is always returned
 	FetchWait time.Duration // longest long poll, whatever the client asks for
 	Answers   int64         // Fetch answers in flight of all connections; above it they have one batch
+	Sessions  int64         // partitions in the Fetch sessions of all connections; above it there are no new ones
 }
 
 // Default is a Config with Kafka's values where Kafka has the setting.
@@ -100,6 +101,7 @@ func Default() Config {
 			Fetch:     55 << 20,
 			FetchWait: time.Minute,
 			Answers:   1 << 30,
+			Sessions:  500_000,
 		},
 		Logger: slog.New(slog.DiscardHandler),
 		Rand:   rand.Reader,
@@ -130,7 +132,7 @@ func (c Config) Validate() error {
 		{"Limits.Idle", int64(l.Idle)}, {"Limits.Frame", int64(l.Frame)},
 		{"Limits.Write", int64(l.Write)}, {"Limits.Drain", int64(l.Drain)},
 		{"Limits.Login", int64(l.Login)}, {"Limits.Refuse", int64(l.Refuse)}, {"Limits.Strangers", l.Strangers},
-		{"Limits.Fetch", int64(l.Fetch)}, {"Limits.FetchWait", int64(l.FetchWait)}, {"Limits.Answers", l.Answers},
+		{"Limits.Fetch", int64(l.Fetch)}, {"Limits.FetchWait", int64(l.FetchWait)}, {"Limits.Answers", l.Answers}, {"Limits.Sessions", l.Sessions},
 		{"Group.MinSession", int64(c.Group.MinSession)}, {"Group.MaxMembers", int64(c.Group.MaxMembers)},
 	} {
 		positive(f.name, f.v)

@@ -26,6 +26,8 @@ type conn struct {
 	who    auth.Principal
 	login  *login // nil: the listener asks for none; once let in, of handle alone
 
+	session *fetchSession // of handle alone
+
 	queue chan *request // read, not yet handled
 	out   chan pending  // handled, not yet answered
 	slots chan struct{} // one for each request read and not yet answered
@@ -94,6 +96,7 @@ func (c *conn) serve(ctx context.Context) {
 		c.release(p)
 	}
 	wg.Wait()
+	c.s.endSession(&c.session)
 }
 
 // drain stops the reader, and everything else a while later.

@@ -27,7 +27,9 @@ var (
 	errTwice          = errors.New("named twice in one request")
 	errMechanism      = errors.New("the listener does not offer this SASL mechanism")
 	errUnknownMode    = errors.New("unsupported by this version of the API")
-	errSession        = errors.New("no such fetch session; none is ever given")
+	errSession        = errors.New("the connection has no such fetch session")
+	errSessionEpoch   = errors.New("not the next epoch of the fetch session")
+	errSessionTopicID = errors.New("the fetch session names topics in the other way, by name or by ID")
 )
 
 // codes says which Kafka error stands for which of ours; the first match counts.
@@ -127,6 +129,8 @@ var codes = []struct {
 	{errCannotMove, kerr.InvalidReplicaAssignment},
 	{errNoLogDir, kerr.LogDirNotFound},
 	{errSession, kerr.FetchSessionIDNotFound},
+	{errSessionEpoch, kerr.InvalidFetchSessionEpoch},
+	{errSessionTopicID, kerr.FetchSessionTopicIDError},
 }
 
 // code is the only place where errors become Kafka's codes; nil is 0. An error

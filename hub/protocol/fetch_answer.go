@@ -15,7 +15,8 @@ import (
 // log's memory to the socket without a copy.
 type fetchAnswer struct {
 	err       error
-	committed bool // read_committed
+	session   int32 // 0: none
+	committed bool  // read_committed
 	topics    []fetchedTopic
 	size      int64 // bytes of batches
 	throttle  int32 // milliseconds
@@ -100,7 +101,7 @@ func (a *fetchAnswer) buffers(dst []byte, r *request) net.Buffers {
 	w.i32(a.throttle)
 	if r.version >= 7 {
 		w.i16(code(a.err))
-		w.i32(0) // session
+		w.i32(a.session)
 	}
 	w.length(len(a.topics))
 	for i := range a.topics {

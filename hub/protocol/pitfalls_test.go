@@ -205,13 +205,14 @@ func TestPitfall4TopicIDs(t *testing.T) {
 	if p := got.Topics[1].Partitions[0]; p.ErrorCode != 0 || p.Offset != 1 {
 		t.Errorf("offset fetch: %+v", p)
 	}
-	// Sessions: none is ever given, and going on with one is refused. Clients
-	// that want none may say so with any ID: kafka-go sends -1.
+	// Sessions (fetch_session_test.go has more): going on with one that is not
+	// there is refused. Clients that want none may say so with any ID: kafka-go
+	// sends -1.
 	r := fetchRequest(13, "", topic.ID, 0)
 	if resp := ask[*kmsg.FetchResponse](c, r); resp.SessionID != 0 {
 		t.Errorf("session %d", resp.SessionID)
 	}
-	for _, none := range [][2]int32{{-1, -1}, {5, -1}, {5, 0}} {
+	for _, none := range [][2]int32{{-1, -1}, {5, -1}} {
 		r.SessionID, r.SessionEpoch = none[0], none[1]
 		if resp := ask[*kmsg.FetchResponse](c, r); resp.ErrorCode != 0 || resp.SessionID != 0 || len(resp.Topics) != 1 {
 			t.Errorf("session %d, epoch %d: %+v", none[0], none[1], resp)

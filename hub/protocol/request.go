@@ -38,7 +38,8 @@ type request struct {
 	host        string   // the client's address
 	listener    string   // by which it came in
 	who         auth.Principal
-	login       *login // nil: the listener asks for none
+	login       *login         // nil: the listener asks for none
+	session     **fetchSession // the connection's, of handle alone
 }
 
 // parseRequest reads the header (versions 1 and 2 of KIP-482; the client ID is

@@ -40,6 +40,10 @@ type Server struct {
 	requests  *budget // bytes of requests that are read and not yet answered
 	strangers *budget // those of clients that are not logged in yet
 	answers   atomic.Int64
+
+	sessionIDs   atomic.Int32 // of Fetch sessions
+	sessionParts atomic.Int64 // partitions in them
+
 	refused   atomic.Int64 // logins that failed
 	built     atomic.Pointer[builtRules]
 	quotas    quotas
