@@ -19,7 +19,8 @@ import (
 //     the client came in on. The controller is the node that answers: any node
 //     takes changes of the catalog.
 //   - Topics that do not exist are created when both the request (v4+; before,
-//     always) and Config.AutoCreate want it.
+//     always) and Config.AutoCreate want it. The answer that creates one says
+//     LEADER_NOT_AVAILABLE, the next one tells of it.
 //
 // Version notes:
 //   - v1: null topics, rack, controller, internal; v2: cluster ID
@@ -97,18 +98,21 @@ func (s *Server) metadataFind(ctx context.Context, r *request, req *kmsg.Metadat
 	if err := s.mayCreate(r, *rt.Topic); err != nil {
 		return nil, err
 	}
-	return s.autoCreate(ctx, *rt.Topic)
+	return nil, s.autoCreate(ctx, *rt.Topic)
 }
 
-func (s *Server) autoCreate(ctx context.Context, name string) (*catalog.Topic, error) {
+// autoCreate creates a topic, and says so by the error that makes the client
+// ask again, as Kafka does: a client that looks whether a topic is gone must
+// not be told of the one that its question has made.
+func (s *Server) autoCreate(ctx context.Context, name string) error {
 	cmd, err := s.newTopic(name, -1, -1)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if _, err := s.meta.Propose(ctx, cmd); err != nil && !errors.Is(err, record.ErrTopicExists) {
-		return nil, err
+		return err
 	}
-	return find(s.meta.State(), false, name, record.TopicID{})
+	return fmt.Errorf("%w: topic %q was created just now", record.ErrLeaderUnknown, name)
 }
 
 // describeTopic is a topic with where its partitions are.

@@ -366,6 +366,11 @@ func TestMetadataCreatesTopicsWhenAllowed(t *testing.T) {
 	m := &kmsg.MetadataRequest{Version: 9, Topics: []kmsg.MetadataRequestTopic{{Topic: kmsg.StringPtr("new")}}}
 	wantCode(t, "not asked for", ask[*kmsg.MetadataResponse](c, m).Topics[0].ErrorCode, kerr.UnknownTopicOrPartition)
 	m.AllowAutoTopicCreation = true
+	created := ask[*kmsg.MetadataResponse](c, m).Topics[0]
+	wantCode(t, "created by this very request", created.ErrorCode, kerr.LeaderNotAvailable)
+	if len(created.Partitions) != 0 {
+		t.Errorf("created by this very request: %+v, want no partitions yet", created)
+	}
 	got := ask[*kmsg.MetadataResponse](c, m).Topics[0]
 	if got.ErrorCode != 0 || len(got.Partitions) != 4 || got.Partitions[0].Leader != 1 {
 		t.Errorf("created: %+v", got)

@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-// goTest runs the tests of a package that deploy/compat requires, and returns
-// how each ended.
-func goTest(t *testing.T, env []string, args ...string) []result {
+// goTest runs the tests of a package in a module's folder, deploy/compat for
+// what that requires, and returns how each ended.
+func goTest(t *testing.T, dir string, env []string, args ...string) []result {
 	t.Helper()
-	return parseGoTest(command(t, env, "go", append([]string{"test", "-json", "-count=1"}, args...)...))
+	return parseGoTest(command(t, dir, env, "go", append([]string{"test", "-json", "-count=1"}, args...)...))
 }
 
 // event is a line of `go test -json`.

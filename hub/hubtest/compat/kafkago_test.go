@@ -1,14 +1,9 @@
 package compat
 
 import (
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
-
-	"github.com/entrepot-hub/entrepot/hub/hubtest"
 )
 
 const kafkaGoPackage = "github.com/segmentio/kafka-go"
@@ -33,7 +28,7 @@ func TestKafkaGo(t *testing.T) {
 	if !full() {
 		t.Skip("part of make compat")
 	}
-	if !alone(t, kafkaGoPackage) {
+	if !alone(t, func() { goBuild(t, "test", "-run", "^$", kafkaGoPackage) }) {
 		return
 	}
 	v := version(t, kafkaGoPackage)
@@ -53,31 +48,18 @@ func TestKafkaGo(t *testing.T) {
 	}
 	ref.report(t, theirs)
 
-	serveKafkaGo(t)
-	ours.report(t, kafkaGo(t))
-}
-
-// serveKafkaGo starts a hub where the suite wants it.
-func serveKafkaGo(t *testing.T) {
-	t.Helper()
-	dir := t.TempDir()
-	file := filepath.Join(dir, "node.yaml")
-	text := `listeners:
+	serve(t, `listeners:
   kafka: {addr: "127.0.0.1:9092", advertise: "localhost:9092"}
   extra: {login: {addr: "127.0.0.1:9093", advertise: "localhost:9093", sasl: [PLAIN, SCRAM-SHA-256, SCRAM-SHA-512]}}
 security: {users: {adminplain: admin-secret, adminscram256: admin-secret-256, adminscram512: admin-secret-512}}
-`
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	hubtest.Start(t, nil, "serve", "--dev", "-c", file, "--data-dir", filepath.Join(dir, "data"))
-	hubtest.Until(t, time.Minute, "serve --dev", func() error { return hubtest.Ready("127.0.0.1:8080") })
+`)
+	ours.report(t, kafkaGo(t))
 }
 
 // kafkaGo runs the suite against localhost:9092, where it wants its broker.
 func kafkaGo(t *testing.T) []result {
 	t.Helper()
-	return goTest(t, []string{"KAFKA_VERSION=2.8.1", "KAFKA_SKIP_NETTEST=1"}, "-skip", kafkaGoPanics, "-timeout", "14m", kafkaGoPackage)
+	return goTest(t, clients, []string{"KAFKA_VERSION=2.8.1", "KAFKA_SKIP_NETTEST=1"}, "-skip", kafkaGoPanics, "-timeout", "14m", kafkaGoPackage)
 }
 
 // broker is Apache Kafka, started as a reference.
@@ -117,39 +99,4 @@ func startReference(t *testing.T) broker {
 		call("tool", "kafka.admin.ConfigCommand", "--bootstrap-server", "127.0.0.1:9092", "--alter", "--add-config", secret, "--entity-type", "users", "--entity-name", user)
 	}
 	return broker{version: kafkaVersion(t), stop: func() { call("stop", dir) }}
-}
-
-// alone reports whether the test runs in a network of its own, where every
-// port is free. If not, it runs it there: again, as another process. What the
-// test will build is built here, where the registries can be reached.
-func alone(t *testing.T, packages ...string) bool {
-	t.Helper()
-	const mark = "ENTREPOT_COMPAT_ALONE"
-	if os.Getenv(mark) == t.Name() {
-		if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {
-			t.Fatalf("ip link set lo up: %v\n%s", err, out)
-		}
-		return true
-	}
-	if out, err := exec.Command("unshare", "--net", "true").CombinedOutput(); err != nil {
-		hubtest.Missing(t, "no network namespace can be made: %v\n%s", err, out)
-	}
-	for _, p := range packages {
-		if out := command(t, nil, "go", "test", "-run", "^$", p); !strings.HasPrefix(out, "ok") {
-			t.Fatalf("build %s: %s", p, out)
-		}
-	}
-	cmd := exec.CommandContext(t.Context(), "unshare", "--net", os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v", "-test.timeout", "60m")
-	cmd.Env = append(os.Environ(), mark+"="+t.Name(), "ENTREPOT_BIN="+hubtest.Build(t))
-	out, err := cmd.CombinedOutput()
-	t.Logf("in a network of its own:\n%s", out)
-	if err != nil {
-		t.Errorf("in a network of its own: %v", err)
-	}
-	return false
-}
-
-func firstLine(s string) string {
-	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
-	return strings.TrimSpace(s)
 }

@@ -42,7 +42,7 @@ func TestKgo(t *testing.T) {
 	if !full() {
 		args = append([]string{"-run", kgoMoves}, args...)
 	}
-	s.report(t, goTest(t, env, args...))
+	s.report(t, goTest(t, clients, env, args...))
 }
 
 // kgoMoves are the tests that move records from topic to topic.
@@ -58,7 +58,7 @@ func TestKgoKilled(t *testing.T) {
 	s := suite{client: "franz-go", version: version(t, "github.com/twmb/franz-go"), what: "its group and transaction ETL tests, 500,000 records, kill -9 of the hub every 10 s", known: kgoSkips}
 	done := make(chan []result)
 	go func() {
-		done <- goTest(t, env, "-run", kgoMoves, "-timeout", "19m", kgoPackage)
+		done <- goTest(t, clients, env, "-run", kgoMoves, "-timeout", "19m", kgoPackage)
 	}()
 	kills := 0
 	tick := time.NewTicker(10 * time.Second)

@@ -24,13 +24,13 @@ func moved() string {
 func TestConfluentKafka(t *testing.T) {
 	py, n := hubtest.Python(t, "confluent_kafka"), node(t)
 	s := suite{client: "confluent-kafka (Python)", version: pythonVersion(t, py, "confluent-kafka"), what: "a program: produce, groups, transactions, admin"}
-	s.report(t, parseTAP(command(t, nil, py, "python/confluent.py", n.Kafka, moved())))
+	s.report(t, parseTAP(command(t, clients, nil, py, "python/confluent.py", n.Kafka, moved())))
 }
 
 func TestKafkaPython(t *testing.T) {
 	py, n := hubtest.Python(t, "kafka"), node(t)
 	s := suite{client: "kafka-python", version: pythonVersion(t, py, "kafka-python"), what: "a program: produce, groups, transactions, admin"}
-	s.report(t, parseTAP(command(t, nil, py, "python/kafkapython.py", n.Kafka, moved())))
+	s.report(t, parseTAP(command(t, clients, nil, py, "python/kafkapython.py", n.Kafka, moved())))
 }
 
 func TestKafkaJS(t *testing.T) {
@@ -40,9 +40,9 @@ func TestKafkaJS(t *testing.T) {
 	}
 	n := node(t)
 	env := []string{"NODE_PATH=" + modules}
-	v := strings.TrimSpace(command(t, env, "node", "-p", "require('kafkajs/package.json').version"))
+	v := strings.TrimSpace(command(t, clients, env, "node", "-p", "require('kafkajs/package.json').version"))
 	s := suite{client: "kafkajs", version: v, what: "a program: produce, groups, transactions, admin"}
-	s.report(t, parseTAP(command(t, env, "node", "kafkajs/suite.js", n.Kafka, moved())))
+	s.report(t, parseTAP(command(t, clients, env, "node", "kafkajs/suite.js", n.Kafka, moved())))
 }
 
 // TestKcat drives kcat, which is librdkafka of Debian's age.
@@ -56,7 +56,7 @@ func TestKcat(t *testing.T) {
 	k.check("read all back", k.readAll)
 	k.check("a group: the second consumer goes on where the first committed", k.group)
 	k.check("metadata and offsets by time", k.query)
-	version := regexp.MustCompile(`librdkafka ([0-9.]+)`).FindString(command(t, nil, kcat, "-V"))
+	version := regexp.MustCompile(`librdkafka ([0-9.]+)`).FindString(command(t, clients, nil, kcat, "-V"))
 	s := suite{client: "kcat", version: version, what: "produce, consume, group, query"}
 	s.report(t, k.results)
 }
@@ -136,7 +136,7 @@ func (k *kcatRun) query() error {
 
 func pythonVersion(t *testing.T, python, distribution string) string {
 	t.Helper()
-	return strings.TrimSpace(command(t, nil, python, "-c", "from importlib.metadata import version; print(version('"+distribution+"'))"))
+	return strings.TrimSpace(command(t, clients, nil, python, "-c", "from importlib.metadata import version; print(version('"+distribution+"'))"))
 }
 
 // parseTAP reads lines "ok 1 - name" and "not ok 2 - name # reason" of the

@@ -119,16 +119,16 @@ func node(t *testing.T) *hubtest.Node {
 	return n
 }
 
-// command runs a program of deploy/compat in there, for at most 20 minutes, and
-// returns what it prints. A status other than 0 fails nothing: the results tell
+// command runs a program in a folder, for at most 20 minutes, and returns what
+// it prints. A status other than 0 fails nothing: the results tell
 // what happened.
-func command(t *testing.T, env []string, name string, args ...string) string {
+func command(t *testing.T, dir string, env []string, name string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.WaitDelay = 10 * time.Second
-	cmd.Dir, cmd.Env = clients, append(os.Environ(), env...)
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		t.Logf("%s %s: %v", filepath.Base(name), strings.Join(args, " "), err)
@@ -139,4 +139,9 @@ func command(t *testing.T, env []string, name string, args ...string) string {
 func lastLine(s string) string {
 	s = strings.TrimSpace(s)
 	return strings.TrimSpace(s[strings.LastIndex(s, "\n")+1:])
+}
+
+func firstLine(s string) string {
+	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")
+	return strings.TrimSpace(s)
 }
