@@ -3,6 +3,7 @@ package hubtest
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -46,21 +47,7 @@ func TestInternalTopicsStopGrowing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	size := func(topic string) (bytes int64) {
-		t.Helper()
-		dirs, err := admin.DescribeAllLogDirs(ctx, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		dirs.Each(func(d kadm.DescribedLogDir) {
-			d.Topics.Each(func(p kadm.DescribedLogDirPartition) {
-				if p.Topic == topic {
-					bytes += p.Size
-				}
-			})
-		})
-		return bytes
-	}
+	size := func(topic string) int64 { return topicBytes(t, n.Kafka, topic) }
 	most := map[string]int64{}
 	value := strings.Repeat("x", 900)
 	for i := 1; i <= commits; i++ {
@@ -142,4 +129,114 @@ func checkInternal(t *testing.T, addr string, partitions int, want int64) {
 			t.Errorf("%s ends as %s, want %d", key, v, want)
 		}
 	}
+}
+
+// A mirror takes a log with holes, compacts by itself what comes after, and
+// ends with the same: every record at the offset that the source gave it, of
+// each key the last one.
+func TestMirrorOfCompactedTopic(t *testing.T) {
+	dir := t.TempDir()
+	east := NewNode(t, "east", dir, nil, nil, nil)
+	west := NewNode(t, "west", dir, []string{east.WAN}, nil, nil)
+	east.Start()
+	west.Start()
+	ctx := t.Context()
+	cl := client(t, kgo.SeedBrokers(east.Kafka), kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerBatchMaxBytes(20_000))
+	adm := kadm.NewClient(cl)
+	compact, segment, all := "compact", "1048576", "*"
+	if _, err := adm.CreateTopic(ctx, 1, 1, map[string]*string{"cleanup.policy": &compact, "segment.bytes": &segment}, "prices"); err != nil {
+		t.Fatal(err)
+	}
+	written, last := map[int64]string{}, map[string]string{}
+	fill := strings.Repeat("x", 900)
+	write := func(n int) {
+		t.Helper()
+		for range n {
+			i := len(written)
+			r := &kgo.Record{Topic: "prices", Key: fmt.Append(nil, "k", i%40), Value: fmt.Append(nil, i, " ", fill)}
+			if i%40 == 7 && i%3 == 0 {
+				r.Value = nil
+			}
+			written[int64(i)], last[string(r.Key)] = string(r.Value), string(r.Value)
+			cl.Produce(ctx, r, func(_ *kgo.Record, err error) {
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		if err := cl.Flush(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shrinks := func(n *Node) {
+		t.Helper()
+		Until(t, time.Minute, n.Site+" compacts", func() error {
+			if b := topicBytes(t, n.Kafka, "prices"); b > 1_400_000 {
+				return fmt.Errorf("%d bytes on disk of %d records", b, len(written))
+			}
+			return nil
+		})
+	}
+	same := func(n *Node) {
+		t.Helper()
+		got := map[string]string{}
+		records := readAll(t, n.Kafka, "prices", 0)
+		for _, r := range records {
+			if written[r.Offset] != string(r.Value) {
+				t.Fatalf("%s: offset %d is not what was written there", n.Site, r.Offset)
+			}
+			got[string(r.Key)] = string(r.Value)
+		}
+		if !maps.Equal(got, last) {
+			t.Errorf("%s ends with other values than were written", n.Site)
+		}
+		t.Logf("%s: %d of %d records are left", n.Site, len(records), len(written))
+	}
+	write(4000)
+	shrinks(east)
+	if _, err := adm.AlterTopicConfigs(ctx, []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "mirror.to", Value: &all}}, "prices"); err != nil {
+		t.Fatal(err)
+	}
+	follows := func() {
+		t.Helper()
+		Until(t, time.Minute, "west has what east has", func() error {
+			ends, err := kadm.NewClient(client(t, kgo.SeedBrokers(west.Kafka))).ListEndOffsets(ctx, "prices")
+			if err != nil {
+				return err
+			}
+			if end, _ := ends.Lookup("prices", 0); end.Err != nil || end.Offset != int64(len(written)) {
+				return fmt.Errorf("west ends at %d, east at %d: %w", end.Offset, len(written), end.Err)
+			}
+			return nil
+		})
+	}
+	follows()
+	same(west)
+	write(3000)
+	follows()
+	shrinks(west)
+	same(west)
+	west.Kill()
+	west.Start()
+	write(100)
+	follows()
+	same(west)
+	same(east)
+}
+
+// topicBytes is what a topic takes on a node's disk.
+func topicBytes(t testing.TB, addr, topic string) (bytes int64) {
+	t.Helper()
+	dirs, err := kadm.NewClient(client(t, kgo.SeedBrokers(addr))).DescribeAllLogDirs(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirs.Each(func(d kadm.DescribedLogDir) {
+		d.Topics.Each(func(p kadm.DescribedLogDirPartition) {
+			if p.Topic == topic {
+				bytes += p.Size
+			}
+		})
+	})
+	return bytes
 }
