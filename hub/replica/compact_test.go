@@ -3,7 +3,9 @@ package replica
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -181,4 +183,69 @@ func benchKeyed(b *testing.B, codec record.Codec, from, n, keys int) record.Batc
 		b.Fatal(err)
 	}
 	return out
+}
+
+// compact,delete: a compacted log is cut at the front besides, in whole
+// segments, compacted ones too, and what is left of it is as before.
+func TestCompactAndDelete(t *testing.T) {
+	sc := small
+	sc.IdleAfter = time.Millisecond
+	n := startNode(t, vfs.NewMem(), "data", sc, Config{CompactEvery: time.Millisecond, CompactRate: -1, RetentionEvery: time.Millisecond})
+	cfg := TopicConfig{SegmentBytes: 5_000, RetentionBytes: 30_000, Compact: Compaction{On: true, DirtyRatio: 0.1}}
+	r := n.add(Spec{ID: clicks(0), Topic: cfg})
+	written := map[int64]string{}
+	for i := range 3000 { // no key comes back soon: compaction keeps most of it
+		a, err := appendWait(t, r, keyed(t, fmt.Sprintf("k%d", i%2000), fmt.Sprintf("v%d", i)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		written[a[0].BaseOffset] = fmt.Sprintf("v%d", i)
+	}
+	waitFor(t, func() bool { return r.Offsets().Start > 0 && r.Status().Bytes < 60_000 && r.Compacted().Passes > 0 })
+	o := r.Offsets()
+	if _, err := r.Read(o.Start-1, 1); !errors.Is(err, record.ErrOffsetOutOfRange) {
+		t.Errorf("below the start: %v", err)
+	}
+	last, records := lastOfKeys(t, r)
+	if records == 0 || last["k999"] != "v2999" {
+		t.Errorf("%d records, k999 is %q", records, last["k999"])
+	}
+	for key, v := range last {
+		var k int
+		if _, err := fmt.Sscanf(key, "k%d", &k); err != nil || v != fmt.Sprintf("v%d", k) && v != fmt.Sprintf("v%d", k+2000) {
+			t.Errorf("%s is %q", key, v)
+		}
+	}
+}
+
+// Records of a topic with LogAppendTime are found by the time they came, also
+// after compaction has made holes.
+func TestAppendTimeIsKept(t *testing.T) {
+	sc := small
+	sc.IdleAfter = time.Millisecond
+	var mu sync.Mutex
+	now := time.UnixMilli(1_700_000_000_000)
+	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
+	n := startNode(t, vfs.NewMem(), "data", sc, Config{CompactEvery: time.Millisecond, CompactRate: -1, Clock: clock})
+	r := n.add(Spec{ID: clicks(0), Topic: TopicConfig{SegmentBytes: 2_000, LogAppendTime: true, Keep: true, Compact: Compaction{On: true, DirtyRatio: 0.1}}})
+	for i := range 400 {
+		mu.Lock()
+		now = now.Add(time.Second)
+		mu.Unlock()
+		a, err := appendWait(t, r, keyed(t, fmt.Sprintf("k%d", i%100), fmt.Sprint(i))) // says that it is from 1970
+		if err != nil || a[0].LogAppendTime != clock().UnixMilli() {
+			t.Fatal(a, err)
+		}
+	}
+	waitFor(t, func() bool { _, records := lastOfKeys(t, r); return records < 200 })
+	for _, at := range []int{0, 1, 150, 350, 399} {
+		ms := time.UnixMilli(1_700_000_000_000).Add(time.Duration(at+1) * time.Second).UnixMilli()
+		found, err := r.OffsetForTime(ms)
+		if err != nil || found.Offset < int64(at) || found.Timestamp != 1_700_000_000_000+(found.Offset+1)*1000 {
+			t.Errorf("at %d: %+v, %v", at, found, err)
+		}
+		if at >= 350 && found.Offset != int64(at) {
+			t.Errorf("at %d: %+v, the record is there", at, found)
+		}
+	}
 }
