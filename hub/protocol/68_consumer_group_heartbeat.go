@@ -15,6 +15,8 @@ import (
 //
 // Behaviour:
 //   - Epoch 0 joins, -1 leaves, -2 leaves for a while (static members).
+//   - A regular expression stands for the topics that the member whose heartbeat
+//     looks them up may describe.
 //   - Answered when what it tells is committed in __consumer_offsets.
 //   - The assignment is in an answer when it changed, or when the member told
 //     all about itself.
@@ -42,7 +44,7 @@ func (s *Server) consumerGroupHeartbeat(ctx context.Context, r *request, req *km
 	var a group.Answer
 	if err == nil {
 		a, err = s.groups.ask(ctx, req.Group, func(now time.Time, g *group.Group, t group.Ticket) group.Output {
-			return g.ConsumerHeartbeat(now, t, ask, s.groups.topics())
+			return g.ConsumerHeartbeat(now, t, ask, s.groups.topics().visibleTo(s, r))
 		})
 	}
 	if err != nil {

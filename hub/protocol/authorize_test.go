@@ -269,3 +269,34 @@ func TestACLsOverTheProtocol(t *testing.T) {
 	off := ask[*kmsg.DescribeACLsResponse](startSite(t, quick()).dial(t), &kmsg.DescribeACLsRequest{Version: 3, ResourceType: 1, ResourcePatternType: 1, Operation: 1, PermissionType: 1})
 	wantCode(t, "without ACLs", off.ErrorCode, kerr.SecurityDisabled)
 }
+
+// An expression does not stand for topics that the member may not describe.
+func TestExpressionsOfGroupsLeaveOutHiddenTopics(t *testing.T) {
+	s, c := watched(t)
+	mine, secret := s.topic(t, "mine", 1), s.topic(t, "secret", 1)
+	allow := func(kind catalog.ResourceType, name string, op catalog.Operation) {
+		t.Helper()
+		acl := catalog.ACL{Principal: "User:alice", Host: "*", Resource: kind, Pattern: catalog.PatternLiteral, Name: name, Operation: op, Permission: catalog.PermissionAllow}
+		if _, err := s.Propose(t.Context(), catalog.CreateACLs{ACLs: []catalog.ACL{acl}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	allow(catalog.ResourceGroup, "g", catalog.OpRead)
+	allow(catalog.ResourceTopic, mine.Name, catalog.OpRead)
+	r := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+	r.Version, r.Group, r.MemberID, r.RebalanceTimeoutMillis = 1, "g", "m", 5000
+	r.SubscribedTopicRegex, r.Topics = kmsg.StringPtr(".*"), []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+	got := ask[*kmsg.ConsumerGroupHeartbeatResponse](c, r)
+	wantCode(t, "join", got.ErrorCode, nil)
+	if ts := got.Assignment.Topics; len(ts) != 1 || ts[0].TopicID != mine.ID {
+		t.Errorf("assigned %v, want one partition of %v", ts, mine.ID)
+	}
+	// A right that comes later counts at the next heartbeat.
+	allow(catalog.ResourceTopic, secret.Name, catalog.OpDescribe)
+	r.MemberEpoch, r.SubscribedTopicRegex, r.Topics = got.MemberEpoch, nil, nil
+	got = ask[*kmsg.ConsumerGroupHeartbeatResponse](c, r)
+	wantCode(t, "heartbeat", got.ErrorCode, nil)
+	if got.Assignment == nil || len(got.Assignment.Topics) != 2 {
+		t.Errorf("after the right was given: %+v", got)
+	}
+}
