@@ -14,7 +14,6 @@ func TestDistinguishedNames(t *testing.T) {
 		"CN=alice,OU=data,O=Example,C=DE": {CommonName: "alice", OrganizationalUnit: []string{"data"}, Organization: []string{"Example"}, Country: []string{"DE"}},
 		`CN=Smith\, John\+x\;\"q\"`:       {CommonName: `Smith, John+x;"q"`},
 		`CN=\#1\ `:                        {CommonName: "#1 "},
-		"2.5.4.5=#13013 7,CN=x":           {},
 	} {
 		raw, err := asn1.Marshal(name.ToRDNSequence())
 		if err != nil {
