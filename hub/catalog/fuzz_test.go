@@ -16,6 +16,10 @@ func FuzzDecodeCommand(f *testing.F) {
 		AllocateProducerIDs{1000},
 		SetJob{"lake", JobPaused},
 		SetMirror{Name: "clicks"},
+		CreateACLs{ACLs: []ACL{anACL("t")}},
+		DeleteACLs{ACLs: []ACL{anACL("t")}},
+		AlterScram{Delete: []ScramKey{{"u", 1}}, Set: []Scram{credential("v", ScramSHA512)}},
+		AlterQuota{User: new(string), Set: map[string]float64{QuotaProduce: 1.5}, Remove: []string{QuotaFetch}},
 	} {
 		b, err := Encode(c)
 		if err != nil {

@@ -78,7 +78,9 @@ func (s *Server) logIn(ctx context.Context, r *request, token []byte) ([]byte, e
 // how long the check took.
 func (s *Server) refuse(ctx context.Context, r *request, begin time.Time, err error) {
 	s.refused.Add(1)
-	s.log.Warn("a login failed", "client", r.host, "mechanism", r.login.mechanism, "error", err)
+	if more, ok := s.loud.now(begin); ok {
+		s.log.Warn("a login failed", "client", r.host, "mechanism", r.login.mechanism, "error", err, "more", more)
+	}
 	r.login.exchange = nil
 	pause(ctx, s.cfg.Limits.Refuse-s.cfg.Clock().Sub(begin))
 }

@@ -218,5 +218,7 @@ func (c *conn) fault(err error) {
 		c.s.log.Debug("closed an idle connection", "client", c.host, "error", err)
 		return
 	}
-	c.s.log.Warn("closed a connection", "client", c.host, "error", err)
+	if more, ok := c.s.loud.now(c.s.cfg.Clock()); ok {
+		c.s.log.Warn("closed a connection", "client", c.host, "error", err, "more", more)
+	}
 }

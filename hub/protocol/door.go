@@ -188,6 +188,21 @@ func (c *conn) admit(r *request) error {
 	return fmt.Errorf("%w: the session ended at %v and was not renewed", errNoEntry, end)
 }
 
+// pacedLog lets one line a second through, so that strangers cannot fill the
+// log.
+type pacedLog struct{ last, held atomic.Int64 }
+
+// now reports whether to write, and how many lines were held back since the
+// last one.
+func (p *pacedLog) now(at time.Time) (held int64, ok bool) {
+	last := p.last.Load()
+	if at.UnixNano()-last < int64(time.Second) || !p.last.CompareAndSwap(last, at.UnixNano()) {
+		p.held.Add(1)
+		return 0, false
+	}
+	return p.held.Swap(0), true
+}
+
 // patientConn is what TLS writes to. TLS does not survive a write that timed
 // out; this one goes on, as the server does without TLS, as long as the client
 // takes something within each deadline.

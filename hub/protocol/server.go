@@ -47,6 +47,7 @@ type Server struct {
 	refused   atomic.Int64 // logins that failed
 	built     atomic.Pointer[builtRules]
 	quotas    quotas
+	loud      pacedLog                 // of what strangers can bring about
 	throttled atomic.Int64             // answers to clients above their quota
 	counts    [maxKey + 1]atomic.Int64 // requests by API
 	conns     connTable

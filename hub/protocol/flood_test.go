@@ -1,0 +1,286 @@
+package protocol
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"log/slog"
+	"net"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/entrepot-hub/entrepot/hub/auth"
+	"github.com/entrepot-hub/entrepot/hub/auth/authtest"
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// memListener hands in-memory connections out, each from an address that the
+// test says.
+type memListener struct {
+	queue chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newMemListener() *memListener {
+	return &memListener{queue: make(chan net.Conn), done: make(chan struct{})}
+}
+
+type memConn struct {
+	net.Conn
+	from string
+}
+
+func (c memConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.ParseIP(c.from), Port: 1} }
+func (c memConn) LocalAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9092} }
+
+func (l *memListener) dial(from string) net.Conn {
+	client, server := net.Pipe()
+	l.queue <- memConn{server, from}
+	return client
+}
+
+func (l *memListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.queue:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+func (l *memListener) Close() error   { l.once.Do(func() { close(l.done) }); return nil }
+func (l *memListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 9092} }
+
+// A client that opens 10,000 connections gets the half of them that one
+// address may have, and they hold little; another client notices nothing.
+func TestTenThousandConnectionsOfOneClient(t *testing.T) {
+	s := startSite(t, guarded(t))
+	ln := newMemListener()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = s.srv.Serve(ctx, Listener{Name: MainListener, Net: ln, SASL: []string{auth.Plain}}) })
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	all := make([]net.Conn, 10_000)
+	for i := range all {
+		all[i] = ln.dial("10.6.6.6")
+	}
+	open := s.srv.cfg.Limits.ConnsPerIP
+	eventually(t, "half of them are closed", func() bool {
+		st := s.srv.Stats()
+		return st.Connections == open && st.Refused == int64(len(all)-open)
+	})
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	each := (int64(after.HeapAlloc+after.StackInuse) - int64(before.HeapAlloc+before.StackInuse)) / int64(open)
+	t.Logf("%d open, %d refused, %d bytes of heap and stack for each that is open", open, len(all)-open, each)
+	if each > 64<<10 {
+		t.Errorf("a silent connection holds %d bytes", each)
+	}
+	c := &rawConn{t: t, nc: ln.dial("10.0.0.1")}
+	ask[*kmsg.ApiVersionsResponse](c, &kmsg.ApiVersionsRequest{Version: 3})
+	ask[*kmsg.MetadataResponse](s.dial(t), &kmsg.MetadataRequest{Version: 9})
+	for _, nc := range append(all, c.nc) {
+		_ = nc.Close()
+	}
+	cancel()
+	wg.Wait()
+}
+
+// secured is a listener with TLS, and how a client speaks to it.
+func secured(t testing.TB) (Listener, *tls.Config) {
+	t.Helper()
+	a := authtest.NewAuthority(t)
+	f := a.Issue("server", pkix.Name{CommonName: "server"}, time.Hour)
+	files, err := auth.OpenTLS(auth.TLSFiles{Cert: f.Cert, Key: f.Key}, slog.New(slog.DiscardHandler), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &tls.Config{RootCAs: x509.NewCertPool(), MinVersion: tls.VersionTLS12}
+	client.RootCAs.AppendCertsFromPEM(a.PEM())
+	return Listener{TLS: files.Server()}, client
+}
+
+// large is a site whose topic has some megabytes in one partition.
+func large(t testing.TB, cfg Config) (*site, record.TopicID) {
+	t.Helper()
+	s := startSite(t, cfg)
+	topic := s.topic(t, "t", 1)
+	c := s.dial(t)
+	value := make([]byte, 700_000)
+	_, _ = rand.Read(value)
+	for range 6 {
+		if got := produced(c, produceRequest(9, "t", topic.ID, batch(t, record.None, string(value)))); got.ErrorCode != 0 {
+			t.Fatal(got.ErrorCode)
+		}
+	}
+	return s, topic.ID
+}
+
+// Over TLS, a client that reads slowly gets its answer, however long that
+// takes, and one that reads nothing is cut.
+func TestSlowReadersOverTLS(t *testing.T) {
+	cfg := quick()
+	cfg.Limits.Write = 400 * time.Millisecond
+	s, _ := large(t, cfg)
+	door, how := secured(t)
+	addr := s.door(t, door)
+	dial := func() *rawConn {
+		nc, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = nc.(*net.TCPConn).SetReadBuffer(32 << 10)
+		cfg := how.Clone()
+		cfg.ServerName = "localhost"
+		tc := tls.Client(nc, cfg)
+		t.Cleanup(func() { _ = nc.Close() })
+		return &rawConn{t: t, nc: tc}
+	}
+	ask4MB := fetchRequest(11, "t", record.TopicID{}, 0)
+	ask4MB.MaxBytes, ask4MB.Topics[0].Partitions[0].PartitionMaxBytes = 16<<20, 16<<20
+	slow, stopped := dial(), dial()
+	slow.send(ask4MB)
+	for range 8 {
+		stopped.send(ask4MB)
+	}
+	begin := time.Now()
+	read, buf := 0, make([]byte, 256<<10)
+	for read < 4_200_000 {
+		pause(t.Context(), 30*time.Millisecond)
+		n, err := slow.nc.Read(buf)
+		if read += n; err != nil {
+			t.Fatalf("after %d bytes: %v", read, err)
+		}
+	}
+	if took := time.Since(begin); took < 2*cfg.Limits.Write {
+		t.Errorf("read in %v: that is not slow", took)
+	}
+	eventually(t, "the one that stopped is cut", func() bool { return s.srv.Stats().Connections <= 2 })
+	ask[*kmsg.ApiVersionsResponse](slow, &kmsg.ApiVersionsRequest{Version: 3})
+}
+
+// Half-made and nonsensical TLS handshakes are cut in time, and whoever makes
+// a proper one is served while they last.
+func TestTLSHandshakeFlood(t *testing.T) {
+	cfg := quick()
+	cfg.Limits.Login = 500 * time.Millisecond
+	s := startSite(t, cfg)
+	door, how := secured(t)
+	addr := s.door(t, door)
+	hello := make([]byte, 200)
+	copy(hello, []byte{0x16, 0x03, 0x01, 0x40, 0x00, 0x01})
+	for i := range 400 {
+		nc, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = nc.Close() })
+		switch i % 4 {
+		case 0:
+			_, _ = nc.Write(hello)
+		case 1:
+			_, _ = nc.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
+		case 2:
+			old := how.Clone()
+			old.ServerName, old.MinVersion, old.MaxVersion = "localhost", tls.VersionTLS10, tls.VersionTLS11
+			if err := tls.Client(nc, old).HandshakeContext(t.Context()); err == nil {
+				t.Fatal("TLS 1.1 is spoken")
+			}
+		}
+	}
+	how.ServerName = "localhost"
+	nc, err := tls.Dial("tcp", addr, how)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	c := &rawConn{t: t, nc: nc}
+	ask[*kmsg.ApiVersionsResponse](c, &kmsg.ApiVersionsRequest{Version: 3})
+	eventually(t, "the others are cut", func() bool { return s.srv.Stats().Connections <= 1 })
+	ask[*kmsg.ApiVersionsResponse](c, &kmsg.ApiVersionsRequest{Version: 3})
+}
+
+// A flood of failed logins writes few lines.
+func TestFailedLoginsDoNotFillTheLog(t *testing.T) {
+	cfg := guarded(t)
+	cfg.Limits.Refuse = time.Nanosecond
+	var said countingWriter
+	cfg.Logger = slog.New(slog.NewTextHandler(&said, nil))
+	s := startSite(t, cfg)
+	addr := s.door(t, Listener{SASL: []string{auth.Plain}})
+	begin := time.Now()
+	for range 100 {
+		c := dialAt(t, addr)
+		ask[*kmsg.SASLHandshakeResponse](c, &kmsg.SASLHandshakeRequest{Version: 1, Mechanism: auth.Plain})
+		ask[*kmsg.SASLAuthenticateResponse](c, &kmsg.SASLAuthenticateRequest{Version: 1, SASLAuthBytes: []byte("\x00alice\x00wrong")})
+	}
+	s.stop()
+	if most := 2 + int(time.Since(begin).Seconds()); said.lines() > most {
+		t.Errorf("%d lines for 100 failed logins, want %d at most", said.lines(), most)
+	}
+	if strings.Contains(said.String(), "alice") || strings.Contains(said.String(), "wrong password for") {
+		t.Errorf("a name stands in the log, which may be a password typed in its place:\n%s", said.String())
+	}
+}
+
+// countingWriter keeps what is written.
+type countingWriter struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (w *countingWriter) Write(b []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.Write(b)
+}
+
+func (w *countingWriter) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
+}
+
+func (w *countingWriter) lines() int { return strings.Count(w.String(), "\n") }
+
+// A client above its quota is told for how long to be quiet, and not read for
+// as long; other clients are.
+func TestQuotasMuteTheConnection(t *testing.T) {
+	s := startSite(t, guarded(t))
+	topic := s.topic(t, "t", 1)
+	door := s.door(t, Listener{Name: MainListener})
+	anonymous := "ANONYMOUS"
+	if _, err := s.Propose(t.Context(), catalog.AlterQuota{User: &anonymous, Set: map[string]float64{catalog.QuotaProduce: 20_000, catalog.QuotaFetch: 5_000}}); err != nil {
+		t.Fatal(err)
+	}
+	c := dialAt(t, door)
+	big := batch(t, record.None, strings.Repeat("v", 28_000))
+	resp := ask[*kmsg.ProduceResponse](c, produceRequest(9, "t", topic.ID, big))
+	if ms := resp.ThrottleMillis; ms < 300 || ms > 600 || resp.Topics[0].Partitions[0].ErrorCode != 0 {
+		t.Errorf("28,000 bytes at 20,000 a second: throttled for %d ms, want about 400", ms)
+	}
+	begin := time.Now()
+	free := s.dial(t)
+	free.ask(&kmsg.MetadataRequest{Version: 9})
+	others := time.Since(begin)
+	c.ask(&kmsg.MetadataRequest{Version: 9})
+	if took := time.Since(begin); took < 250*time.Millisecond || others >= took {
+		t.Errorf("the connection is read after %v, another one after %v", took, others)
+	}
+	if r := ask[*kmsg.FetchResponse](c, fetchRequest(11, "t", topic.ID, 0)); r.ThrottleMillis < 4000 {
+		t.Errorf("28,000 bytes at 5,000 a second: throttled for %d ms, want more than 4,000", r.ThrottleMillis)
+	}
+	if s.srv.Stats().Throttled < 2 {
+		t.Error("throttled answers are not counted")
+	}
+}
