@@ -84,6 +84,16 @@ func TestRateOverTime(t *testing.T) {
 	}
 }
 
+// A client that was quiet for long may not make up for it.
+func TestNothingIsSavedUp(t *testing.T) {
+	b := New([]catalog.Quota{limit(ptr("u"), nil, 100)})
+	now := time.Unix(1000, 0)
+	b.Charge(now, "u", "c", catalog.QuotaProduce, 1)
+	if d := b.Charge(now.Add(time.Hour), "u", "c", catalog.QuotaProduce, 300); d != 2*time.Second {
+		t.Errorf("after an hour of silence three seconds' worth is throttled for %v, want 2s", d)
+	}
+}
+
 func TestThrottleIsBounded(t *testing.T) {
 	b := New([]catalog.Quota{limit(ptr("u"), nil, 1)})
 	now := time.Unix(1000, 0)
