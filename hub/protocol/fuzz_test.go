@@ -216,7 +216,7 @@ func FuzzConnection(f *testing.F) {
 		var wg sync.WaitGroup
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		wg.Go(func() { ta.s.ServeConn(ctx, server) })
+		wg.Go(func() { ta.s.ServeConn(ctx, timeless{server}) })
 		wg.Go(func() { _, _ = io.Copy(io.Discard, client) })
 		_, _ = client.Write(b)
 		_ = client.Close()
@@ -304,7 +304,7 @@ func FuzzLogin(f *testing.F) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		client, server := net.Pipe()
 		var wg sync.WaitGroup
-		wg.Go(func() { s.serveConn(t.Context(), door, server) })
+		wg.Go(func() { s.serveConn(t.Context(), door, timeless{server}) })
 		wg.Go(func() { _, _ = io.Copy(io.Discard, client) })
 		_, _ = client.Write(b)
 		_ = client.Close()
