@@ -3,6 +3,7 @@ package group
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -115,7 +116,7 @@ func (g *Group) drop(gone []record.TopicPartition, a Answer, out *Output) {
 	g.write(out, g.removal(ws, last), func(now time.Time, err error, out *Output) {
 		if err == nil { // or else the next round tries again
 			g.apply(ws)
-			g.overtake(ws)
+			g.overtake(ws, math.MaxInt64)
 			g.dieIf(now, last)
 		}
 		out.give(a, err)
@@ -157,7 +158,7 @@ func (g *Group) Delete(t Ticket) (out Output) {
 	g.write(&out, g.removal(ws, true), func(now time.Time, err error, out *Output) {
 		if err == nil {
 			g.apply(ws)
-			g.overtake(ws)
+			g.overtake(ws, math.MaxInt64)
 			g.dieIf(now, true)
 		}
 		out.end(t, err)

@@ -166,6 +166,7 @@ type Group struct {
 
 	offsets   map[record.TopicPartition]Offset
 	undecided map[int64]*undecided // by producer ID
+	place     int64                // of the last offset that came into one of them
 	inFlight  map[uint64]inFlight
 	lastWrite uint64
 }

@@ -3,6 +3,7 @@ package group
 import (
 	"fmt"
 	"maps"
+	"math"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/record"
@@ -45,7 +46,7 @@ func (g *Group) Commit(now time.Time, t Ticket, r CommitRequest) (out Output) {
 			return
 		}
 		g.apply(good)
-		g.overtake(good)
+		g.overtake(good, math.MaxInt64)
 		out.answer(Answer{Ticket: t, Commit: errs})
 	})
 	return out

@@ -18,8 +18,16 @@ type Transactional struct {
 
 // undecided is what one producer's open transaction commits in the group.
 type undecided struct {
-	offsets map[record.TopicPartition]Offset // durable
-	writing map[uint64][]OffsetWrite         // by write
+	offsets map[record.TopicPartition]undecidedOffset // durable
+	writing map[uint64][]OffsetWrite                  // by write
+}
+
+// undecidedOffset is an offset with its place among those that came to the
+// group: of two transactions that set an offset of the same partition the later
+// write counts, whichever is committed first. Compaction keeps that one, too.
+type undecidedOffset struct {
+	Offset
+	place int64
 }
 
 // has reports whether the transaction may change the partition's offset.
@@ -62,7 +70,9 @@ func (g *Group) CommitTransactional(now time.Time, t Ticket, r CommitRequest, tx
 			out.end(t, err)
 			return
 		}
-		g.pend(u, good)
+		for _, w := range good {
+			g.Pend(txn.ProducerID, g.place+1, w)
+		}
 		out.answer(Answer{Ticket: t, Commit: errs})
 	})
 	id = g.lastWrite
@@ -119,19 +129,13 @@ func (g *Group) checkOffsets(r CommitRequest) (good []OffsetWrite, errs []error)
 func (g *Group) transaction(producerID int64) *undecided {
 	u := g.undecided[producerID]
 	if u == nil {
-		u = &undecided{offsets: map[record.TopicPartition]Offset{}, writing: map[uint64][]OffsetWrite{}}
+		u = &undecided{offsets: map[record.TopicPartition]undecidedOffset{}, writing: map[uint64][]OffsetWrite{}}
 		if g.undecided == nil {
 			g.undecided = map[int64]*undecided{}
 		}
 		g.undecided[producerID] = u
 	}
 	return u
-}
-
-func (g *Group) pend(u *undecided, ws []OffsetWrite) {
-	for _, w := range ws {
-		u.offsets[w.TopicPartition] = *w.Offset
-	}
 }
 
 // forgetDecided forgets a transaction that changes nothing any more.
@@ -141,8 +145,12 @@ func (g *Group) forgetDecided(producerID int64) {
 	}
 }
 
-// Pend loads the offsets of a transaction that is still open.
-func (g *Group) Pend(producerID int64, ws []OffsetWrite) { g.pend(g.transaction(producerID), ws) }
+// Pend notes an offset of a transaction that is still open. place says which of
+// two that are loaded for a partition was written later.
+func (g *Group) Pend(producerID, place int64, w OffsetWrite) {
+	g.transaction(producerID).offsets[w.TopicPartition] = undecidedOffset{*w.Offset, place}
+	g.place = max(g.place, place)
+}
 
 // EndTransaction makes the offsets of a producer's transaction the group's, or
 // drops them: its marker is durable. It reports whether there was one.
@@ -152,16 +160,16 @@ func (g *Group) EndTransaction(producerID int64, commit bool) bool {
 		return false
 	}
 	done := u.offsets
-	u.offsets = map[record.TopicPartition]Offset{}
+	u.offsets = map[record.TopicPartition]undecidedOffset{}
 	g.forgetDecided(producerID)
 	if !commit {
 		return true
 	}
-	var ws []OffsetWrite
 	for tp, o := range done {
-		ws = append(ws, OffsetWrite{TopicPartition: tp, Offset: &o})
+		w := []OffsetWrite{{TopicPartition: tp, Offset: &o.Offset}}
+		g.apply(w)
+		g.overtake(w, o.place)
 	}
-	g.apply(ws)
 	return true
 }
 
@@ -193,11 +201,13 @@ func (g *Group) UnstablePartitions() map[record.TopicPartition]bool {
 }
 
 // overtake drops what open transactions would have set before a write that came
-// behind them.
-func (g *Group) overtake(ws []OffsetWrite) {
+// behind them, at place.
+func (g *Group) overtake(ws []OffsetWrite, place int64) {
 	for id, u := range g.undecided {
 		for _, w := range ws {
-			delete(u.offsets, w.TopicPartition)
+			if o, ok := u.offsets[w.TopicPartition]; ok && o.place < place {
+				delete(u.offsets, w.TopicPartition)
+			}
 		}
 		g.forgetDecided(id)
 	}

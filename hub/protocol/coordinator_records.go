@@ -132,7 +132,14 @@ type keptGroup struct {
 	entries  map[group.EntryKey]group.EntryValue // of a consumer group
 	offsets  map[record.TopicPartition]group.Offset
 	// undecided are the offsets of open transactions, by producer ID.
-	undecided map[int64]map[record.TopicPartition]group.Offset
+	undecided map[int64]map[record.TopicPartition]undecidedOffset
+}
+
+// undecidedOffset is an offset of an open transaction with that of its batch in
+// the log: of two for the same partition the later one counts.
+type undecidedOffset struct {
+	group.Offset
+	at int64
 }
 
 func (k *keptGroup) writes() []group.OffsetWrite { return offsetWrites(k.offsets) }
@@ -155,6 +162,15 @@ func (k *keptGroup) live(id string, cfg group.Config, now time.Time) (*group.Gro
 		es = append(es, group.Entry{Key: key, Value: v})
 	}
 	return group.LoadConsumer(id, cfg, now, es, k.writes())
+}
+
+// pend gives the group the offsets of open transactions.
+func (k *keptGroup) pend(g *group.Group) {
+	for producer, offsets := range k.undecided {
+		for tp, o := range offsets {
+			g.Pend(producer, o.at, group.OffsetWrite{TopicPartition: tp, Offset: &o.Offset})
+		}
+	}
 }
 
 // maxGroupRecords bounds what one batch may unpack to.
@@ -233,7 +249,8 @@ func endKept(groups map[string]*keptGroup, b record.Batch) error {
 	for _, k := range groups {
 		for tp, o := range k.undecided[b.ProducerID()] {
 			if commit {
-				k.offsets[tp] = o
+				k.offsets[tp] = o.Offset
+				k.overtake(tp, o.at)
 			}
 		}
 		delete(k.undecided, b.ProducerID())
@@ -290,7 +307,7 @@ func readOffset(groups map[string]*keptGroup, of int64, r record.Record) error {
 	k := keep(groups, key.Group)
 	if r.Value == nil {
 		delete(k.offsets, tp)
-		k.overtake(tp)
+		k.overtake(tp, r.Offset)
 		return nil
 	}
 	v := kmsg.NewOffsetCommitValue()
@@ -300,32 +317,36 @@ func readOffset(groups map[string]*keptGroup, of int64, r record.Record) error {
 	if err := v.ReadFrom(r.Value); err != nil {
 		return fmt.Errorf("offset of group %q for %v: %w", key.Group, tp, err)
 	}
-	k.commit(of, tp, group.Offset{
+	k.commit(of, r.Offset, tp, group.Offset{
 		Offset: v.Offset, LeaderEpoch: v.LeaderEpoch, Metadata: v.Metadata, CommitTime: v.CommitTimestamp,
 	})
 	return nil
 }
 
-// commit takes over an offset, of a transaction or of none.
-func (k *keptGroup) commit(of int64, tp record.TopicPartition, o group.Offset) {
+// commit takes over an offset that stands in the log at at, of a transaction or
+// of none.
+func (k *keptGroup) commit(of, at int64, tp record.TopicPartition, o group.Offset) {
 	if of == record.NoProducer {
 		k.offsets[tp] = o
-		k.overtake(tp)
+		k.overtake(tp, at)
 		return
 	}
 	if k.undecided == nil {
-		k.undecided = map[int64]map[record.TopicPartition]group.Offset{}
+		k.undecided = map[int64]map[record.TopicPartition]undecidedOffset{}
 	}
 	if k.undecided[of] == nil {
-		k.undecided[of] = map[record.TopicPartition]group.Offset{}
+		k.undecided[of] = map[record.TopicPartition]undecidedOffset{}
 	}
-	k.undecided[of][tp] = o
+	k.undecided[of][tp] = undecidedOffset{o, at}
 }
 
-// overtake drops what open transactions would have set before.
-func (k *keptGroup) overtake(tp record.TopicPartition) {
+// overtake drops what open transactions would have set before what stands in the
+// log at at.
+func (k *keptGroup) overtake(tp record.TopicPartition, at int64) {
 	for _, offsets := range k.undecided {
-		delete(offsets, tp)
+		if o, ok := offsets[tp]; ok && o.at < at {
+			delete(offsets, tp)
+		}
 	}
 }
 

@@ -42,11 +42,7 @@ func (c *coordinator) read(ctx context.Context, log Partition) (func(time.Time, 
 			if err != nil { // the group goes on without what cannot be used
 				c.log.Error("a consumer group was not loaded as it was", "group", id, "error", err)
 			}
-			for producer, offsets := range k.undecided {
-				if len(offsets) > 0 {
-					g.Pend(producer, offsetWrites(offsets))
-				}
-			}
+			k.pend(g)
 			sh.groups[id] = g
 			c.wakeBy(g.Deadline())
 		}
