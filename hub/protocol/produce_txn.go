@@ -133,12 +133,21 @@ func (s *Server) inTransaction(ctx context.Context, id string, k txnPartition, e
 		return
 	}
 	producer, tps := txn.Producer{ID: k.producer, Epoch: epoch}, []record.TopicPartition{k.TopicPartition}
+	behind := false // the marker of the transaction before
 	s.txns.start(n, id, false, func(now time.Time, x *txn.Txn, t txn.Ticket) txn.Output {
 		if adds {
+			behind = x.State() == txn.PrepareCommit || x.State() == txn.PrepareAbort
 			return x.Add(now, t, txn.AddRequest{Producer: producer, Partitions: tps, Version: 2, Wait: true})
 		}
 		return txn.Output{Answers: []txn.Answer{{Ticket: t, Err: x.Verify(producer, tps)[0]}}}
-	}, func(a txn.Answer) { s.open.answered(k, t.Guard, a.Err) })
+	}, func(a txn.Answer) {
+		if a.Err == nil && behind {
+			// That marker may have come since the guard was taken. One that ends
+			// this transaction carries a higher epoch, which refuses the batch.
+			t, a.Err = p.Transaction(k.producer)
+		}
+		s.open.answered(k, t.Guard, a.Err)
+	})
 }
 
 // appendTransactional appends a batch once it is known to be in a transaction.

@@ -3,6 +3,7 @@ package protocol
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -250,6 +251,30 @@ func TestNothingComesBehindTheMarker(t *testing.T) {
 		t.Errorf("%+v", l)
 	}
 	wantCode(t, "asked anew", produced(c.rawConn, c.produceIn(9, topic, 0, c.p, 1)).ErrorCode, nil)
+}
+
+// The marker of a transaction may be late, as after a crash. What the client
+// sends for the next one meanwhile waits for it and is taken.
+func TestNextTransactionWaitsForALateMarker(t *testing.T) {
+	s := startSite(t, quick())
+	topic := s.topic(t, "t", 1)
+	c := s.txnConn(t, "x")
+	wantCode(t, "produce", produced(c.rawConn, c.produceIn(12, topic, 0, c.p, 0)).ErrorCode, nil)
+	log := s.memLog(t, "t", 0)
+	log.refuse(record.ErrOffline)
+	wantCode(t, "end", c.end(5, c.p, true), nil)
+	c.eventuallyIs(txn.PrepareCommit)
+	next := c.produceIn(12, topic, 0, txn.Producer{ID: c.p.ID, Epoch: c.p.Epoch + 1}, 0)
+	id := c.send(next)
+	eventually(t, "the batch waits for the coordinator", func() bool {
+		waiting := 0
+		err := s.srv.txns.onShard(t.Context(), partitionOf("x", 3), func(time.Time, *txnShard) { waiting = len(s.srv.txns.parked) })
+		return err == nil && waiting > 0
+	})
+	log.refuse(nil)
+	got := c.receive(next, id).(*kmsg.ProduceResponse).Topics[0].Partitions[0]
+	wantCode(t, "the next transaction", got.ErrorCode, nil)
+	c.eventuallyIs(txn.Ongoing)
 }
 
 // The decision is durable before any marker, and what it decided is carried out
