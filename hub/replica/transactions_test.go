@@ -234,3 +234,28 @@ func TestAbortedOfADamagedLog(t *testing.T) {
 		t.Errorf("an undecided transaction below the damage: %v", err)
 	}
 }
+
+// What a group coordinator writes into a transaction has no sequence: it opens
+// the transaction and is fenced as any batch, and nothing of it is a duplicate.
+func TestTransactionalBatchWithoutSequence(t *testing.T) {
+	var ps producers
+	const id = 7
+	for i := range int64(3) {
+		b := transactional(t, id, 2, -1, "a")
+		b.SetBaseOffset(i)
+		if v, err := ps.byID[id].check(b); err != nil || v.duplicate {
+			t.Fatalf("batch %d: %+v, %v", i, v, err)
+		}
+		ps.observe(b, i)
+	}
+	if got := ps.transaction(id); got.First != 0 || got.Epoch != 2 {
+		t.Errorf("%+v", got)
+	}
+	if _, err := ps.byID[id].check(transactional(t, id, 1, -1, "a")); !errors.Is(err, record.ErrProducerFenced) {
+		t.Errorf("an old epoch: %v", err)
+	}
+	ps.observe(marker(id, 3, true, 3), 4)
+	if got := ps.transaction(id); got.Open() || got.Epoch != 3 || got.Guard != 4 {
+		t.Errorf("after the marker: %+v", got)
+	}
+}
