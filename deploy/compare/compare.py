@@ -3,8 +3,8 @@
 client, alternating runs; the server that is not measured is stopped. Writes
 medians and ratios into docs/benchmarks.md unless --dry is given.
 
-  make compare                      all loads, 2 rounds, about a quarter of an hour
-  make compare ROUNDS=1             about half of that
+  make compare                      all loads, 2 rounds
+  make compare ROUNDS=1             one round
   make compare ONLY='produce 1 KiB' the loads whose names match
 """
 import argparse

@@ -83,7 +83,7 @@ func Default() Config {
 		Limits: Limits{
 			Request:  100 << 20,
 			InFlight: 512 << 20,
-			Pipeline: 64,
+			Pipeline: 512,
 			Pending:  128 << 20,
 
 			Conns:      10_000,

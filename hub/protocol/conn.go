@@ -29,7 +29,7 @@ type conn struct {
 	session *fetchSession // of handle alone
 
 	queue chan *request // read, not yet handled
-	out   chan pending  // handled, not yet answered
+	out   chan *pending // handled, not yet answered
 	slots chan struct{} // one for each request read and not yet answered
 	bytes *budget       // their bytes
 	due   atomic.Int32  // their number
@@ -51,7 +51,7 @@ func newConn(s *Server, door *Listener, nc net.Conn) *conn {
 		s: s, nc: nc, host: remoteIP(nc), door: door,
 		frames: frameReader{nc: nc, br: bufio.NewReaderSize(nc, 8<<10), limits: l, budget: s.requests, least: requestHeader},
 		queue:  make(chan *request, l.Pipeline),
-		out:    make(chan pending, l.Pipeline),
+		out:    make(chan *pending, l.Pipeline),
 		slots:  make(chan struct{}, l.Pipeline),
 		bytes:  newBudget(l.Pending),
 	}
@@ -165,7 +165,7 @@ func (c *conn) free(r *request) {
 
 // release is free for a handled request. One whose appends are still under way
 // keeps its share of the memory of all connections until they are done.
-func (c *conn) release(p pending) {
+func (c *conn) release(p *pending) {
 	if p.a.fetch != nil {
 		c.s.answers.Add(-p.a.fetch.size)
 		p.a.fetch.giveBack()
@@ -196,9 +196,9 @@ func (c *conn) handle(ctx context.Context) {
 			quiet = c.s.throttle(r, a, c.s.cfg.Clock().Sub(begin))
 		}
 		select {
-		case c.out <- pending{r, a}:
+		case c.out <- &pending{r, a}:
 		case <-c.cut.Done():
-			c.release(pending{r, a})
+			c.release(&pending{r, a})
 		}
 		if a.close || quiet > 0 && !pause(ctx, quiet) {
 			break

@@ -392,3 +392,59 @@ func TestConfigIsChecked(t *testing.T) {
 		}
 	}
 }
+
+// Answers that become due together go out together, in the order of their
+// requests and each to its own.
+func TestAnswersDueTogether(t *testing.T) {
+	s := startSite(t, quick())
+	topic := s.topic(t, "t", 1)
+	log := s.memLog(t, "t", 0)
+	log.hold()
+	defer log.release()
+	c := s.dial(t)
+	var ids []int32
+	r := produceRequest(9, "t", topic.ID, batch(t, record.None, "v"))
+	for range 100 {
+		ids = append(ids, c.send(r))
+	}
+	f := fetchRequest(12, "t", topic.ID, 0) // with pieces of its own, in the middle
+	fetchID := c.send(f)
+	for range 100 {
+		ids = append(ids, c.send(r))
+	}
+	eventually(t, "all are handled", func() bool { return s.srv.counts[0].Load() == 200 })
+	log.release()
+	for i, id := range ids {
+		if i == 100 {
+			c.receive(f, fetchID)
+		}
+		got := c.receive(r, id).(*kmsg.ProduceResponse).Topics[0].Partitions[0]
+		if got.ErrorCode != 0 || got.BaseOffset != int64(i) {
+			t.Fatalf("answer %d: offset %d, error %d", i, got.BaseOffset, got.ErrorCode)
+		}
+	}
+	eventually(t, "all is given back", func() bool { return s.srv.Stats().RequestBytes == 0 })
+}
+
+// Of answers that could go out together none follows the one that ends the
+// connection.
+func TestNothingFollowsTheLastAnswer(t *testing.T) {
+	s := startSite(t, quick())
+	topic := s.topic(t, "t", 1)
+	log := s.memLog(t, "t", 0)
+	log.hold()
+	defer log.release()
+	c := s.dial(t)
+	good := produceRequest(9, "t", topic.ID, batch(t, record.None, "v"))
+	bad := produceRequest(9, "none", record.TopicID{}, batch(t, record.None, "v"))
+	bad.Acks = 0
+	c.send(good)
+	c.send(bad)
+	c.send(good)
+	eventually(t, "all are handled", func() bool { return s.srv.counts[0].Load() == 3 })
+	log.release()
+	if n := c.closed(); n != 1 {
+		t.Errorf("%d answers, want the one before the end", n)
+	}
+	eventually(t, "all is given back", func() bool { return s.srv.Stats().RequestBytes == 0 })
+}

@@ -99,7 +99,7 @@ func (ta *target) handle(b []byte) bool {
 		return false
 	}
 	c := &conn{s: ta.s, cut: ctx}
-	ta.decode(r, c.encode(nil, pending{r: r, a: a}))
+	ta.decode(r, c.encode(nil, &pending{r: r, a: a}))
 	return true
 }
 

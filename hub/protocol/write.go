@@ -15,31 +15,108 @@ const maxScratch = 64 << 10
 // reader is told from a stopped one.
 const writePiece = 256 << 10
 
+// answers are what is written next: one answer, or several small ones that are
+// due at the same time, as they are when a flush ends that many requests wait
+// for.
+type answers struct {
+	of      []*pending
+	bufs    net.Buffers
+	scratch []byte
+	held    *pending // taken, and not due yet
+	last    bool     // the connection ends after them
+}
+
 // write sends answers in order until there are no more, one ends the
 // connection, or the client does not take them.
 func (c *conn) write() {
-	var scratch []byte
-	for p := range c.out {
-		bufs := c.encode(scratch[:0], p)
-		if len(bufs) > 0 && cap(bufs[0]) <= maxScratch {
-			scratch = bufs[0]
+	var w answers
+	defer func() {
+		if w.held != nil {
+			c.release(w.held)
 		}
-		err := c.send(bufs)
-		last := p.a.close || p.a.later != nil && p.a.later.mustClose()
-		c.release(p)
+	}()
+	for c.gather(&w) {
+		err := c.send(w.bufs)
+		for _, p := range w.of {
+			c.release(p)
+		}
 		if err != nil {
 			c.fault(err)
 			return
 		}
-		if last {
+		if w.last {
 			return
 		}
 	}
 }
 
+// gather waits for the next answer and takes those along that need no waiting.
+// It reports false when there are no more.
+func (c *conn) gather(w *answers) bool {
+	p, ok := w.held, true
+	if w.held = nil; p == nil {
+		if p, ok = <-c.out; !ok {
+			return false
+		}
+	}
+	clear(w.of)
+	w.of, w.bufs = w.of[:0], nil
+	c.add(w, p)
+	for !w.last && len(w.bufs) <= 1 && w.size() < maxScratch/2 {
+		if p = c.another(); p == nil {
+			break
+		}
+		if !p.a.due() {
+			w.held = p
+			break
+		}
+		c.add(w, p)
+	}
+	if len(w.bufs) > 0 && cap(w.bufs[0]) <= maxScratch {
+		w.scratch = w.bufs[0]
+	}
+	return true
+}
+
+// add encodes one more answer behind those that are there.
+func (c *conn) add(w *answers, p *pending) {
+	dst := w.scratch[:0]
+	if len(w.bufs) > 0 {
+		dst = w.bufs[0]
+	}
+	if bufs := c.encode(dst, p); len(bufs) > 0 {
+		w.bufs = bufs
+	}
+	w.of = append(w.of, p)
+	w.last = p.a.close || p.a.later != nil && p.a.later.mustClose()
+}
+
+func (w *answers) size() int {
+	if len(w.bufs) == 0 {
+		return 0
+	}
+	return len(w.bufs[0])
+}
+
+// another is the next answer if one is there already.
+func (c *conn) another() *pending {
+	select {
+	case p := <-c.out: // nil once it is closed
+		return p
+	default:
+		return nil
+	}
+}
+
+// due says that the answer can be encoded without waiting, and has no pieces
+// of its own.
+func (a *answer) due() bool {
+	return a.fetch == nil && (a.later == nil || a.later.isDone())
+}
+
 // encode makes the bytes of an answer in dst, and waits for it if it is due
 // later; nil: none is sent.
-func (c *conn) encode(dst []byte, p pending) net.Buffers {
+func (c *conn) encode(dst []byte, p *pending) net.Buffers {
 	switch {
 	case p.a.msg != nil:
 		return net.Buffers{appendResponse(dst, p.r, p.a.msg)}
