@@ -47,7 +47,7 @@ func TestParseRefuses(t *testing.T) {
 		head + "listeners: {kafka: {addr: localhost}}":                              `n.yaml:2:27: listeners.kafka.addr is "localhost": want host:port or :port`,
 		head + "listeners: {registry: {addr: on}}":                                  `n.yaml:2:30: listeners.registry.addr is "on": want host:port or :port`,
 		head + "listeners: {extra: {kafka: {addr: \":1\"}}}":                        `listeners.extra.kafka: want a name other than kafka`,
-		head + "listeners: {extra: {in: {addr: here}}}":                             `n.yaml:2:31: listeners.extra.in.addr is "here"`,
+		head + "listeners: {extra: {in: {addr: here}}}":                             `n.yaml:2:32: listeners.extra.in.addr is "here"`,
 		head + "listeners: {kafka: {sasl: [GSSAPI]}}":                               `listeners.kafka.sasl has "GSSAPI"`,
 		head + "listeners: {kafka: {sasl: [OAUTHBEARER]}}":                          `security.oauth must say whose tokens`,
 		head + "listeners: {kafka: {tls: {cert: c}}}":                               `listeners.kafka.tls: TLS needs cert and key`,
