@@ -35,7 +35,10 @@ func TestLoadedOffsetsOfTwoTransactions(t *testing.T) {
 				b := newGroupBatch(1)
 				b.of(&group.Transactional{ProducerID: producer})
 				b.add("g", group.Write{Offsets: []group.OffsetWrite{{TopicPartition: tp, Offset: &group.Offset{Offset: 10 * producer}}}})
-				read(b.build())
+				all, err := b.build()
+				for _, one := range all {
+					read(one, err)
+				}
 			}
 			for _, m := range ends[:early] {
 				read(m.Batch(1), nil)
