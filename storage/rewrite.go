@@ -106,7 +106,7 @@ func (l *Log) rewritable(r Rewrite) ([]*segment, error) {
 		return nil, fmt.Errorf("%w: the next one is not proven", ErrNotSealed)
 	}
 	if l.mu.hard.Commit < l.mu.segs[end].p.lastIndex {
-		return nil, fmt.Errorf("%w: commit %d < index %d, its last", ErrRound, l.mu.hard.Commit, l.mu.segs[end].p.lastIndex)
+		return nil, fmt.Errorf("%w: commit %d as it is written < index %d, its last", ErrNotSealed, l.mu.hard.Commit, l.mu.segs[end].p.lastIndex)
 	}
 	return slices.Clone(l.mu.segs[at : end+1]), nil
 }
