@@ -51,7 +51,11 @@ func TestKafkaGo(t *testing.T) {
 	serve(t, `listeners:
   kafka: {addr: "127.0.0.1:9092", advertise: "localhost:9092"}
   extra: {login: {addr: "127.0.0.1:9093", advertise: "localhost:9093", sasl: [PLAIN, SCRAM-SHA-256, SCRAM-SHA-512]}}
-security: {users: {adminplain: admin-secret, adminscram256: admin-secret-256, adminscram512: admin-secret-512}}
+security:
+  authorize: true
+  allow_without_acl: true
+  super_users: ["User:ANONYMOUS", "User:adminplain", "User:adminscram256", "User:adminscram512"]
+  users: {adminplain: admin-secret, adminscram256: admin-secret-256, adminscram512: admin-secret-512}
 `)
 	ours.report(t, kafkaGo(t))
 }
