@@ -116,7 +116,11 @@ func epochAt(p Partition, o record.Offsets) int32 {
 	if err != nil || len(chunk.Batches) == 0 {
 		return -1
 	}
-	return chunk.Batches[0].LeaderEpoch()
+	epoch := chunk.Batches[0].LeaderEpoch()
+	if chunk.Release != nil {
+		chunk.Release()
+	}
+	return epoch
 }
 
 func listByTime(p Partition, ms, end int64, op *kmsg.ListOffsetsResponseTopicPartition) error {
