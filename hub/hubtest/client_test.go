@@ -2,6 +2,7 @@ package hubtest
 
 import (
 	"fmt"
+	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -68,8 +69,12 @@ func TestFranzGo(t *testing.T) {
 // TestDevServes is the README's second command: `entrepot serve --dev`. It
 // needs the product's own ports and is skipped where they are taken.
 func TestDevServes(t *testing.T) {
-	if Ready("127.0.0.1:8080") == nil {
-		Missing(t, "port 8080 is taken by another hub")
+	for _, addr := range []string{"127.0.0.1:9092", "127.0.0.1:8080", "127.0.0.1:8081"} {
+		ln, err := net.Listen("tcp", addr)
+		if err != nil {
+			Missing(t, "a port of the product is taken: %v", err)
+		}
+		_ = ln.Close()
 	}
 	p := Start(t, nil, "serve", "--dev", "--data-dir", t.TempDir())
 	Until(t, 30*time.Second, "serve --dev", func() error {
