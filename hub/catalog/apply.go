@@ -48,6 +48,8 @@ func (s *State) apply(cmd Command) (*State, any, error) {
 		return s.alterScram(c)
 	case AlterQuota:
 		return s.alterQuota(c)
+	case AlterGroupConfig:
+		return s.alterGroupConfig(c)
 	}
 	return nil, nil, fmt.Errorf("%w: catalog command %T", record.ErrInvalidRequest, cmd)
 }

@@ -26,13 +26,14 @@ import (
 type State struct {
 	site     string
 	siteID   int32
-	lastNode int32             // highest broker ID ever given; IDs are not used twice
-	producer int64             // counter of the next producer ID, without the site's bits
-	nodes    []Node            // by ID
-	topics   []*Topic          // by name
-	byID     []*Topic          // by topic ID
-	jobs     map[string]string // name -> desired state
-	security *Security         // nil: nothing is set
+	lastNode int32                        // highest broker ID ever given; IDs are not used twice
+	producer int64                        // counter of the next producer ID, without the site's bits
+	nodes    []Node                       // by ID
+	topics   []*Topic                     // by name
+	byID     []*Topic                     // by topic ID
+	jobs     map[string]string            // name -> desired state
+	security *Security                    // nil: nothing is set
+	groups   map[string]map[string]string // settings of groups, by name
 }
 
 // New is the catalog of a site in which nothing has happened yet.
@@ -192,6 +193,7 @@ const (
 	OffsetsTopic      = "__consumer_offsets"
 	TransactionsTopic = "__transaction_state"
 	CheckpointsTopic  = "__connect_checkpoints"
+	ShareStateTopic   = "__share_group_state"
 
 	// MetaGroup is the Raft group that holds the catalog. No topic can have
 	// its name.
@@ -202,7 +204,7 @@ const (
 // read it, but neither write nor delete it.
 func IsInternal(topic string) bool {
 	switch topic {
-	case OffsetsTopic, TransactionsTopic, CheckpointsTopic:
+	case OffsetsTopic, TransactionsTopic, CheckpointsTopic, ShareStateTopic:
 		return true
 	}
 	return false

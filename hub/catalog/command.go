@@ -26,6 +26,7 @@ const (
 	kindDeleteACLs
 	kindAlterScram
 	kindAlterQuota
+	kindAlterGroupConfig
 )
 
 // SiteInit names the site. The first one decides; the same again does nothing.
@@ -182,6 +183,8 @@ func decodeBody(kind byte, body []byte) (Command, error) {
 		return into[AlterScram](body)
 	case kindAlterQuota:
 		return into[AlterQuota](body)
+	case kindAlterGroupConfig:
+		return into[AlterGroupConfig](body)
 	}
 	return nil, fmt.Errorf("unknown kind")
 }

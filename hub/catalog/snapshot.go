@@ -16,19 +16,20 @@ const snapshotVersion = 1
 
 // snapshot is a State as JSON, after the version byte.
 type snapshot struct {
-	Site        string            `json:",omitempty"`
-	SiteID      int32             `json:",omitempty"`
-	LastNode    int32             `json:",omitempty"`
-	ProducerIDs int64             `json:",omitempty"`
-	Nodes       []Node            `json:",omitempty"`
-	Topics      []*Topic          `json:",omitempty"` // by name
-	Jobs        map[string]string `json:",omitempty"`
-	Security    *Security         `json:",omitempty"`
+	Site        string                       `json:",omitempty"`
+	SiteID      int32                        `json:",omitempty"`
+	LastNode    int32                        `json:",omitempty"`
+	ProducerIDs int64                        `json:",omitempty"`
+	Nodes       []Node                       `json:",omitempty"`
+	Topics      []*Topic                     `json:",omitempty"` // by name
+	Jobs        map[string]string            `json:",omitempty"`
+	Security    *Security                    `json:",omitempty"`
+	Groups      map[string]map[string]string `json:",omitempty"`
 }
 
 // Encode writes the whole state. Equal states give equal bytes.
 func (s *State) Encode() ([]byte, error) {
-	body, err := json.Marshal(snapshot{s.site, s.siteID, s.lastNode, s.producer, s.nodes, s.topics, s.jobs, s.security})
+	body, err := json.Marshal(snapshot{s.site, s.siteID, s.lastNode, s.producer, s.nodes, s.topics, s.jobs, s.security, s.groups})
 	if err != nil {
 		return nil, fmt.Errorf("encode catalog: %w", err)
 	}
@@ -44,7 +45,7 @@ func DecodeState(b []byte) (*State, error) {
 	if err := json.Unmarshal(b[1:], &doc); err != nil {
 		return nil, fmt.Errorf("decode catalog: %w", err)
 	}
-	s := &State{site: doc.Site, siteID: doc.SiteID, lastNode: doc.LastNode, producer: doc.ProducerIDs, nodes: doc.Nodes, topics: doc.Topics, jobs: doc.Jobs, security: doc.Security}
+	s := &State{site: doc.Site, siteID: doc.SiteID, lastNode: doc.LastNode, producer: doc.ProducerIDs, nodes: doc.Nodes, topics: doc.Topics, jobs: doc.Jobs, security: doc.Security, groups: doc.Groups}
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("decode catalog: %w", err)
 	}
@@ -93,6 +94,9 @@ func (s *State) check() error {
 		if d := s.jobs[name]; d != JobPaused && d != JobStopped {
 			return fmt.Errorf("job %q is %q", name, d)
 		}
+	}
+	if err := s.checkGroups(); err != nil {
+		return err
 	}
 	if s.security != nil {
 		return s.security.check()

@@ -87,7 +87,7 @@ func (s *Server) produceTopic(st *catalog.State, r *request, req *kmsg.ProduceRe
 	switch {
 	case err != nil:
 		return nil, err
-	case t.Name == catalog.OffsetsTopic || t.Name == catalog.TransactionsTopic:
+	case isInternal(t.Name):
 		return nil, fmt.Errorf("%w: %q is written by the hub alone", record.ErrInvalidTopic, t.Name)
 	case t.Mirror != nil:
 		return nil, fmt.Errorf("%w: topic %q is written at site %q", record.ErrReadOnly, t.Name, t.Mirror.Source)

@@ -139,5 +139,5 @@ func (s *Server) describeTopic(r *request, req *kmsg.MetadataRequest, t *catalog
 // isInternal is Kafka's sense of the word: topics that clients cannot produce
 // to, and that consumers of a pattern leave out.
 func isInternal(topic string) bool {
-	return topic == catalog.OffsetsTopic || topic == catalog.TransactionsTopic
+	return topic == catalog.OffsetsTopic || topic == catalog.TransactionsTopic || topic == catalog.ShareStateTopic
 }

@@ -10,12 +10,13 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/group"
+	"github.com/entrepot-hub/entrepot/hub/share"
 )
 
 // ListGroups: v0-5
 //
 // Behaviour:
-//   - The groups that this node coordinates, classic and consumer.
+//   - The groups that this node coordinates, classic, consumer and share.
 //
 // Version notes:
 //   - v3: flexible; v4: states; v5: types
@@ -30,6 +31,7 @@ var listGroupsAPI = api{
 const (
 	classicType  = "classic"
 	consumerType = "consumer"
+	shareType    = "share"
 )
 
 func (s *Server) listGroups(ctx context.Context, r *request, req *kmsg.ListGroupsRequest) kmsg.Response {
@@ -47,6 +49,9 @@ func (s *Server) listGroups(ctx context.Context, r *request, req *kmsg.ListGroup
 			Group: g.ID(), ProtocolType: g.Describe().ProtocolType, GroupState: state, GroupType: kind,
 		})
 	})
+	if err == nil {
+		err = s.listShares(ctx, req, &got)
+	}
 	if err != nil {
 		resp.ErrorCode = code(err)
 		return resp
@@ -62,4 +67,25 @@ func (s *Server) listGroups(ctx context.Context, r *request, req *kmsg.ListGroup
 // listed reports whether a filter lets a word through; an empty one does.
 func listed(filter []string, word string) bool {
 	return len(filter) == 0 || slices.ContainsFunc(filter, func(f string) bool { return strings.EqualFold(f, word) })
+}
+
+// listShares adds the share groups: those with members, and those with offsets.
+func (s *Server) listShares(ctx context.Context, req *kmsg.ListGroupsRequest, got *[]kmsg.ListGroupsResponseGroup) error {
+	if !listed(req.TypesFilter, shareType) {
+		return nil
+	}
+	states := map[string]group.State{}
+	kept, err := s.shareGroupIDs(ctx)
+	for id := range kept {
+		states[id] = group.Empty
+	}
+	if err == nil {
+		err = s.groups.eachShare(ctx, func(id string, _ *share.Group) { states[id] = group.Stable })
+	}
+	for id, state := range states {
+		if listed(req.StatesFilter, state.String()) {
+			*got = append(*got, kmsg.ListGroupsResponseGroup{Group: id, ProtocolType: shareType, GroupState: state.String(), GroupType: shareType})
+		}
+	}
+	return err
 }

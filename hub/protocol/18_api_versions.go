@@ -60,6 +60,7 @@ var features = [...]struct {
 	{"metadata.version", 7, 25},
 	{"group.version", 0, 1},
 	{"transaction.version", 0, 2},
+	{"share.version", 0, 1},
 }
 
 // addFeatures names them. Before v4 Java takes a lowest level of 0 for an

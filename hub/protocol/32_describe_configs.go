@@ -21,7 +21,8 @@ import (
 //     defaults of topics under the names that Kafka's brokers have for them;
 //     read only. Nodes other than this one answer for themselves.
 //   - Loggers of a broker: one, root, whose level is set where the node is
-//     started. Groups: the timing of the consumer protocol, read only.
+//     started. Groups: the timing of the consumer protocol, read
+//     only, and the settings of share groups.
 //   - A synonym that is the default bears the broker's name for it.
 //
 // Version notes:
@@ -95,7 +96,7 @@ func (s *Server) settings(r *request, rr *kmsg.DescribeConfigsRequestResource) (
 		if rr.ResourceName == "" {
 			return nil, fmt.Errorf("%w: settings of a group without a name", record.ErrInvalidRequest)
 		}
-		return s.groupSettings(), nil
+		return s.groupSettings(rr.ResourceName), nil
 	}
 	return nil, fmt.Errorf("%w: resource type %d has no settings here, want 2 (topic), 4 (broker), 8 (logger) or 32 (group)", record.ErrInvalidRequest, rr.ResourceType)
 }

@@ -41,6 +41,9 @@ func (s *Server) deleteGroups(ctx context.Context, r *request, req *kmsg.DeleteG
 }
 
 func (s *Server) deleteGroup(ctx context.Context, id string) error {
+	if done, err := s.deleteShareGroup(ctx, id); done {
+		return err
+	}
 	_, err := s.groups.ask(ctx, id, func(_ time.Time, g *group.Group, t group.Ticket) group.Output {
 		if g.Vacant() {
 			return group.Output{Answers: []group.Answer{{Ticket: t, Err: group.ErrNotFound}}}

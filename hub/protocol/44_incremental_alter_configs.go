@@ -17,6 +17,7 @@ import (
 // Behaviour:
 //   - Set, delete, and for lists append and subtract, all or none for a topic.
 //     Append and subtract count from the value at this node at that moment.
+//   - Of a group, the settings of share groups.
 //
 // Version notes:
 //   - v1: flexible
@@ -44,6 +45,9 @@ func (s *Server) incrementalAlterConfigs(ctx context.Context, r *request, req *k
 }
 
 func (s *Server) alterConfig(r *request, rr *kmsg.IncrementalAlterConfigsRequestResource) (catalog.Command, error) {
+	if rr.ResourceType == kmsg.ConfigResourceTypeGroupConfig {
+		return s.alterGroup(r, rr)
+	}
 	t, err := s.configured(r, rr.ResourceType, rr.ResourceName)
 	if err != nil {
 		return nil, err
@@ -59,6 +63,28 @@ func (s *Server) alterConfig(r *request, rr *kmsg.IncrementalAlterConfigsRequest
 		}
 		if cmd.Set[c.Name], err = altered(t, c); err != nil {
 			return nil, err
+		}
+	}
+	return cmd, nil
+}
+
+// alterGroup sets and deletes settings of a group, none of which is a list.
+func (s *Server) alterGroup(r *request, rr *kmsg.IncrementalAlterConfigsRequestResource) (catalog.Command, error) {
+	if err := s.mayGroup(r, catalog.OpAlterConfigs, rr.ResourceName); err != nil {
+		return nil, err
+	}
+	cmd := catalog.AlterGroupConfig{Group: rr.ResourceName, Set: map[string]string{}}
+	for _, c := range rr.Configs {
+		_, twice := cmd.Set[c.Name]
+		switch {
+		case twice || slices.Contains(cmd.Remove, c.Name):
+			return nil, fmt.Errorf("%w: setting %s of group %q", errDuplicate, c.Name, cmd.Group)
+		case c.Op == kmsg.IncrementalAlterConfigOpDelete:
+			cmd.Remove = append(cmd.Remove, c.Name)
+		case c.Op != kmsg.IncrementalAlterConfigOpSet || c.Value == nil:
+			return nil, fmt.Errorf("%w: %s of group %q can be set to a value or deleted", record.ErrInvalidConfig, c.Name, cmd.Group)
+		default:
+			cmd.Set[c.Name] = *c.Value
 		}
 	}
 	return cmd, nil

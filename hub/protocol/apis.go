@@ -16,7 +16,7 @@ func (a *api) serves(version int16) bool   { return version >= a.min && version 
 func (a *api) flexible(version int16) bool { return a.shape.flexibleAt(version) }
 
 // maxKey is the highest API key in the table.
-const maxKey = 75
+const maxKey = 92
 
 // apis is everything this server speaks. kmsg v1.15 encodes all of it.
 var apis = [...]*api{
@@ -71,6 +71,13 @@ var apis = [...]*api{
 	&consumerGroupHeartbeatAPI,
 	&consumerGroupDescribeAPI,
 	&describeTopicPartitionsAPI,
+	&shareGroupHeartbeatAPI,
+	&shareGroupDescribeAPI,
+	&shareFetchAPI,
+	&shareAcknowledgeAPI,
+	&describeShareOffsetsAPI,
+	&alterShareOffsetsAPI,
+	&deleteShareOffsetsAPI,
 }
 
 var byKey = indexAPIs()

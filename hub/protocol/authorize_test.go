@@ -10,6 +10,7 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/auth"
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/share"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
@@ -64,6 +65,13 @@ func samples(t testing.TB, topic *catalog.Topic) map[int16]kmsg.Request {
 		66: &kmsg.ListTransactionsRequest{},
 		68: &kmsg.ConsumerGroupHeartbeatRequest{Version: 1, Group: "g", MemberID: "m", MemberEpoch: 5, RebalanceTimeoutMillis: -1},
 		69: &kmsg.ConsumerGroupDescribeRequest{Groups: []string{"g"}},
+		76: &kmsg.ShareGroupHeartbeatRequest{Version: 1, GroupID: "s", MemberID: "m", MemberEpoch: 5},
+		77: &kmsg.ShareGroupDescribeRequest{Version: 1, GroupIDs: []string{"s"}},
+		78: shareFetchOf("s", "m", 0, topic.ID),
+		79: shareAckOf("s", "m", -1, topic.ID, share.Ack{First: 0, Last: 0, Types: []int8{share.Accept}}), // with the session of 78
+		90: &kmsg.DescribeShareGroupOffsetsRequest{Version: 1, Groups: []kmsg.DescribeShareGroupOffsetsRequestGroup{{GroupID: "s", Topics: []kmsg.DescribeShareGroupOffsetsRequestGroupTopic{{Topic: "t", Partitions: p0}}}}},
+		91: &kmsg.AlterShareGroupOffsetsRequest{GroupID: "s", Topics: []kmsg.AlterShareGroupOffsetsRequestTopic{{Topic: "t", Partitions: []kmsg.AlterShareGroupOffsetsRequestTopicPartition{{}}}}},
+		92: &kmsg.DeleteShareGroupOffsetsRequest{GroupID: "s", Topics: []kmsg.DeleteShareGroupOffsetsRequestTopic{{Topic: "t"}}},
 		75: &kmsg.DescribeTopicPartitionsRequest{ResponsePartitionLimit: 1, Topics: []kmsg.DescribeTopicPartitionsRequestTopic{{Topic: "t"}}},
 	}
 }

@@ -96,8 +96,8 @@ func (s *Server) loggers() []setting {
 }
 
 // groupSettings are the timing of the consumer protocol (KIP-848), which is
-// the same for all groups.
-func (s *Server) groupSettings() []setting {
+// the same for all groups, and what can be set of a share group.
+func (s *Server) groupSettings(name string) []setting {
 	var all []setting
 	for _, k := range []struct {
 		name string
@@ -112,6 +112,14 @@ func (s *Server) groupSettings() []setting {
 			name: k.name, value: ms, fallback: ms, fixed: true, kind: catalog.TypeInt, from: kmsg.ConfigSourceDefaultConfig,
 			doc: k.doc, synonym: "group." + k.name,
 		})
+	}
+	config := s.meta.State().GroupConfig(name)
+	for _, k := range catalog.GroupKeys() {
+		one := setting{name: k.Name, value: k.Default, fallback: k.Default, kind: k.Type, doc: k.Doc, from: kmsg.ConfigSourceDefaultConfig, synonym: "group." + k.Name}
+		if v, ok := config[k.Name]; ok {
+			one.value, one.set, one.from = v, true, kmsg.ConfigSourceGroupConfig
+		}
+		all = append(all, one)
 	}
 	return all
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/auth"
 	"github.com/entrepot-hub/entrepot/hub/group"
+	"github.com/entrepot-hub/entrepot/hub/share"
 	"github.com/entrepot-hub/entrepot/hub/txn"
 )
 
@@ -25,6 +26,8 @@ type Config struct {
 	OffsetsPartitions int32 // of __consumer_offsets, when it is created
 	Group             group.Config
 	GroupSweep        time.Duration // between searches for expired offsets and transactional IDs
+
+	Share share.Limits // of share groups
 
 	TransactionsPartitions int32 // of __transaction_state, when it is created
 	Txn                    txn.Config
@@ -74,6 +77,7 @@ func Default() Config {
 		Replicas:          1,
 		OffsetsPartitions: 8,
 		Group:             group.Default(),
+		Share:             share.Default(),
 		GroupSweep:        10 * time.Minute,
 
 		TransactionsPartitions: 8,
@@ -126,6 +130,7 @@ func (c Config) Validate() error {
 		{"OffsetsPartitions", int64(c.OffsetsPartitions)}, {"TransactionsPartitions", int64(c.TransactionsPartitions)},
 		{"Txn.MaxTimeout", int64(c.Txn.MaxTimeout)}, {"Txn.Expiration", int64(c.Txn.Expiration)}, {"Txn.Retry", int64(c.Txn.Retry)},
 		{"GroupSweep", int64(c.GroupSweep)},
+		{"Share.Deliveries", int64(c.Share.Deliveries)}, {"Share.InFlight", c.Share.InFlight}, {"Share.MaxMembers", int64(c.Share.MaxMembers)},
 		{"Limits.Request", int64(l.Request)}, {"Limits.InFlight", l.InFlight},
 		{"Limits.Pipeline", int64(l.Pipeline)}, {"Limits.Pending", l.Pending},
 		{"Limits.Conns", int64(l.Conns)}, {"Limits.ConnsPerIP", int64(l.ConnsPerIP)},

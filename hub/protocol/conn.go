@@ -27,6 +27,7 @@ type conn struct {
 	login  *login // nil: the listener asks for none; once let in, of handle alone
 
 	session *fetchSession // of handle alone
+	shares  shareSessions // likewise
 
 	queue chan *request // read, not yet handled
 	out   chan *pending // handled, not yet answered
@@ -97,6 +98,7 @@ func (c *conn) serve(ctx context.Context) {
 	}
 	wg.Wait()
 	c.s.endSession(&c.session)
+	c.s.endShareSessions(c.shares)
 }
 
 // drain stops the reader, and everything else a while later.

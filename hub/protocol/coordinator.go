@@ -27,6 +27,7 @@ func newCoordinator(cfg Config, parts Partitions, meta Meta) *coordinator {
 // tick implements keeper.
 func (c *coordinator) tick(now time.Time, sh *shard, sweep bool) {
 	c.groupsDue(now, sh, sweep)
+	c.sharesDue(now, sh)
 	if sweep {
 		c.prune(sh, true)
 	}

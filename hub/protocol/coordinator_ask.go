@@ -36,6 +36,10 @@ func (c *coordinator) ask(ctx context.Context, id string, f func(now time.Time, 
 	var ticket group.Ticket
 	err = c.onShard(ctx, p, func(now time.Time, sh *shard) {
 		g := sh.groups[id]
+		if sh.shares[id] != nil {
+			reply <- group.Answer{Err: errShares}
+			return
+		}
 		if g == nil {
 			g = group.New(id, c.cfg.Group, now)
 			sh.groups[id] = g

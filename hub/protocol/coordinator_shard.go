@@ -7,6 +7,7 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/group"
+	"github.com/entrepot-hub/entrepot/hub/share"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
@@ -15,11 +16,12 @@ type shard struct {
 	part[*shard]
 	groups map[string]*group.Group
 	writes []groupWrite
+	shares map[string]*share.Group // members of share groups, which are not kept
 }
 
 // shard implements keeper.
 func (c *coordinator) shard(partition int32) *shard {
-	return &shard{part: part[*shard]{partition: partition}}
+	return &shard{part: part[*shard]{partition: partition}, shares: map[string]*share.Group{}}
 }
 
 // groupWrite is a write that a group wants durable.
@@ -75,6 +77,7 @@ func committedAt(t *catalog.Topic, now int64) int64 { return max(now, t.Created)
 func (c *coordinator) drop(now time.Time, sh *shard, err error) {
 	groups, lost := sh.groups, sh.writes
 	sh.groups, sh.writes = nil, nil
+	clear(sh.shares)
 	for _, g := range groups {
 		c.apply(sh, g, g.Close(err))
 	}

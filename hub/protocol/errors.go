@@ -9,6 +9,7 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/auth"
 	"github.com/entrepot-hub/entrepot/hub/group"
+	"github.com/entrepot-hub/entrepot/hub/share"
 	"github.com/entrepot-hub/entrepot/hub/txn"
 	"github.com/entrepot-hub/entrepot/record"
 )
@@ -93,6 +94,16 @@ var codes = []struct {
 	{group.ErrStaleEpoch, kerr.StaleMemberEpoch},
 	{group.ErrInvalidRegex, kerr.InvalidRegularExpression},
 	{group.ErrOldVersion, kerr.UnsupportedVersion},
+
+	{share.ErrRequest, kerr.InvalidRequest},
+	{share.ErrRecordState, kerr.InvalidRecordState},
+	{share.ErrMember, kerr.UnknownMemberID},
+	{share.ErrEpoch, kerr.FencedMemberEpoch},
+	{share.ErrFull, kerr.GroupMaxSizeReached},
+	{share.ErrNotEmpty, kerr.NonEmptyGroup},
+	{errShareSession, kerr.ShareSessionNotFound},
+	{errShareSessionEpoch, kerr.InvalidShareSessionEpoch},
+	{errShareSessionLimit, kerr.ShareSessionLimitReached},
 
 	{errTopicDenied, kerr.TopicAuthorizationFailed},
 	{errGroupDenied, kerr.GroupAuthorizationFailed},

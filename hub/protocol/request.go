@@ -40,6 +40,7 @@ type request struct {
 	who         auth.Principal
 	login       *login         // nil: the listener asks for none
 	session     **fetchSession // the connection's, of handle alone
+	shares      *shareSessions // likewise
 }
 
 // parseRequest reads the header (versions 1 and 2 of KIP-482; the client ID is

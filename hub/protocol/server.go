@@ -3,7 +3,7 @@
 // Raft: partitions and the catalog are interfaces declared here (ports.go) and
 // joined to the real ones by package hub. README.md maps the files.
 //
-// Goroutines: Run owns the loops of the two coordinators and their loads. Serve owns
+// Goroutines: Run owns the loops of the three coordinators and their loads. Serve owns
 // the accept loop and, like ServeConn, three goroutines for each connection: one reads
 // frames, one handles them in order, one writes answers in order. A connection
 // ends when its client closes it, when it misbehaves or is idle for too long,
@@ -36,6 +36,7 @@ type Server struct {
 	txns   *transactions
 	marks  markers
 	open   *openTransactions
+	shares *shares
 
 	requests  *budget // bytes of requests that are read and not yet answered
 	strangers *budget // those of clients that are not logged in yet
@@ -63,6 +64,7 @@ func New(cfg Config, parts Partitions, meta Meta) *Server {
 	s.requests, s.strangers = newBudget(cfg.Limits.InFlight), newBudget(cfg.Limits.Strangers)
 	s.groups = newCoordinator(cfg, parts, meta)
 	s.open = newOpenTransactions()
+	s.shares = newShares(cfg, parts, meta)
 	s.marks = markers{parts: parts, meta: meta, groups: s.groups, open: s.open}
 	s.txns = newTransactions(cfg, parts, meta, s.marks)
 	s.conns.mu.perIP = map[string]int{}
@@ -75,6 +77,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { s.txns.run(ctx) })
+	wg.Go(func() { s.shares.run(ctx) })
 	s.groups.run(ctx)
 	return nil
 }

@@ -9,16 +9,9 @@ import (
 
 const kgoPackage = "github.com/twmb/franz-go/pkg/kgo"
 
-const noShareGroups = "share groups (KIP-932) are not offered"
-
 // kgoSkips: what the suite leaves out.
 var kgoSkips = map[string]string{
 	"TestIssueProduceBrokerTooOldFailsRecords": "wants a broker that does not offer Produce 0; it is offered, as by Apache Kafka 4, or librdkafka would not compress",
-	"TestConsumeRegexShareSkipsInternal":       noShareGroups,
-	"TestShareGroup":                           noShareGroups,
-	"TestShareGroupAckOnClose":                 noShareGroups,
-	"TestShareGroupETL":                        noShareGroups,
-	"TestShareGroupOffsetsAdmin":               noShareGroups,
 }
 
 // kgoNode is a hub for the suite, and what the suite is told of it.
@@ -34,7 +27,7 @@ func kgoNode(t *testing.T, records string) (*hubtest.Node, []string) {
 }
 
 // TestKgo runs franz-go's own suite. In short, the tests that move records
-// through groups and transactions.
+// through groups, share groups and transactions.
 func TestKgo(t *testing.T) {
 	_, env := kgoNode(t, "100000")
 	s := suite{client: "franz-go", version: version(t, "github.com/twmb/franz-go"), what: "its pkg/kgo suite, 100,000 records", known: kgoSkips}
@@ -46,7 +39,7 @@ func TestKgo(t *testing.T) {
 }
 
 // kgoMoves are the tests that move records from topic to topic.
-const kgoMoves = "TestGroupETL|TestTxnEtl"
+const kgoMoves = "TestGroupETL|TestTxnEtl|TestShareGroupETL"
 
 // killEvery leaves the suite its patience. A restarted coordinator gives each
 // member its whole session anew, 45 s in the consumer protocol: killed more
@@ -62,7 +55,7 @@ func TestKgoKilled(t *testing.T) {
 		t.Skip("part of make compat")
 	}
 	n, env := kgoNode(t, "300000")
-	s := suite{client: "franz-go", version: version(t, "github.com/twmb/franz-go"), what: "its group and transaction ETL tests, 300,000 records, kill -9 of the hub every minute", known: kgoSkips}
+	s := suite{client: "franz-go", version: version(t, "github.com/twmb/franz-go"), what: "its group, share group and transaction ETL tests, 300,000 records, kill -9 of the hub every minute", known: kgoSkips}
 	done := make(chan []result)
 	go func() {
 		done <- goTest(t, clients, env, "-run", kgoMoves, "-timeout", "19m", kgoPackage)

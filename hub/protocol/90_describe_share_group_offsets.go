@@ -1,0 +1,109 @@
+package protocol
+
+import (
+	"cmp"
+	"context"
+	"slices"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/share"
+)
+
+// DescribeShareGroupOffsets: v0-1 (KIP-932)
+//
+// Behaviour:
+//   - The first offset of each partition that is not done; -1 where the group has
+//     none. Without topics: all that it has and the client may see.
+//
+// Version notes:
+//   - v1: lag (KIP-1226), records that are not done
+var describeShareOffsetsAPI = api{
+	key: 90, name: "DescribeShareGroupOffsets", min: 0, max: 1,
+	shape:  body(0, array(str(), array(str(), list(fixed(4))))),
+	needs:  needs(on(catalog.OpDescribe, catalog.ResourceGroup), on(catalog.OpDescribe, catalog.ResourceTopic)),
+	handle: plain[kmsg.DescribeShareGroupOffsetsRequest]((*Server).describeShareOffsets),
+}
+
+func (s *Server) describeShareOffsets(ctx context.Context, r *request, req *kmsg.DescribeShareGroupOffsetsRequest) kmsg.Response {
+	resp := kmsg.NewPtrDescribeShareGroupOffsetsResponse()
+	for i := range req.Groups {
+		rg := &req.Groups[i]
+		og := kmsg.NewDescribeShareGroupOffsetsResponseGroup()
+		if err := s.shareOffsets(ctx, r, rg, &og); err != nil {
+			og.Topics = nil
+			og.ErrorCode, og.ErrorMessage = code(err), message(err)
+		}
+		og.GroupID = rg.GroupID
+		resp.Groups = append(resp.Groups, og)
+	}
+	return resp
+}
+
+// shareOffset is where a group is in a partition.
+type shareOffset struct{ start, done int64 }
+
+func (s *Server) shareOffsets(ctx context.Context, r *request, rg *kmsg.DescribeShareGroupOffsetsRequestGroup, og *kmsg.DescribeShareGroupOffsetsResponseGroup) error {
+	if err := s.mayGroup(r, catalog.OpDescribe, rg.GroupID); err != nil {
+		return err
+	}
+	st := s.meta.State()
+	at := map[string]map[int32]shareOffset{}
+	err := s.shares.each(ctx, func(k shareKey, w *share.Window) {
+		t, ok := st.TopicByID(k.topic)
+		if k.group != rg.GroupID || !ok {
+			return
+		}
+		if at[t.Name] == nil {
+			at[t.Name] = map[int32]shareOffset{}
+		}
+		at[t.Name][k.partition] = shareOffset{w.Start(), w.Done()}
+	})
+	if err != nil {
+		return err
+	}
+	topics := rg.Topics
+	if topics == nil {
+		for name, ps := range at {
+			t := kmsg.NewDescribeShareGroupOffsetsRequestGroupTopic()
+			t.Topic = name
+			for p := range ps {
+				t.Partitions = append(t.Partitions, p)
+			}
+			slices.Sort(t.Partitions)
+			if s.mayTopic(r, catalog.OpDescribe, name) == nil {
+				topics = append(topics, t)
+			}
+		}
+		slices.SortFunc(topics, func(a, b kmsg.DescribeShareGroupOffsetsRequestGroupTopic) int { return cmp.Compare(a.Topic, b.Topic) })
+	}
+	for _, t := range topics {
+		og.Topics = append(og.Topics, s.describeShareTopic(r, st, t, at[t.Topic]))
+	}
+	return nil
+}
+
+func (s *Server) describeShareTopic(r *request, st *catalog.State, rt kmsg.DescribeShareGroupOffsetsRequestGroupTopic, at map[int32]shareOffset) kmsg.DescribeShareGroupOffsetsResponseGroupTopic {
+	ot := kmsg.NewDescribeShareGroupOffsetsResponseGroupTopic()
+	ot.Topic = rt.Topic
+	err := s.mayTopic(r, catalog.OpDescribe, rt.Topic)
+	t, ok := st.Topic(rt.Topic)
+	if ok && err == nil {
+		ot.TopicID = t.ID
+	}
+	for _, p := range rt.Partitions {
+		op := kmsg.NewDescribeShareGroupOffsetsResponseGroupTopicPartition()
+		op.Partition, op.StartOffset, op.Lag = p, -1, -1
+		op.ErrorCode, op.ErrorMessage = code(err), message(err)
+		if o, has := at[p]; has && err == nil {
+			op.StartOffset = o.start
+			if log, fault := s.partition(t, p); fault == nil && log.Serving() == nil {
+				now := log.Offsets()
+				op.LeaderEpoch, op.Lag = now.LeaderEpoch, max(0, now.HighWatermark-o.start-o.done)
+			}
+		}
+		ot.Partitions = append(ot.Partitions, op)
+	}
+	return ot
+}

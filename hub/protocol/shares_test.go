@@ -1,0 +1,216 @@
+package protocol
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/share"
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+func shareFetchOf(group, member string, epoch int32, topic record.TopicID) *kmsg.ShareFetchRequest {
+	r := kmsg.NewPtrShareFetchRequest()
+	r.Version, r.GroupID, r.MemberID, r.ShareSessionEpoch = 2, &group, &member, epoch
+	r.MaxBytes, r.MaxRecords = 1<<20, 100
+	r.Topics = []kmsg.ShareFetchRequestTopic{{TopicID: topic, Partitions: []kmsg.ShareFetchRequestTopicPartition{{}}}}
+	return r
+}
+
+func shareAckOf(group, member string, epoch int32, topic record.TopicID, acks ...share.Ack) *kmsg.ShareAcknowledgeRequest {
+	r := kmsg.NewPtrShareAcknowledgeRequest()
+	r.Version, r.GroupID, r.MemberID, r.ShareSessionEpoch = 2, &group, &member, epoch
+	p := kmsg.NewShareAcknowledgeRequestTopicPartition()
+	for _, a := range acks {
+		p.AcknowledgementBatches = append(p.AcknowledgementBatches, kmsg.ShareAcknowledgeRequestTopicPartitionAcknowledgementBatch{FirstOffset: a.First, LastOffset: a.Last, AcknowledgeTypes: a.Types})
+	}
+	r.Topics = []kmsg.ShareAcknowledgeRequestTopic{{TopicID: topic, Partitions: []kmsg.ShareAcknowledgeRequestTopicPartition{p}}}
+	return r
+}
+
+// held are the records of a fetch's answer, as first-last×deliveries.
+func held(resp *kmsg.ShareFetchResponse) (all []string) {
+	for _, t := range resp.Topics {
+		for _, p := range t.Partitions {
+			if p.ErrorCode != 0 {
+				all = append(all, kerr.ErrorForCode(p.ErrorCode).Error())
+			}
+			for _, a := range p.AcquiredRecords {
+				all = append(all, fmt.Sprintf("%d-%dx%d", a.FirstOffset, a.LastOffset, a.DeliveryCount))
+			}
+		}
+	}
+	return all
+}
+
+func wantHeld(t *testing.T, resp *kmsg.ShareFetchResponse, want ...string) {
+	t.Helper()
+	if got := held(resp); resp.ErrorCode != 0 || !slices.Equal(got, want) {
+		t.Errorf("error %d, handed out %v, want %v", resp.ErrorCode, got, want)
+	}
+}
+
+func setGroup(t *testing.T, c *rawConn, group string, kv ...string) int16 {
+	t.Helper()
+	req := &kmsg.IncrementalAlterConfigsRequest{Version: 1, Resources: []kmsg.IncrementalAlterConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeGroupConfig, ResourceName: group}}}
+	for i := 0; i < len(kv); i += 2 {
+		req.Resources[0].Configs = append(req.Resources[0].Configs, kmsg.IncrementalAlterConfigsRequestResourceConfig{Name: kv[i], Value: &kv[i+1]})
+	}
+	return ask[*kmsg.IncrementalAlterConfigsResponse](c, req).Resources[0].ErrorCode
+}
+
+// sharing is a site with a topic of ten records and a group that begins at the
+// oldest.
+func sharing(t *testing.T) (*site, *catalog.Topic, *rawConn) {
+	s := startSite(t, quick())
+	topic := s.topic(t, "t", 1)
+	c := s.dial(t)
+	wantCode(t, "produce", ask[*kmsg.ProduceResponse](c, produceRequest(13, "", topic.ID, batch(t, record.None, "0", "1", "2", "3", "4", "5", "6", "7", "8", "9"))).Topics[0].Partitions[0].ErrorCode, nil)
+	wantCode(t, "earliest", setGroup(t, c, "s", catalog.GroupShareReset, "earliest"), nil)
+	return s, topic, c
+}
+
+// lead makes all partitions of the share state begin a new leadership, so that
+// what is not in their logs is gone.
+func (s *site) lead(t *testing.T) {
+	t.Helper()
+	topic, ok := s.State().Topic(catalog.ShareStateTopic)
+	if !ok {
+		t.Fatal("no share state")
+	}
+	for p := range topic.Partitions {
+		s.memLog(t, catalog.ShareStateTopic, int32(p)).newEpoch()
+	}
+}
+
+// What was acknowledged is never delivered again, also after the state was read
+// anew; what was held is, and its deliveries are counted on.
+func TestShareStateIsDurable(t *testing.T) {
+	s, topic, a := sharing(t)
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, shareFetchOf("s", "a", 0, topic.ID)), "0-9x1")
+	ack := ask[*kmsg.ShareAcknowledgeResponse](a, shareAckOf("s", "a", 1, topic.ID, share.Ack{First: 0, Last: 3, Types: []int8{share.Accept}},
+		share.Ack{First: 4, Last: 6, Types: []int8{share.Release, share.Accept, share.Reject}}))
+	wantCode(t, "acknowledge", ack.Topics[0].Partitions[0].ErrorCode, nil)
+	b := s.dial(t)
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](b, shareFetchOf("s", "b", 0, topic.ID)), "4-4x2")
+	s.lead(t)
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](b, shareFetchOf("s", "b", 1, topic.ID)), "4-4x2", "7-9x2")
+	late := ask[*kmsg.ShareAcknowledgeResponse](a, shareAckOf("s", "a", 2, topic.ID, share.Ack{First: 7, Last: 7, Types: []int8{share.Accept}}))
+	wantCode(t, "acknowledge what b holds", late.Topics[0].Partitions[0].ErrorCode, kerr.InvalidRecordState)
+	offsets := ask[*kmsg.DescribeShareGroupOffsetsResponse](b, &kmsg.DescribeShareGroupOffsetsRequest{Version: 1, Groups: []kmsg.DescribeShareGroupOffsetsRequestGroup{{GroupID: "s"}}}).Groups[0]
+	if p := offsets.Topics[0].Partitions[0]; p.StartOffset != 4 || p.Lag != 4 {
+		t.Errorf("%+v, want start 4 and lag 4", p)
+	}
+}
+
+// A group that begins at the end has its beginning kept before it is answered:
+// what comes next is not passed over after a crash.
+func TestShareBeginningIsDurable(t *testing.T) {
+	s, topic, a := sharing(t)
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, shareFetchOf("late", "a", 0, topic.ID)))
+	produce := ask[*kmsg.ProduceResponse](a, produceRequest(13, "", topic.ID, batch(t, record.None, "10")))
+	wantCode(t, "produce", produce.Topics[0].Partitions[0].ErrorCode, nil)
+	s.lead(t)
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, shareFetchOf("late", "a", 1, topic.ID)), "10-10x1")
+}
+
+// A session ends with its connection, and what its member held comes to those
+// who wait for it.
+func TestShareSessionEndsWithItsConnection(t *testing.T) {
+	s, topic, a := sharing(t)
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, shareFetchOf("s", "a", 0, topic.ID)), "0-9x1")
+	b := s.dial(t)
+	waits := shareFetchOf("s", "b", 0, topic.ID)
+	waits.MaxWaitMillis = 10_000
+	id := b.send(waits)
+	_ = a.nc.Close()
+	wantHeld(t, b.receive(waits, id).(*kmsg.ShareFetchResponse), "0-9x2")
+	c := s.dial(t)
+	for epoch, want := range map[int32]*kerr.Error{1: kerr.ShareSessionNotFound, -1: kerr.ShareSessionNotFound} {
+		wantCode(t, "fetch without a session", ask[*kmsg.ShareFetchResponse](c, shareFetchOf("s", "c", epoch, topic.ID)).ErrorCode, want)
+	}
+	wantCode(t, "acknowledge with epoch 0", ask[*kmsg.ShareAcknowledgeResponse](c, shareAckOf("s", "c", 0, topic.ID)).ErrorCode, kerr.InvalidShareSessionEpoch)
+	wantCode(t, "b's next epoch but one", ask[*kmsg.ShareFetchResponse](b, shareFetchOf("s", "b", 2, topic.ID)).ErrorCode, kerr.InvalidShareSessionEpoch)
+}
+
+// A failed write is told, and what it would have kept did not happen.
+func TestShareWriteFails(t *testing.T) {
+	s, topic, a := sharing(t)
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, shareFetchOf("s", "a", 0, topic.ID)), "0-9x1")
+	k := shareKey{"s", topic.ID, 0}
+	state, _ := s.State().Topic(catalog.ShareStateTopic)
+	log := s.memLog(t, catalog.ShareStateTopic, partitionOf(k.name(), int32(len(state.Partitions))))
+	log.refuse(record.ErrDiskFull)
+	ack := ask[*kmsg.ShareAcknowledgeResponse](a, shareAckOf("s", "a", 1, topic.ID, share.Ack{First: 0, Last: 9, Types: []int8{share.Accept}}))
+	if ack.Topics[0].Partitions[0].ErrorCode == 0 {
+		t.Error("acknowledged though nothing was written")
+	}
+	log.refuse(nil)
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, shareFetchOf("s", "a", 2, topic.ID)), "0-9x1")
+}
+
+// Groups of one protocol keep the others out, and lists tell them apart.
+func TestShareGroupsAmongOthers(t *testing.T) {
+	s, topic, c := sharing(t)
+	hb := func(group, member string, epoch int32) *kmsg.ShareGroupHeartbeatResponse {
+		return ask[*kmsg.ShareGroupHeartbeatResponse](c, &kmsg.ShareGroupHeartbeatRequest{Version: 1, GroupID: group, MemberID: member, MemberEpoch: epoch, SubscribedTopicNames: []string{"t"}})
+	}
+	first := hb("s", "a", 0)
+	wantCode(t, "join", first.ErrorCode, nil)
+	if a := first.Assignment; a == nil || len(a.TopicPartitions) != 1 || a.TopicPartitions[0].TopicID != topic.ID {
+		t.Errorf("assigned %+v", a)
+	}
+	wantCode(t, "second member", hb("s", "b", 0).ErrorCode, nil)
+	wantCode(t, "stranger", hb("s", "x", 3).ErrorCode, kerr.UnknownMemberID)
+	wantCode(t, "far epoch", hb("s", "a", 77).ErrorCode, kerr.FencedMemberEpoch)
+	ask[*kmsg.OffsetCommitResponse](c, samples(t, topic)[8])
+	wantCode(t, "join a classic group", hb("g", "a", 0).ErrorCode, kerr.GroupIDNotFound)
+	d := ask[*kmsg.ShareGroupDescribeResponse](c, &kmsg.ShareGroupDescribeRequest{Version: 1, GroupIDs: []string{"s", "g", "none"}}).Groups
+	wantCode(t, "describe", d[0].ErrorCode, nil)
+	if len(d[0].Members) != 2 || d[0].GroupState != "Stable" || d[1].ErrorCode != kerr.GroupIDNotFound.Code || d[2].ErrorCode != kerr.GroupIDNotFound.Code {
+		t.Errorf("%+v", d)
+	}
+	remove := func() int16 {
+		return ask[*kmsg.DeleteGroupsResponse](c, &kmsg.DeleteGroupsRequest{Version: 2, Groups: []string{"s"}}).Groups[0].ErrorCode
+	}
+	wantCode(t, "delete with members", remove(), kerr.NonEmptyGroup)
+	ask[*kmsg.ShareFetchResponse](c, shareFetchOf("s", "a", 0, topic.ID))
+	hb("s", "a", -1)
+	hb("s", "b", -1)
+	l := ask[*kmsg.ListGroupsResponse](c, &kmsg.ListGroupsRequest{Version: 5, TypesFilter: []string{"share"}}).Groups
+	if len(l) != 1 || l[0].Group != "s" || l[0].GroupType != "share" || l[0].GroupState != "Empty" {
+		t.Errorf("%+v", l)
+	}
+	wantCode(t, "delete", remove(), nil)
+	wantCode(t, "delete again", remove(), kerr.GroupIDNotFound)
+	s.lead(t)
+	wantCode(t, "delete after it was read anew", remove(), kerr.GroupIDNotFound)
+	wantCode(t, "bad setting", setGroup(t, c, "s", catalog.GroupShareReset, "middle"), kerr.InvalidConfig)
+}
+
+// Whatever is in a record, it is refused or read as something that can be
+// written.
+func FuzzShareState(f *testing.F) {
+	w := share.NewWindow(5, share.Default())
+	w.Acquire(time.Unix(0, 0), "a", 3, time.Second, 5, []share.Range{{First: 5, Last: 20}, {First: 21, Last: 21, Skip: true}})
+	_ = w.Acknowledge(time.Unix(0, 0), "a", time.Second, []share.Ack{{First: 6, Last: 6, Types: []int8{share.Accept}}}, false)
+	f.Add(shareValue(&shareWindow{Window: w}, 1, 0))
+	f.Add([]byte{0, 0, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		got, err := decodeShare(b, share.Default())
+		if err != nil {
+			return
+		}
+		one := shareValue(got, 1, 0)
+		again, err := decodeShare(one, share.Default())
+		if err != nil || !bytes.Equal(shareValue(again, 1, 0), one) {
+			t.Fatalf("%x is read as what cannot be kept: %v", b, err)
+		}
+	})
+}
