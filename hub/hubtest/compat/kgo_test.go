@@ -55,7 +55,7 @@ func TestKgoKilled(t *testing.T) {
 		t.Skip("part of make compat")
 	}
 	n, env := kgoNode(t, "300000")
-	s := suite{client: "franz-go", version: version(t, "github.com/twmb/franz-go"), what: "its group, share group and transaction ETL tests, 300,000 records, kill -9 of the hub every minute", known: kgoSkips}
+	s := suite{client: "franz-go", version: version(t, "github.com/twmb/franz-go"), what: "its group and transaction ETL tests, 300,000 records, kill -9 of the hub every minute", known: kgoSkips}
 	done := make(chan []result)
 	go func() {
 		done <- goTest(t, clients, env, "-run", kgoMoves, "-timeout", "19m", kgoPackage)
