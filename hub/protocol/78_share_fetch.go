@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"reflect"
-	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -55,7 +54,7 @@ func (s *Server) shareFetch(ctx context.Context, r *request, req *kmsg.ShareFetc
 		resp.ErrorCode, resp.ErrorMessage = code(err), message(err)
 		return resp
 	}
-	f := &shareFetch{s: s, r: r, req: req, x: x, set: set, out: resp}
+	f := &shareFetch{s: s, r: r, req: req, x: x, set: set, out: resp, topics: map[record.TopicID]int{}, parts: map[sharePart]int{}}
 	f.run(ctx)
 	return resp
 }
@@ -83,6 +82,9 @@ type shareFetch struct {
 	out   *kmsg.ShareFetchResponse
 	got   bool // something to answer at once
 	watch []<-chan struct{}
+
+	topics map[record.TopicID]int // in out
+	parts  map[sharePart]int      // in their topics
 }
 
 func (f *shareFetch) run(ctx context.Context) {
@@ -98,7 +100,10 @@ func (f *shareFetch) run(ctx context.Context) {
 		f.r.shares.drop(f.x)
 	case f.req.IsRenewAck:
 	default:
-		f.x.change(f.req)
+		if err := f.x.change(f.req); err != nil {
+			f.out.ErrorCode, f.out.ErrorMessage = code(err), message(err)
+			return
+		}
 		f.poll(ctx)
 	}
 }
@@ -241,21 +246,23 @@ func (f *shareFetch) hand(out *kmsg.ShareFetchResponseTopicPartition, held []sha
 
 // part is a partition's place in the answer.
 func (f *shareFetch) part(p sharePart) *kmsg.ShareFetchResponseTopicPartition {
-	ti := slices.IndexFunc(f.out.Topics, func(t kmsg.ShareFetchResponseTopic) bool { return t.TopicID == p.topic })
-	if ti < 0 {
+	ti, ok := f.topics[p.topic]
+	if !ok {
+		ti = len(f.out.Topics)
+		f.topics[p.topic] = ti
 		t := kmsg.NewShareFetchResponseTopic()
 		t.TopicID = p.topic
 		f.out.Topics = append(f.out.Topics, t)
-		ti = len(f.out.Topics) - 1
 	}
 	t := &f.out.Topics[ti]
-	pi := slices.IndexFunc(t.Partitions, func(o kmsg.ShareFetchResponseTopicPartition) bool { return o.Partition == p.partition })
-	if pi < 0 {
+	pi, ok := f.parts[p]
+	if !ok {
+		pi = len(t.Partitions)
+		f.parts[p] = pi
 		o := kmsg.NewShareFetchResponseTopicPartition()
 		o.Partition = p.partition
 		o.CurrentLeader.LeaderID, o.CurrentLeader.LeaderEpoch = -1, -1
 		t.Partitions = append(t.Partitions, o)
-		pi = len(t.Partitions) - 1
 	}
 	return &t.Partitions[pi]
 }

@@ -3,6 +3,7 @@ package protocol
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -27,6 +28,7 @@ type shareSession struct {
 	group, member string
 	epoch         int32 // of the next request
 	parts         []sharePart
+	has           map[sharePart]bool
 }
 
 // sharePart is a partition of a topic by its ID.
@@ -38,8 +40,12 @@ type sharePart struct {
 // shareSessions are a connection's.
 type shareSessions []*shareSession
 
-// maxShareSessions of one connection. Clients have one.
-const maxShareSessions = 16
+// maxShareSessions of one connection, and partitions in one. Clients have one
+// session, with what their member is assigned.
+const (
+	maxShareSessions = 16
+	maxShareParts    = 10_000
+)
 
 // Epochs of requests that begin and end a session.
 const (
@@ -70,7 +76,7 @@ func (r *request) shareSession(group, member string, epoch int32, begins bool) (
 		if len(*r.shares) >= maxShareSessions {
 			return nil, errShareSessionLimit
 		}
-		s = &shareSession{group: group, member: member, epoch: 1}
+		s = &shareSession{group: group, member: member, epoch: 1, has: map[sharePart]bool{}}
 		*r.shares = append(*r.shares, s)
 		return s, nil
 	case s == nil:
@@ -91,19 +97,27 @@ func (all *shareSessions) drop(s *shareSession) {
 }
 
 // change adds and takes out what a request names.
-func (s *shareSession) change(req *kmsg.ShareFetchRequest) {
+func (s *shareSession) change(req *kmsg.ShareFetchRequest) error {
+	for _, t := range req.ForgottenTopicsData {
+		for _, p := range t.Partitions {
+			delete(s.has, sharePart{t.TopicID, p})
+		}
+	}
+	s.parts = slices.DeleteFunc(s.parts, func(p sharePart) bool { return !s.has[p] })
 	for _, t := range req.Topics {
 		for _, p := range t.Partitions {
-			if sp := (sharePart{t.TopicID, p.Partition}); !slices.Contains(s.parts, sp) {
-				s.parts = append(s.parts, sp)
+			one := sharePart{t.TopicID, p.Partition}
+			switch {
+			case s.has[one]:
+			case len(s.parts) >= maxShareParts:
+				return fmt.Errorf("%w: %d partitions in one", errShareSessionLimit, maxShareParts)
+			default:
+				s.has[one] = true
+				s.parts = append(s.parts, one)
 			}
 		}
 	}
-	for _, t := range req.ForgottenTopicsData {
-		s.parts = slices.DeleteFunc(s.parts, func(p sharePart) bool {
-			return p.topic == t.TopicID && slices.Contains(t.Partitions, p.partition)
-		})
-	}
+	return nil
 }
 
 // releaseShares takes back what a session's member holds.

@@ -19,7 +19,10 @@ func (w *Window) Acknowledge(now time.Time, member string, lock time.Duration, a
 			return err
 		}
 		end = a.Last
-		if a.Last >= w.End() && a.Last >= w.start {
+		if a.Last < w.start {
+			continue
+		}
+		if a.Last >= w.End() {
 			return fmt.Errorf("%w: offset %d was never handed out", ErrRequest, a.Last)
 		}
 		for _, r := range w.runs {
@@ -29,7 +32,9 @@ func (w *Window) Acknowledge(now time.Time, member string, lock time.Duration, a
 		}
 	}
 	for _, a := range acks {
-		w.acknowledge(now.Add(lock), a)
+		if a.Last >= w.start {
+			w.acknowledge(now.Add(lock), a)
+		}
 	}
 	w.settle()
 	return nil
