@@ -68,7 +68,7 @@ func TestWindowHoles(t *testing.T) {
 	w := NewWindow(0, Default())
 	w.Acquire(at(0), "a", 99, lock, 0, []Range{{First: 4, Last: 5}, {First: 6, Last: 6, Skip: true}, {First: 8, Last: 8}})
 	expect(t, w, "start 4 [4-5 held by a x1] [6-7 archived x0] [8-8 held by a x1]")
-	if held := w.Acquire(at(0), "a", 99, lock, 12, []Range{{First: 12, Last: 14}}); held != nil {
+	if held := w.Acquire(at(0), "a", 99, lock, 10, []Range{{First: 12, Last: 14}}); held != nil {
 		t.Errorf("%v behind a hole that nobody has read", held)
 	}
 	if err := w.Acknowledge(at(0), "a", lock, []Ack{{4, 5, []int8{Release}}}, false); err != nil {
