@@ -89,7 +89,7 @@ var zeros [8]byte
 func (f *frame) put(dst []byte, payload []byte, s sealing, pos uint32) {
 	f.length = uint32(len(payload))
 	split := min(len(payload), headBytes)
-	f.body = record.UpdateCRC(record.CRC(payload[split:]), zeros[:align8(len(payload))-len(payload)])
+	f.body = record.UpdateCRC(f.tailCRC(payload, split), zeros[:align8(len(payload))-len(payload)])
 	binary.BigEndian.PutUint32(dst, frameMagic<<8|uint32(f.kind))
 	binary.BigEndian.PutUint32(dst[frBodyCRC:], f.body)
 	binary.BigEndian.PutUint32(dst[frLength:], f.length)
@@ -103,6 +103,20 @@ func (f *frame) put(dst []byte, payload []byte, s sealing, pos uint32) {
 	f.head = record.UpdateCRC(s.seed(f.kind, pos), dst[frBodyCRC:frameHeader])
 	f.head = record.UpdateCRC(f.head, payload[:split])
 	binary.BigEndian.PutUint32(dst[frHeadCRC:], f.head)
+}
+
+// derived is the size, in bytes, from which on the checksum of a batch's tail
+// is made from the batch's own: reading all of it again would be slower.
+const derived = 16 << 10
+
+// tailCRC is the checksum of the payload from split on. A large batch is not
+// read for it: whoever brought it has checked it (Entry.Payload). Memory that
+// was damaged since shows in the frame, rather than being sealed by it.
+func (f *frame) tailCRC(payload []byte, split int) uint32 {
+	if f.kind == KindData && len(payload) >= derived {
+		return record.Batch(payload).TailCRC(split)
+	}
+	return record.CRC(payload[split:])
 }
 
 // Why bytes are not a frame. Which of them it is says nothing about torn or

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"path/filepath"
 	"testing"
@@ -31,6 +32,7 @@ func lentLog(tb testing.TB, fsys vfs.FS, dir string, n, size int) *Log {
 		for j := record.BatchHeaderSize; j < len(b); j++ {
 			b[j] = byte(i)
 		}
+		binary.BigEndian.PutUint32(b[17:], record.CRC(b[21:])) // its own checksum
 		b.SetBaseOffset(int64(i))
 		b.SetLeaderEpoch(0)
 		r := Round{NoSync: true, Entries: []Entry{{Index: uint64(i) + 1, Term: 1, Kind: KindData, BaseOffset: int64(i), Payload: b}}}

@@ -62,8 +62,10 @@ type Entry struct {
 	BaseOffset  int64 // data: offset of the first record; control: the next offset at that place (zero width, Invariant 1)
 	LeaderEpoch int32
 	// Payload of a data entry is exactly one record.Batch whose base offset
-	// and leader epoch are already written in place. The payload must not be
-	// changed after Append; what reads return must not be changed either.
+	// and leader epoch are already written in place, and whose own checksum was
+	// checked: that of the frame is made from it, so that a batch with a wrong
+	// one is damage in the log. The payload must not be changed after Append;
+	// what reads return must not be changed either.
 	Payload []byte
 }
 
