@@ -34,6 +34,7 @@ type shareShard struct {
 type shareWindow struct {
 	*share.Window
 	epoch   int32         // counts resets by the operator
+	created int64         // milliseconds; 0: not yet written
 	changed chan struct{} // closed when records became available
 }
 

@@ -22,6 +22,7 @@ import (
 const (
 	shareSnapshotKey     = 0
 	shareSnapshotVersion = 0
+	deliveryCompleteTag  = 0 // records from the start on that are done
 )
 
 func shareRecordKey(k shareKey) []byte {
@@ -34,10 +35,15 @@ func shareRecordKey(k shareKey) []byte {
 func shareValue(w *shareWindow, leaderEpoch int32, now int64) []byte {
 	start, batches := w.Snapshot()
 	b := flexible{0, shareSnapshotVersion}
-	b = append(b, 0, 0) // snapshot epoch: counts updates, of which there are none
+	if w.created == 0 {
+		w.created = now
+	}
+	b.int32(0) // snapshot epoch: counts updates, of which there are none
 	b.int32(w.epoch)
 	b.int32(leaderEpoch)
 	b.int64(start)
+	b.int64(w.created)
+	b.int64(now)
 	b.length(len(batches))
 	for _, one := range batches {
 		b.int64(one.First)
@@ -46,7 +52,9 @@ func shareValue(w *shareWindow, leaderEpoch int32, now int64) []byte {
 		b = binary.BigEndian.AppendUint16(b, uint16(one.Count))
 		b = append(b, 0)
 	}
-	return append(b, 0) // no tags
+	b = append(b, 1, deliveryCompleteTag, 4)
+	b.int32(int32(w.Done()))
+	return b
 }
 
 // readShares reads a partition of the topic and returns its windows.
@@ -94,10 +102,11 @@ func decodeShare(value []byte, l share.Limits) (*shareWindow, error) {
 		return nil, err
 	}
 	r := entryReader{walk{b: value[2:], left: maxElements, flexible: true}}
-	r.take(2)
+	r.int32()
 	epoch := r.int32()
 	r.int32()
-	start := r.int64()
+	start, created := r.int64(), r.int64()
+	r.int64()
 	var batches []share.Batch
 	for range r.count(20) {
 		b := share.Batch{First: r.int64(), Last: r.int64(), State: share.State(r.int8())}
@@ -114,7 +123,7 @@ func decodeShare(value []byte, l share.Limits) (*shareWindow, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &shareWindow{Window: w, epoch: epoch, changed: make(chan struct{})}, nil
+	return &shareWindow{Window: w, epoch: epoch, created: created, changed: make(chan struct{})}, nil
 }
 
 // milliseconds reads a setting that was checked when it was set.
