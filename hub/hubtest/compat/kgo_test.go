@@ -47,8 +47,9 @@ const kgoMoves = "TestGroupETL|TestTxnEtl|TestShareGroupETL"
 // both refuse. The suite removes it afterwards without a look at the outcome;
 // where that fails, the member keeps its partitions until its session ends, and
 // killed more often than that, the hub would never find out: with a kill every
-// 20 s the test hung. Also, kgo tells the application of a join that it has
-// retried for 20 s, which the suite counts as a failure.
+// 20 s the test hung. Also, kgo tells the application of 20 heartbeats in a row
+// for which the port was closed, which the suite counts as a failure: the fewer
+// kills, the fewer members meet one.
 const killEvery = time.Minute
 
 // TestKgoKilled runs the tests that move records while the hub is killed and
