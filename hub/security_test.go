@@ -20,6 +20,7 @@ import (
 
 	"github.com/entrepot-hub/entrepot/connectors/strict"
 	"github.com/entrepot-hub/entrepot/hub/auth/authtest"
+	"github.com/entrepot-hub/entrepot/hub/hubtest"
 )
 
 // parsed is a site on free ports with text laid over it.
@@ -157,10 +158,7 @@ links:
 
 // librdkafka logs in with SCRAM over TLS.
 func TestKcatLogsInOverTLS(t *testing.T) {
-	path, err := exec.LookPath("kcat")
-	if err != nil {
-		t.Skip("NOT TESTED WITH LIBRDKAFKA: kcat is not installed (apt-get install kcat)")
-	}
+	path := hubtest.Tool(t, "kcat")
 	a := authtest.NewAuthority(t)
 	server := a.Issue("server", pkix.Name{CommonName: "server"}, time.Hour)
 	alice := a.Issue("alice", pkix.Name{CommonName: "alice"}, time.Hour)
@@ -203,7 +201,7 @@ security: {users: {bob: "${env:HUB_TEST_PASSWORD}"}}
 func TestKafkaPythonLogsInOverTLS(t *testing.T) {
 	python := os.Getenv("ENTREPOT_TEST_PYTHON")
 	if python == "" {
-		t.Skip("NOT TESTED WITH KAFKA-PYTHON: ENTREPOT_TEST_PYTHON names no Python that has it")
+		hubtest.Missing(t, "ENTREPOT_TEST_PYTHON names no Python with kafka-python")
 	}
 	a := authtest.NewAuthority(t)
 	server := a.Issue("server", pkix.Name{CommonName: "server"}, time.Hour)

@@ -49,7 +49,7 @@ var build = sync.OnceValues(func() (string, error) {
 // Process is one run of the binary.
 type Process struct {
 	cmd  *exec.Cmd
-	out  syncBuffer
+	out  Buffer
 	done chan struct{}
 	err  error
 }
@@ -170,20 +170,23 @@ func tail(s string, n int) string {
 	return s
 }
 
-type syncBuffer struct {
+// Buffer keeps what a process prints while a test reads it.
+type Buffer struct {
 	mu struct {
 		sync.Mutex
 		buf bytes.Buffer
 	}
 }
 
-func (b *syncBuffer) Write(p []byte) (int, error) {
+// Write implements io.Writer.
+func (b *Buffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.mu.buf.Write(p)
 }
 
-func (b *syncBuffer) String() string {
+// String is what was written so far.
+func (b *Buffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.mu.buf.String()

@@ -15,7 +15,7 @@ import (
 func TestKcat(t *testing.T) {
 	path, err := exec.LookPath("kcat")
 	if err != nil {
-		t.Skip("NOT TESTED WITH LIBRDKAFKA: kcat is not installed (apt-get install kcat)")
+		missing(t, "librdkafka: kcat is not installed (apt-get install kcat)")
 	}
 	s := startSite(t, quick())
 	s.topic(t, "k", 3)

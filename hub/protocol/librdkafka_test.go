@@ -16,7 +16,7 @@ func librdkafka(t *testing.T) string {
 			return path
 		}
 	}
-	t.Skip("NOT TESTED WITH LIBRDKAFKA: no python3 with confluent_kafka 2.10 or later")
+	missing(t, "librdkafka: no python3 with confluent_kafka 2.10 or later")
 	return ""
 }
 

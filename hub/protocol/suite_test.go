@@ -20,7 +20,7 @@ func TestFranzGoSuite(t *testing.T) {
 	}
 	tool, err := exec.LookPath("go")
 	if err != nil {
-		t.Skip("NOT TESTED WITH FRANZ-GO'S SUITE: there is no go command")
+		missing(t, "franz-go's suite: there is no go command")
 	}
 	s := startSite(t, quick())
 	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -67,7 +66,7 @@ func runTool(t *testing.T, stdin, class string, args ...string) (string, error) 
 type javaProcess struct {
 	cmd   *exec.Cmd
 	stdin io.WriteCloser
-	out   lockedBuffer
+	out   hubtest.Buffer
 	done  chan struct{}
 	err   error
 }
@@ -168,23 +167,4 @@ func writeFile(t *testing.T, dir, name, text string) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-type lockedBuffer struct {
-	mu struct {
-		sync.Mutex
-		buf bytes.Buffer
-	}
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.mu.buf.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.mu.buf.String()
 }
