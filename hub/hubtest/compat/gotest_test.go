@@ -22,45 +22,61 @@ type event struct{ Action, Test, Output string }
 
 // parseGoTest turns the events into the results of the tests that have no
 // tests below them. A test that did not end, as after a panic or a timeout,
-// has failed; so has a package that fails without a test to blame.
+// has failed; so has a package that fails without a test to blame. With -count
+// each run of a test has a result of its own.
 func parseGoTest(out string) (results []result) {
-	at := map[string]int{}
 	var rest strings.Builder // what belongs to no test
 	packageFailed := false
+	now := round{at: map[string]int{}}
 	for line := range strings.Lines(out) {
 		var e event
-		if json.Unmarshal([]byte(line), &e) != nil {
+		switch {
+		case json.Unmarshal([]byte(line), &e) != nil:
 			rest.WriteString(line)
-			continue
-		}
-		i, ok := at[e.Test]
-		if e.Test == "" {
+		case e.Test == "":
 			packageFailed = packageFailed || e.Action == "fail"
 			rest.WriteString(e.Output)
-			continue
-		}
-		if !ok {
-			i = len(results)
-			at[e.Test] = i
-			results = append(results, result{name: e.Test, outcome: failed})
-		}
-		one := &results[i]
-		switch e.Action {
-		case "pass":
-			one.outcome = passed
-		case "skip":
-			one.outcome = skipped
-		case "output":
-			if !strings.HasPrefix(strings.TrimSpace(e.Output), "--- ") && !strings.HasPrefix(e.Output, "=== ") {
-				one.output = tail(one.output+e.Output, 4000)
+		default:
+			if _, again := now.at[e.Test]; again && e.Action == "run" {
+				results = append(results, leaves(now.results)...)
+				now = round{at: map[string]int{}}
 			}
+			now.take(e)
 		}
 	}
-	results = leaves(results)
+	results = append(results, leaves(now.results)...)
 	if packageFailed && !slices.ContainsFunc(results, func(r result) bool { return r.outcome == failed }) {
 		results = append(results, result{name: "(package)", outcome: failed, output: tail(rest.String(), 4000)})
 	}
 	return results
+}
+
+// round is one run of all tests: with -count, the next one begins when this one
+// has ended.
+type round struct {
+	results []result
+	at      map[string]int // by name
+}
+
+// take takes in an event of a test.
+func (r *round) take(e event) {
+	i, ok := r.at[e.Test]
+	if !ok {
+		i = len(r.results)
+		r.at[e.Test] = i
+		r.results = append(r.results, result{name: e.Test, outcome: failed})
+	}
+	one := &r.results[i]
+	switch e.Action {
+	case "pass":
+		one.outcome = passed
+	case "skip":
+		one.outcome = skipped
+	case "output":
+		if !strings.HasPrefix(strings.TrimSpace(e.Output), "--- ") && !strings.HasPrefix(e.Output, "=== ") {
+			one.output = tail(one.output+e.Output, 4000)
+		}
+	}
 }
 
 // leaves drops the tests whose outcome is that of the tests below them. A test
@@ -106,6 +122,14 @@ func TestParseGoTest(t *testing.T) {
 		{"a test that fails by itself, its subtests passing", lines(
 			`{"Action":"run","Test":"A"}`, `{"Action":"pass","Test":"A/x"}`, `{"Action":"fail","Test":"A"}`, `{"Action":"fail"}`),
 			[]result{{"A", failed, ""}, {"A/x", passed, ""}}},
+		{"three runs, of which the second fails", lines(
+			`{"Action":"run","Test":"A"}`, `{"Action":"run","Test":"A/x"}`, `{"Action":"pass","Test":"A/x"}`, `{"Action":"pass","Test":"A"}`,
+			`{"Action":"run","Test":"A"}`, `{"Action":"run","Test":"A/x"}`, `{"Action":"fail","Test":"A/x"}`, `{"Action":"fail","Test":"A"}`,
+			`{"Action":"run","Test":"A"}`, `{"Action":"run","Test":"A/x"}`, `{"Action":"pass","Test":"A/x"}`, `{"Action":"pass","Test":"A"}`, `{"Action":"fail"}`),
+			[]result{{"A/x", passed, ""}, {"A/x", failed, ""}, {"A/x", passed, ""}}},
+		{"a run that never ended after one that passed", lines(
+			`{"Action":"run","Test":"A"}`, `{"Action":"pass","Test":"A"}`, `{"Action":"run","Test":"A"}`, `{"Action":"fail"}`),
+			[]result{{"A", passed, ""}, {"A", failed, ""}}},
 		{"a test that never ended", lines(`{"Action":"run","Test":"A"}`, `{"Action":"fail"}`), []result{{"A", failed, ""}}},
 		{"a package that does not build", lines(`x.go:1: no`, `{"Action":"fail"}`), []result{{"(package)", failed, "x.go:1: no\n"}}},
 	} {
