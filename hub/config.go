@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors/strict"
+	"github.com/entrepot-hub/entrepot/hub/group"
 	"github.com/entrepot-hub/entrepot/hub/mesh"
 )
 
@@ -34,6 +35,44 @@ type Config struct {
 	// members before it shares out partitions (Kafka's
 	// group.initial.rebalance.delay.ms). Default: 3 s, and 0 with --dev.
 	GroupDelay time.Duration `yaml:"group_delay"`
+	// ConsumerGroups is how members of consumer groups (KIP-848) are heard.
+	ConsumerGroups ConsumerGroupsConfig `yaml:"consumer_groups"`
+}
+
+// ConsumerGroupsConfig are Kafka's group.consumer.session.timeout.ms,
+// group.consumer.heartbeat.interval.ms, and the bounds for what is set for one
+// group (consumer.session.timeout.ms, consumer.heartbeat.interval.ms).
+type ConsumerGroupsConfig struct {
+	Session      time.Duration `yaml:"session"`       // a member that is not heard for as long is out; default 45s
+	MinSession   time.Duration `yaml:"min_session"`   // default 45s
+	MaxSession   time.Duration `yaml:"max_session"`   // default 60s
+	Heartbeat    time.Duration `yaml:"heartbeat"`     // how often a member is heard; default 5s
+	MinHeartbeat time.Duration `yaml:"min_heartbeat"` // default 5s
+	MaxHeartbeat time.Duration `yaml:"max_heartbeat"` // default 15s
+}
+
+func (c ConsumerGroupsConfig) timing() (group.Timing, group.TimingBounds) {
+	return group.Timing{Session: c.Session, Interval: c.Heartbeat}, group.TimingBounds{
+		Min: group.Timing{Session: c.MinSession, Interval: c.MinHeartbeat},
+		Max: group.Timing{Session: c.MaxSession, Interval: c.MaxHeartbeat},
+	}
+}
+
+func (c ConsumerGroupsConfig) validate() error {
+	const low, high = 100 * time.Millisecond, 24 * time.Hour
+	for _, b := range []struct {
+		key      string
+		min, max time.Duration
+	}{{"min_session", c.MinSession, c.MaxSession}, {"min_heartbeat", c.MinHeartbeat, c.MaxHeartbeat}} {
+		if b.min < low || b.max > high || b.min > b.max {
+			return wrong(fmt.Sprintf("consumer_groups.%s is %s and its maximum is %s: want %s to %s, the minimum first", b.key, b.min, b.max, low, high), "consumer_groups", b.key)
+		}
+	}
+	t, bounds := c.timing()
+	if err := bounds.Check(t); err != nil {
+		return wrong(fmt.Sprintf("consumer_groups: %v", err), "consumer_groups")
+	}
+	return nil
 }
 
 // NodeConfig says who the node is and where its data lies.
@@ -78,6 +117,10 @@ func Default() Config {
 		Cluster:   ClusterConfig{BootstrapExpect: 1},
 
 		GroupDelay: 3 * time.Second,
+		ConsumerGroups: ConsumerGroupsConfig{
+			Session: 45 * time.Second, MinSession: 45 * time.Second, MaxSession: 60 * time.Second,
+			Heartbeat: 5 * time.Second, MinHeartbeat: 5 * time.Second, MaxHeartbeat: 15 * time.Second,
+		},
 	}
 }
 
@@ -172,6 +215,9 @@ func (c Config) Validate() error {
 		}
 	}
 	if err := c.validateListeners(); err != nil {
+		return err
+	}
+	if err := c.ConsumerGroups.validate(); err != nil {
 		return err
 	}
 	return c.validateSecurity()

@@ -64,6 +64,11 @@ func TestParseRefuses(t *testing.T) {
 		head + "mesh: {profile: wan}":                                               `n.yaml:2:17: mesh.profile is "wan"`,
 		head + "mesh: {key: \"${env:NO}\"}":                                         `NO`,
 		head + "cluster: {bootstrap_expect: 3}":                                     `n.yaml:2:29: cluster.bootstrap_expect is 3`,
+		head + "consumer_groups: {session: 10s}":                                    `n.yaml:2:18: consumer_groups: invalid config: the session timeout of members is 10s, want 45s to 1m0s`,
+		head + "consumer_groups: {min_session: 2m}":                                 `consumer_groups.min_session is 2m0s and its maximum is 1m0s`,
+		head + "consumer_groups: {min_heartbeat: 0s}":                               `consumer_groups.min_heartbeat is 0s`,
+		head + "consumer_groups: {max_heartbeat: 48h}":                              `consumer_groups.min_heartbeat is 5s and its maximum is 48h0m0s: want 100ms to 24h0m0s`,
+		head + "consumer_groups: {max_heartbeat: 1m, heartbeat: 45s}":               `the session timeout of members is 45s, want more than the heartbeat interval, 45s`,
 		head + "node: {id: b}\n":                                                    `n.yaml:2:1`,
 		"node: {id: a-1, site: a, site_id: 40000}":                                  `n.yaml:1:35: node.site_id is 40000: want 1 to 32767`,
 	} {

@@ -158,6 +158,7 @@ func (h *Hub) join(context.Context) error {
 	pc := protocol.Default()
 	pc.Node, pc.ClusterID, pc.AutoCreate = nodeID, clusterID(h.cfg), h.cfg.AutoCreateTopics
 	pc.Group.InitialDelay, pc.LogDir = h.cfg.GroupDelay, h.cfg.Node.DataDir
+	pc.Group.Consumer, pc.Group.Bounds = h.cfg.ConsumerGroups.timing()
 	pc.Logger = h.log.With("part", "kafka")
 	pc.Authorize = h.cfg.Security.authorize()
 	if pc.SASL, err = h.logins(); err != nil {

@@ -3,6 +3,7 @@ package catalog
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 
@@ -21,6 +22,8 @@ func (AlterGroupConfig) kind() byte { return kindAlterGroupConfig }
 
 // The settings of groups, by Kafka's names.
 const (
+	GroupInterval      = "consumer.heartbeat.interval.ms"
+	GroupSession       = "consumer.session.timeout.ms"
 	GroupShareReset    = "share.auto.offset.reset"
 	GroupShareLock     = "share.record.lock.duration.ms"
 	GroupShareSession  = "share.session.timeout.ms"
@@ -31,12 +34,14 @@ const (
 type GroupKey struct {
 	Name, Default, Doc string
 	Type               Type
-	min, max           int64 // of a number, as Kafka bounds it
+	min, max           int64 // of a number, as Kafka bounds it; a node may bound it further
 }
 
 // GroupKeys are all of them.
 func GroupKeys() []GroupKey {
 	return []GroupKey{
+		{Name: GroupInterval, Default: "5000", Type: TypeInt, Doc: "How often members of the consumer protocol are heard.", min: 1, max: math.MaxInt32},
+		{Name: GroupSession, Default: "45000", Type: TypeInt, Doc: "A member of the consumer protocol that is not heard for as long is out.", min: 1, max: math.MaxInt32},
 		{Name: GroupShareReset, Default: "latest", Type: TypeString, Doc: "Where a share group begins in a partition: latest or earliest."},
 		{Name: GroupShareInterval, Default: "5000", Type: TypeInt, Doc: "How often members of the share group are heard.", min: 1000, max: 15_000},
 		{Name: GroupShareLock, Default: "30000", Type: TypeInt, Doc: "How long a member holds records that it does not acknowledge.", min: 1000, max: 3_600_000},

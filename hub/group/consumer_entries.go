@@ -207,7 +207,7 @@ func LoadConsumer(id string, cfg Config, now time.Time, entries []Entry, offsets
 		}
 		m.gained = map[partition]int32{}
 		c.claim(m)
-		m.session = now.Add(cfg.ConsumerSession)
+		m.session = now.Add(cfg.Consumer.Session)
 		if m.current.State == Unrevoked {
 			m.revokeBy = now.Add(m.Rebalance)
 		}

@@ -115,9 +115,9 @@ func (g *Group) heartbeatConsumer(now time.Time, t Ticket, r ConsumerHeartbeat, 
 	if next := reconcile(m.current, c.target, m.target, r.Owned, free); !next.equal(m.current) {
 		c.set(m, next)
 	}
-	m.wait(now, before, g.cfg.ConsumerSession)
+	m.wait(now, before, g.cfg.Consumer.Session)
 	g.settle(now)
-	a := &ConsumerAnswer{MemberID: m.id, Epoch: m.current.Epoch, Interval: g.cfg.ConsumerInterval}
+	a := &ConsumerAnswer{MemberID: m.id, Epoch: m.current.Epoch, Interval: g.cfg.Consumer.Interval}
 	if r.full() || !before.Assigned.equal(m.current.Assigned) {
 		assigned := m.current.Assigned // as it is now: the answer waits for its write
 		a.Assignment = &assigned

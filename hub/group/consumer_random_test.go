@@ -319,7 +319,7 @@ func (s *sim) converge() {
 	if len(s.clients) == 0 {
 		return
 	}
-	for end := s.now.Add(s.cfg.ConsumerSession + 20*time.Second); s.now.Before(end); {
+	for end := s.now.Add(s.cfg.Consumer.Session + 20*time.Second); s.now.Before(end); {
 		s.turn()
 	}
 	got := map[partition]int{}

@@ -216,3 +216,11 @@ func (te *teller) reloadConsumer(t *testing.T, offsets []OffsetWrite) {
 func (te *teller) mayFetch(t *testing.T, a args) {
 	te.say("%v", te.g.CheckFetch(a["member"], int32(a.number(t, "epoch", -1))))
 }
+
+// timing sets session and interval of the group, as a coordinator does that
+// found them in the group's settings.
+func (te *teller) timing(t *testing.T, a args) {
+	te.cfg = te.cfg.WithTiming(Timing{a.duration(t, "session", 45*time.Second), a.duration(t, "interval", 5*time.Second)})
+	te.g.Configure(te.cfg)
+	te.say("session %v, heartbeats every %v", te.cfg.Consumer.Session, te.cfg.Consumer.Interval)
+}

@@ -36,10 +36,8 @@ type Config struct {
 	NewMember    time.Duration // how long a member may wait in its first join
 	MaxMembers   int           // members beyond it are refused
 	MaxMetadata  int           // bytes of metadata with a committed offset
-	// ConsumerSession and ConsumerInterval are the session timeout and the time
-	// between heartbeats that members of consumer groups (KIP-848) are told.
-	ConsumerSession  time.Duration
-	ConsumerInterval time.Duration
+	Consumer     Timing        // of a consumer group for which nothing else is set
+	Bounds       TimingBounds  // of what is set
 	// Retention is how long offsets outlive the last member (or, without
 	// members, the commit).
 	Retention time.Duration
@@ -56,8 +54,11 @@ func Default() Config {
 		MaxMetadata:  4096,
 		Retention:    7 * 24 * time.Hour,
 
-		ConsumerSession:  45 * time.Second,
-		ConsumerInterval: 5 * time.Second,
+		Consumer: Timing{Session: 45 * time.Second, Interval: 5 * time.Second},
+		Bounds: TimingBounds{
+			Min: Timing{Session: 45 * time.Second, Interval: 5 * time.Second},
+			Max: Timing{Session: 60 * time.Second, Interval: 15 * time.Second},
+		},
 	}
 }
 

@@ -129,7 +129,7 @@ func (te *teller) command(t *testing.T, line string) string {
 		"expire": te.expire, "forget": te.forget, "delete": te.remove, "delete-offsets": te.removeOffsets, "reload": te.reload, "describe": te.describe,
 		"close": te.close, "txn-commit": te.commit, "txn-end": te.endTransaction,
 		"topic": te.topic, "hb": te.hb, "may-fetch": te.mayFetch,
-		"keep-alive": te.keepAlive, "hb-alive": te.hbAlive,
+		"timing": te.timing, "keep-alive": te.keepAlive, "hb-alive": te.hbAlive,
 	}[words[0]]
 	if !ok {
 		t.Fatalf("no verb %q", words[0])

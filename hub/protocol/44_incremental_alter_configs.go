@@ -3,6 +3,7 @@ package protocol
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -87,7 +88,30 @@ func (s *Server) alterGroup(r *request, rr *kmsg.IncrementalAlterConfigsRequestR
 			cmd.Set[c.Name] = *c.Value
 		}
 	}
-	return cmd, nil
+	return cmd, s.mayTime(cmd)
+}
+
+// mayTime checks a change of how a group's members are heard against the
+// bounds of this node.
+func (s *Server) mayTime(cmd catalog.AlterGroupConfig) error {
+	after := map[string]string{}
+	maps.Copy(after, s.meta.State().GroupConfig(cmd.Group))
+	changed := false
+	for _, name := range cmd.Remove {
+		delete(after, name)
+		changed = changed || name == catalog.GroupSession || name == catalog.GroupInterval
+	}
+	for name, v := range cmd.Set {
+		after[name] = v
+		changed = changed || name == catalog.GroupSession || name == catalog.GroupInterval
+	}
+	if !changed {
+		return nil
+	}
+	if err := s.cfg.Group.Bounds.Check(timing(s.cfg.Group, after)); err != nil {
+		return fmt.Errorf("group %q: %w", cmd.Group, err)
+	}
+	return nil
 }
 
 // altered is the value of a setting after a change other than a deletion.

@@ -20,6 +20,8 @@ import (
 //   - Answered when what it tells is committed in __consumer_offsets.
 //   - The assignment is in an answer when it changed, or when the member told
 //     all about itself.
+//   - The session timeout and the interval are those of the group's settings, or
+//     of the node's; changes hold from the next heartbeat on.
 //   - A group with classic members is no consumer group (GROUP_ID_NOT_FOUND),
 //     as in Kafka with group.consumer.migration.policy=disabled.
 //
@@ -44,6 +46,7 @@ func (s *Server) consumerGroupHeartbeat(ctx context.Context, r *request, req *km
 	var a group.Answer
 	if err == nil {
 		a, err = s.groups.ask(ctx, req.Group, func(now time.Time, g *group.Group, t group.Ticket) group.Output {
+			g.Configure(s.groups.configOf(req.Group))
 			return g.ConsumerHeartbeat(now, t, ask, s.groups.topics().visibleTo(s, r))
 		})
 	}

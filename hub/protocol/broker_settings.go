@@ -27,6 +27,12 @@ func (s *Server) brokerSettings() []setting {
 	number("connections.max.idle.ms", l.Idle.Milliseconds(), catalog.TypeLong, "A connection without a request for as long is closed.")
 	number("default.replication.factor", int64(c.Replicas), catalog.TypeInt, "Replicas of topics created without a number.")
 	number("fetch.max.bytes", int64(l.Fetch), catalog.TypeInt, "The largest answer to a fetch, in bytes; one batch is always returned.")
+	number("group.consumer.heartbeat.interval.ms", g.Consumer.Interval.Milliseconds(), catalog.TypeInt, "How often members of the consumer protocol are heard.")
+	number("group.consumer.max.heartbeat.interval.ms", g.Bounds.Max.Interval.Milliseconds(), catalog.TypeInt, "The longest heartbeat interval that can be set for a group.")
+	number("group.consumer.max.session.timeout.ms", g.Bounds.Max.Session.Milliseconds(), catalog.TypeInt, "The longest session timeout that can be set for a group.")
+	number("group.consumer.min.heartbeat.interval.ms", g.Bounds.Min.Interval.Milliseconds(), catalog.TypeInt, "The shortest heartbeat interval that can be set for a group.")
+	number("group.consumer.min.session.timeout.ms", g.Bounds.Min.Session.Milliseconds(), catalog.TypeInt, "The shortest session timeout that can be set for a group.")
+	number("group.consumer.session.timeout.ms", g.Consumer.Session.Milliseconds(), catalog.TypeInt, "A member of the consumer protocol that is not heard for as long is out.")
 	number("group.initial.rebalance.delay.ms", g.InitialDelay.Milliseconds(), catalog.TypeInt, "How long the first rebalance of an empty group waits for more members.")
 	number("group.max.session.timeout.ms", g.MaxSession.Milliseconds(), catalog.TypeInt, "The longest session timeout that a group member may ask for.")
 	number("group.max.size", int64(g.MaxMembers), catalog.TypeInt, "The most members of a group.")
@@ -95,27 +101,21 @@ func (s *Server) loggers() []setting {
 	}}
 }
 
-// groupSettings are the timing of the consumer protocol (KIP-848), which is
-// the same for all groups, and what can be set of a share group.
+// groupSettings are what can be set of a group: how members of the consumer
+// protocol (KIP-848) are heard, for which the node's file has the defaults, and
+// what concerns share groups.
 func (s *Server) groupSettings(name string) []setting {
 	var all []setting
-	for _, k := range []struct {
-		name string
-		d    time.Duration
-		doc  string
-	}{
-		{"consumer.heartbeat.interval.ms", s.cfg.Group.ConsumerInterval, "How often members of the consumer protocol are heard."},
-		{"consumer.session.timeout.ms", s.cfg.Group.ConsumerSession, "A member of the consumer protocol that is not heard for as long is out."},
-	} {
-		ms := strconv.FormatInt(k.d.Milliseconds(), 10)
-		all = append(all, setting{
-			name: k.name, value: ms, fallback: ms, fixed: true, kind: catalog.TypeInt, from: kmsg.ConfigSourceDefaultConfig,
-			doc: k.doc, synonym: "group." + k.name,
-		})
-	}
 	config := s.meta.State().GroupConfig(name)
 	for _, k := range catalog.GroupKeys() {
-		one := setting{name: k.Name, value: k.Default, fallback: k.Default, kind: k.Type, doc: k.Doc, from: kmsg.ConfigSourceDefaultConfig, synonym: "group." + k.Name}
+		one := setting{name: k.Name, value: k.Default, kind: k.Type, doc: k.Doc, from: kmsg.ConfigSourceDefaultConfig, synonym: "group." + k.Name}
+		switch k.Name {
+		case catalog.GroupSession:
+			one.value = inMilliseconds(s.cfg.Group.Consumer.Session)
+		case catalog.GroupInterval:
+			one.value = inMilliseconds(s.cfg.Group.Consumer.Interval)
+		}
+		one.fallback = one.value
 		if v, ok := config[k.Name]; ok {
 			one.value, one.set, one.from = v, true, kmsg.ConfigSourceGroupConfig
 		}
@@ -123,3 +123,5 @@ func (s *Server) groupSettings(name string) []setting {
 	}
 	return all
 }
+
+func inMilliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }

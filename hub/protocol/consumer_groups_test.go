@@ -21,7 +21,7 @@ import (
 // nextGen is quick with heartbeats that make tests short.
 func nextGen() Config {
 	c := quick()
-	c.Group.ConsumerInterval = 50 * time.Millisecond
+	c.Group.Consumer.Interval = 50 * time.Millisecond
 	return c
 }
 
@@ -274,5 +274,47 @@ func TestLargeGroupIsWrittenInBatches(t *testing.T) {
 	}
 	if got := len(groups["g"].entries); got != len(w.Entries) {
 		t.Errorf("%d records come back, want %d", got, len(w.Entries))
+	}
+}
+
+// A group's own session timeout and heartbeat interval are what its members are
+// told and how long they are waited for, also after a change of leadership.
+func TestConsumerGroupTiming(t *testing.T) {
+	cfg := quick()
+	cfg.Group.Bounds.Min = group.Timing{Session: 200 * time.Millisecond, Interval: 10 * time.Millisecond}
+	s := startSite(t, cfg)
+	s.topic(t, "t", 1)
+	c := s.dial(t)
+	join := func(id, member string) *kmsg.ConsumerGroupHeartbeatResponse {
+		req := kmsg.NewPtrConsumerGroupHeartbeatRequest()
+		req.Version, req.Group, req.MemberID, req.RebalanceTimeoutMillis = 1, id, member, 60_000
+		req.SubscribedTopicNames, req.Topics = []string{"t"}, []kmsg.ConsumerGroupHeartbeatRequestTopic{}
+		return ask[*kmsg.ConsumerGroupHeartbeatResponse](c, req)
+	}
+	if a := join("g", "early"); a.ErrorCode != 0 || a.HeartbeatIntervalMillis != 5000 {
+		t.Fatalf("error %d, heartbeats every %d ms, want 5000", a.ErrorCode, a.HeartbeatIntervalMillis)
+	}
+	for _, bad := range [][]string{
+		{catalog.GroupSession, "199"}, {catalog.GroupSession, "60001"}, {catalog.GroupSession, "long"}, {catalog.GroupSession, "5000"},
+		{catalog.GroupInterval, "9"}, {catalog.GroupInterval, "15001"}, {catalog.GroupInterval, "300", catalog.GroupSession, "300"},
+	} {
+		wantCode(t, fmt.Sprint(bad), setGroup(t, c, "g", bad...), kerr.InvalidConfig)
+	}
+	wantCode(t, "set", setGroup(t, c, "g", catalog.GroupSession, "300", catalog.GroupInterval, "20"), nil)
+	if a := join("g", "late"); a.ErrorCode != 0 || a.HeartbeatIntervalMillis != 20 {
+		t.Errorf("error %d, heartbeats every %d ms, want 20", a.ErrorCode, a.HeartbeatIntervalMillis)
+	}
+	if a := join("other", "m"); a.ErrorCode != 0 || a.HeartbeatIntervalMillis != 5000 {
+		t.Errorf("error %d, heartbeats of another group every %d ms, want 5000", a.ErrorCode, a.HeartbeatIntervalMillis)
+	}
+	eventually(t, "the late member is out", func() bool { return len(describeConsumers(t, s, "g").Members) == 1 })
+	// The early one began its session when it was 45 s; a load begins it anew.
+	offsets, _ := s.State().Topic(catalog.OffsetsTopic)
+	for p := range offsets.Partitions {
+		s.memLog(t, catalog.OffsetsTopic, int32(p)).newEpoch()
+	}
+	eventually(t, "the early member is out", func() bool { return len(describeConsumers(t, s, "g").Members) == 0 })
+	if n := len(describeConsumers(t, s, "other").Members); n != 1 {
+		t.Errorf("the other group has %d members, want 1", n)
 	}
 }

@@ -41,7 +41,7 @@ func (c *coordinator) ask(ctx context.Context, id string, f func(now time.Time, 
 			return
 		}
 		if g == nil {
-			g = group.New(id, c.cfg.Group, now)
+			g = group.New(id, c.configOf(id), now)
 			sh.groups[id] = g
 		}
 		c.ticket++
@@ -59,6 +59,26 @@ func (c *coordinator) ask(ctx context.Context, id string, f func(now time.Time, 
 		c.forget(p, ticket)
 		return group.Answer{}, fmt.Errorf("%w: %w", errNoCoordinator, ctx.Err())
 	}
+}
+
+// configOf is the configuration of a group, with what was set for it.
+func (c *coordinator) configOf(id string) group.Config {
+	set := c.meta.State().GroupConfig(id)
+	if len(set) == 0 {
+		return c.cfg.Group
+	}
+	return c.cfg.Group.WithTiming(timing(c.cfg.Group, set))
+}
+
+// timing is what a group's settings make of the node's defaults.
+func timing(cfg group.Config, set map[string]string) group.Timing {
+	t := cfg.Consumer
+	for name, d := range map[string]*time.Duration{catalog.GroupSession: &t.Session, catalog.GroupInterval: &t.Interval} {
+		if v, ok := set[name]; ok {
+			*d = milliseconds(v)
+		}
+	}
+	return t
 }
 
 // forget drops the wait of a client that is gone. Its member stays until the

@@ -40,7 +40,7 @@ func (c *coordinator) read(ctx context.Context, log Partition) (func(time.Time, 
 	return func(now time.Time, sh *shard) {
 		sh.groups = make(map[string]*group.Group, len(kept))
 		for id, k := range kept {
-			g, err := k.live(id, c.cfg.Group, now)
+			g, err := k.live(id, c.configOf(id), now)
 			if err != nil { // the group goes on without what cannot be used
 				c.log.Error("a consumer group was not loaded as it was", "group", id, "error", err)
 			}

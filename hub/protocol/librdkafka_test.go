@@ -26,7 +26,7 @@ func librdkafka(t *testing.T) string {
 func TestLibrdkafkaConsumerProtocol(t *testing.T) {
 	python := librdkafka(t)
 	cfg := nextGen()
-	cfg.Group.ConsumerInterval = 200 * time.Millisecond
+	cfg.Group.Consumer.Interval = 200 * time.Millisecond
 	s := startSite(t, cfg)
 	s.topic(t, "work", 6)
 	produceN(t, s, "work", 0, 600)

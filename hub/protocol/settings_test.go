@@ -215,7 +215,15 @@ func TestDescribeEveryKindOfResource(t *testing.T) {
 	if l := find(2, "root"); l.Source != kmsg.ConfigSourceDynamicBrokerLoggerConfig || *l.Value != "OFF" {
 		t.Errorf("%+v", l)
 	}
-	if g := find(3, "consumer.session.timeout.ms"); *g.Value == "0" || g.ConfigSynonyms[0].Name != "group.consumer.session.timeout.ms" {
+	for name, want := range map[string]string{
+		"group.consumer.session.timeout.ms": "45000", "group.consumer.min.session.timeout.ms": "45000", "group.consumer.max.session.timeout.ms": "60000",
+		"group.consumer.heartbeat.interval.ms": "5000", "group.consumer.min.heartbeat.interval.ms": "5000", "group.consumer.max.heartbeat.interval.ms": "15000",
+	} {
+		if got := find(1, name); *got.Value != want {
+			t.Errorf("%s is %s, want %s", name, *got.Value, want)
+		}
+	}
+	if g := find(3, "consumer.session.timeout.ms"); *g.Value != "45000" || g.ConfigSynonyms[0].Name != "group.consumer.session.timeout.ms" {
 		t.Errorf("%+v", g)
 	}
 }
