@@ -7,7 +7,8 @@
 // results without knowing any external system:
 //
 //   - A source gives every message a Position, strictly increasing within its
-//     split. Opening a split at a position gives exactly what followed it.
+//     split. Opening a split at a position gives exactly what followed it. A
+//     source that cannot do that (see Queue) gives every message an ID.
 //   - A sink executes a Plan: a range of offsets of one partition, decided and
 //     made durable before the first byte is written. Executing the same plan
 //     again changes nothing.
@@ -44,6 +45,40 @@ type Source interface {
 	Open(ctx context.Context, task TaskContext, split Split, from Position) (Reader, error)
 }
 
+// Queue is implemented by a Source whose system cannot be read again from a
+// position: it hands a message out until it is told that it may forget it (a
+// message broker), or offers it again as often as it likes (an HTTP client).
+//
+// Positions of such a source only number its messages. Open's from is the
+// last number that was committed, and the new reader counts on from there; it
+// gives whatever the system offers now. The runtime tells a message that
+// comes again by its ID, and calls Committed after the transaction that holds
+// the messages, in the order of their numbers and without a gap. A number
+// that Committed has not reached when the reader is closed is not in the hub,
+// or not known to be: the system has to keep the message and offer it again.
+type Queue interface {
+	Source
+	// Dedup says how many of a split's newest message IDs are remembered. A
+	// message that comes again within the window is acknowledged and not
+	// written a second time.
+	Dedup(cfg Config) Window
+}
+
+// Window bounds what is remembered, by what comes first.
+type Window struct {
+	IDs int           // the newest so many; 0 remembers nothing
+	Age time.Duration // and not older than this; 0 does not bound
+}
+
+// Paced is implemented by a Source that somebody waits for: it says how soon
+// what was read has to be committed. The runtime commits by what comes first,
+// and at the latest when it has a full transaction by its own measure. Without
+// it, a source commits twice a second.
+type Paced interface {
+	Source
+	Pace(cfg Config) Limits
+}
+
 // Reader reads one split. Its methods are called by one goroutine at a time.
 type Reader interface {
 	// Read returns the next messages, in order of their positions, at most
@@ -53,7 +88,8 @@ type Reader interface {
 	// memory belongs to the caller.
 	Read(ctx context.Context, limits Limits) (Batch, error)
 	// Committed says that everything up to and including the position is
-	// durable in the hub. Only then may a source forget it (acknowledge,
+	// durable in the hub: its transaction is committed, or it was filtered, or
+	// was there already. Only then may a source forget it (acknowledge,
 	// delete, advance a slot).
 	Committed(ctx context.Context, upTo Position) error
 	// Close releases everything, also after an error.

@@ -163,3 +163,15 @@ func TestWords(t *testing.T) {
 		t.Error("what was decoded is not dropped")
 	}
 }
+
+func TestDedupField(t *testing.T) {
+	f := connectors.DedupField(100_000)
+	if err := f.CheckValue(f.Default); err != nil {
+		t.Error(err)
+	}
+	for _, n := range []int64{-1, 10_000_001} {
+		if f.CheckValue(n) == nil {
+			t.Errorf("a window of %d is allowed", n)
+		}
+	}
+}

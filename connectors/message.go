@@ -33,7 +33,12 @@ type Message struct {
 	// message is read and tells it from all others of its split; nil is the
 	// whole. What follows it in Position are hints, such as what a file looked
 	// like when it was read.
-	Place  []byte
+	Place []byte
+	// ID is what its sender, or its bytes, call the message: the same when
+	// its system offers it again, and of no other message of the split within
+	// the window (see Queue). nil has none and is never taken for another. A
+	// source that can be opened at a position leaves it nil.
+	ID     []byte
 	Origin Origin
 	// Err is set by a source that met something it cannot make a record of
 	// (a line over the limit). It is of class Poison. The message still has

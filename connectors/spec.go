@@ -142,3 +142,16 @@ func (f Field) checkRange(v any) error {
 func contains(all []string, s string) bool {
 	return slices.Contains(all, s)
 }
+
+// DedupField is the field dedup_window of a Queue, for Window.IDs; standard is
+// its default.
+func DedupField(standard int64) Field {
+	return Field{
+		Name: "dedup_window", Kind: KindInt, Default: standard, Example: "1000000", Max: maxDedupWindow,
+		Description: "How many of the newest message IDs are remembered, so that a message that comes again is not written twice. " +
+			"Each takes about 40 bytes of memory. 0 remembers none: what comes again is written again.",
+	}
+}
+
+// maxDedupWindow keeps what a start has to read within a second or two.
+const maxDedupWindow = 10_000_000
