@@ -38,6 +38,8 @@ type attempt struct {
 
 const copyPartitions = 4
 
+var copyPad = strings.Repeat("x", 1000)
+
 // TestKilledNodeCopiesExactlyOnce kills the node again and again while clients
 // copy a topic in transactions, with the offsets of what they have read, and
 // abort some of them; the kills come at chosen points of their transactions.
@@ -56,7 +58,7 @@ func TestKilledNodeCopiesExactlyOnce(t *testing.T) {
 	x.k = &killer{n: x.n}
 	x.n.Start()
 	createTopic(t, x.n.Kafka, "in", copyPartitions)
-	createTopic(t, x.n.Kafka, "out", copyPartitions)
+	x.createOut()
 
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
@@ -68,6 +70,7 @@ func TestKilledNodeCopiesExactlyOnce(t *testing.T) {
 		work.Go(func() { x.copy(ctx, rand.New(rand.NewPCG(x.seed, uint64(i))), i) })
 	}
 	work.Go(func() { x.usurp(feed, rand.New(rand.NewPCG(x.seed, 100))) })
+	work.Go(func() { x.commitOffsets(feed, rand.New(rand.NewPCG(x.seed, 101))) })
 	shown := map[int32][]shownRecord{}
 	work.Go(func() { x.watch(ctx, shown) })
 
@@ -84,6 +87,16 @@ func TestKilledNodeCopiesExactlyOnce(t *testing.T) {
 	work.Wait()
 	x.settle()
 	x.check(shown)
+}
+
+// createOut creates a topic of short segments: a node that starts finds open
+// transactions in the header of the newest, too.
+func (x *copying) createOut() {
+	size := "1048576"
+	admin := kadm.NewClient(client(x.t, kgo.SeedBrokers(x.n.Kafka)))
+	if _, err := admin.CreateTopic(x.t.Context(), copyPartitions, 1, map[string]*string{"segment.bytes": &size}, "out"); err != nil {
+		x.t.Fatal(err)
+	}
 }
 
 // strike kills at all points, in an order that the seed gives.
@@ -129,7 +142,8 @@ func (x *copying) hit(rng *rand.Rand, at strike) {
 }
 
 func (x *copying) options(more ...kgo.Opt) []kgo.Opt {
-	return append(more, kgo.SeedBrokers(x.n.Kafka), kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }), kgo.MetadataMinAge(20*time.Millisecond))
+	return append(more, kgo.SeedBrokers(x.n.Kafka), kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }), kgo.MetadataMinAge(20*time.Millisecond),
+		kgo.ProducerBatchCompression(kgo.NoCompression()))
 }
 
 // feed sends numbered records, each acknowledged, until ctx ends.
@@ -206,7 +220,7 @@ func (x *copying) copySome(ctx context.Context, rng *rand.Rand, who string, sess
 	name := x.begin(who, fs.NumRecords())
 	var promise kgo.FirstErrPromise
 	fs.EachRecord(func(r *kgo.Record) {
-		sess.Produce(context.WithoutCancel(ctx), &kgo.Record{Value: fmt.Appendf(nil, "%s %s", r.Value, name)}, promise.Promise())
+		sess.Produce(context.WithoutCancel(ctx), &kgo.Record{Value: fmt.Appendf(nil, "%s %s %s", r.Value, name, copyPad)}, promise.Promise())
 	})
 	ok := promise.Err() == nil && rng.IntN(6) > 0
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
@@ -259,7 +273,7 @@ func (x *copying) try(old *kgo.Client, partition int32, name string, write bool)
 	if write {
 		ctx, cancel := context.WithTimeout(x.t.Context(), 20*time.Second)
 		defer cancel()
-		if err := old.ProduceSync(ctx, &kgo.Record{Partition: partition, Value: []byte("- " + name)}).FirstErr(); err == nil {
+		if err := old.ProduceSync(ctx, &kgo.Record{Partition: partition, Value: fmt.Appendf(nil, "- %s %s", name, copyPad)}).FirstErr(); err == nil {
 			x.t.Errorf("%s was fenced and could write", name)
 		}
 	}
@@ -278,7 +292,7 @@ func (x *copying) write(cl *kgo.Client, partition int32, name string) error {
 	}
 	ctx, cancel := context.WithTimeout(x.t.Context(), 20*time.Second)
 	defer cancel()
-	return cl.ProduceSync(ctx, &kgo.Record{Partition: partition, Value: []byte("- " + name)}).FirstErr()
+	return cl.ProduceSync(ctx, &kgo.Record{Partition: partition, Value: fmt.Appendf(nil, "- %s %s", name, copyPad)}).FirstErr()
 }
 
 // finish commits.
@@ -347,7 +361,8 @@ func (x *copying) check(shown map[int32][]shownRecord) {
 			x.t.Fatalf("partition %d: a consumer was shown %v, and there is %q at offset %d", r.Partition, s[i], r.Value, r.Offset)
 		}
 		next[r.Partition]++
-		number, name, _ := strings.Cut(string(r.Value), " ")
+		parts := strings.Fields(string(r.Value))
+		number, name := parts[0], parts[1]
 		records[name]++
 		if number != "-" {
 			copies[number]++

@@ -242,14 +242,34 @@ func TestMessageCopier(t *testing.T) {
 		"--input-topic", "in", "--input-partition", "0", "--output-topic", "out", "--consumer-group", "copier",
 		"--transactional-id", "copier", "--transaction-size", "200", "--transaction-timeout", "30000",
 		"--max-messages", strconv.Itoa(count), "--enable-random-aborts", "--use-group-metadata")
-	hubtest.Until(t, time.Minute, "it copies", func() error { return p.says("consumed") })
-	done := killWhile(n, 3*time.Second, kills, p.done)
+	for i := range kills {
+		left := count - count*(i+1)/(kills+1)
+		hubtest.Until(t, time.Minute, fmt.Sprintf("%d records are left", left), func() error { return p.hasLeft(left) })
+		n.Kill()
+		n.Start()
+	}
 	err := p.wait(3 * time.Minute)
-	s := suite{client: "Apache Kafka", version: kafkaVersion(t), what: fmt.Sprintf("TransactionalMessageCopier, %d records, random aborts, %d kill -9 of the hub", count, done)}
+	s := suite{client: "Apache Kafka", version: kafkaVersion(t), what: fmt.Sprintf("TransactionalMessageCopier, %d records, random aborts, %d kill -9 of the hub", count, kills)}
 	s.report(t, []result{
 		step("it ends well", err),
 		step("every record copied once", readOnce(t, n.Kafka, "out", count)),
 	})
+}
+
+// hasLeft is an error until the copier has said that it has no more records
+// left than that.
+func (p *javaProcess) hasLeft(most int) error {
+	if over, err := p.ended(); over {
+		return fmt.Errorf("the program has ended: %v", err)
+	}
+	said := p.out.String()
+	_, last, _ := strings.Cut(said[max(0, strings.LastIndex(said, `"remaining":`)):], ":")
+	digits := strings.TrimLeft(last, " ")
+	digits = digits[:len(digits)-len(strings.TrimLeft(digits, "0123456789"))]
+	if left, err := strconv.Atoi(digits); err != nil || left > most {
+		return fmt.Errorf("%q are left", digits)
+	}
+	return nil
 }
 
 // arrives waits until the condition holds, or the time is over.
