@@ -38,7 +38,8 @@ type attempt struct {
 
 const copyPartitions = 4
 
-var copyPad = strings.Repeat("x", 1000)
+// copyPad makes records so large that segments are short.
+var copyPad = strings.Repeat("x", 4000)
 
 // TestKilledNodeCopiesExactlyOnce kills the node again and again while clients
 // copy a topic in transactions, with the offsets of what they have read, and
@@ -312,13 +313,15 @@ type shownRecord struct {
 	value  string
 }
 
+func unpad(r *kgo.Record) string { return strings.TrimRight(string(r.Value), " x") }
+
 // watch reads the copy as it grows.
 func (x *copying) watch(ctx context.Context, shown map[int32][]shownRecord) {
 	cl := client(x.t, x.options(kgo.ConsumeTopics("out"), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.FetchMaxWait(50*time.Millisecond),
 		kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
 	for ctx.Err() == nil {
 		cl.PollFetches(ctx).EachRecord(func(r *kgo.Record) {
-			shown[r.Partition] = append(shown[r.Partition], shownRecord{r.Offset, string(r.Value)})
+			shown[r.Partition] = append(shown[r.Partition], shownRecord{r.Offset, unpad(r)})
 		})
 	}
 }
@@ -357,12 +360,11 @@ func (x *copying) check(shown map[int32][]shownRecord) {
 			markers = append(markers, markerOf(r))
 			continue
 		}
-		if s, i := shown[r.Partition], next[r.Partition]; i < len(s) && s[i] != (shownRecord{r.Offset, string(r.Value)}) {
-			x.t.Fatalf("partition %d: a consumer was shown %v, and there is %q at offset %d", r.Partition, s[i], r.Value, r.Offset)
+		if s, i := shown[r.Partition], next[r.Partition]; i < len(s) && s[i] != (shownRecord{r.Offset, unpad(r)}) {
+			x.t.Fatalf("partition %d: a consumer was shown %v, and there is %q at offset %d", r.Partition, s[i], unpad(r), r.Offset)
 		}
 		next[r.Partition]++
-		parts := strings.Fields(string(r.Value))
-		number, name := parts[0], parts[1]
+		number, name, _ := strings.Cut(unpad(r), " ")
 		records[name]++
 		if number != "-" {
 			copies[number]++
