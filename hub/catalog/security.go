@@ -57,10 +57,10 @@ type Quota struct {
 
 // What can be limited, by Kafka's names.
 const (
-	QuotaProduce  = "producer_byte_rate" // bytes a second
-	QuotaFetch    = "consumer_byte_rate" // bytes a second
-	QuotaRequest  = "request_percentage" // of one core's time
-	QuotaMutation = "controller_mutation_rate"
+	QuotaProduce  = "producer_byte_rate"       // bytes a second
+	QuotaFetch    = "consumer_byte_rate"       // bytes a second
+	QuotaRequest  = "request_percentage"       // of one core's time
+	QuotaMutation = "controller_mutation_rate" // partitions a second, created or deleted
 )
 
 // AlterScram removes and sets credentials, all or none. To remove one that is

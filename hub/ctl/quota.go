@@ -53,6 +53,7 @@ var quotaKeys = [...]struct{ flag, key, usage string }{
 	{"produce", "producer_byte_rate", "`BYTES` a second that may be produced"},
 	{"fetch", "consumer_byte_rate", "`BYTES` a second that may be fetched"},
 	{"request", "request_percentage", "`PERCENT` of one processor's time for requests"},
+	{"partitions", "controller_mutation_rate", "`N` partitions a second that may be created and deleted"},
 }
 
 func (c *cli) quotaSet() *cobra.Command {
@@ -72,7 +73,7 @@ func (c *cli) quotaSet() *cobra.Command {
 				}
 			}
 			if len(ops) == 0 {
-				return usagef("give --produce, --fetch or --request")
+				return usagef("give --produce, --fetch, --request or --partitions")
 			}
 			return c.alterQuota(cmd.Context(), "set", e, ops)
 		},
@@ -92,7 +93,7 @@ func (c *cli) quotaDelete() *cobra.Command {
 		Example: "  entrepot quota delete --user alice",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			ops := []kadm.AlterClientQuotaOp{{Key: "controller_mutation_rate", Remove: true}}
+			var ops []kadm.AlterClientQuotaOp
 			for _, k := range quotaKeys {
 				ops = append(ops, kadm.AlterClientQuotaOp{Key: k.key, Remove: true})
 			}

@@ -98,18 +98,21 @@ func (s *Server) metadataFind(ctx context.Context, r *request, req *kmsg.Metadat
 	if err := s.mayCreate(r, *rt.Topic); err != nil {
 		return nil, err
 	}
-	return nil, s.autoCreate(ctx, *rt.Topic)
+	return nil, s.autoCreate(ctx, r, *rt.Topic)
 }
 
 // autoCreate creates a topic, and says so by the error that makes the client
 // ask again, as Kafka does: a client that looks whether a topic is gone must
 // not be told of the one that its question has made.
-func (s *Server) autoCreate(ctx context.Context, name string) error {
+func (s *Server) autoCreate(ctx context.Context, r *request, name string) error {
 	cmd, err := s.newTopic(name, -1, -1)
 	if err != nil {
 		return err
 	}
-	if _, err := s.meta.Propose(ctx, cmd); err != nil && !errors.Is(err, record.ErrTopicExists) {
+	switch _, err := s.meta.Propose(ctx, cmd); {
+	case err == nil:
+		s.mutated(r, int(cmd.Partitions))
+	case !errors.Is(err, record.ErrTopicExists):
 		return err
 	}
 	return fmt.Errorf("%w: topic %q was created just now", record.ErrLeaderUnknown, name)

@@ -22,6 +22,7 @@ import (
 //
 // Version notes:
 //   - v5: flexible; answers with partitions, replicas and settings (KIP-525)
+//   - v6: THROTTLING_QUOTA_EXCEEDED (KIP-599)
 //   - v7: topic ID
 var createTopicsAPI = api{
 	key: 19, name: "CreateTopics", min: 2, max: 7,
@@ -48,7 +49,7 @@ func (s *Server) createTopics(ctx context.Context, r *request, req *kmsg.CreateT
 		if denied := s.mayCreate(r, rt.Topic); denied != nil {
 			err = denied
 		} else if times[rt.Topic] == 1 {
-			t, err = s.createTopic(ctx, rt, req.ValidateOnly)
+			t, err = s.createTopic(ctx, r, rt, req.ValidateOnly)
 		}
 		if err != nil {
 			ot.ErrorCode, ot.ErrorMessage = code(err), message(err)
@@ -61,7 +62,7 @@ func (s *Server) createTopics(ctx context.Context, r *request, req *kmsg.CreateT
 	return resp
 }
 
-func (s *Server) createTopic(ctx context.Context, rt *kmsg.CreateTopicsRequestTopic, validate bool) (*catalog.Topic, error) {
+func (s *Server) createTopic(ctx context.Context, r *request, rt *kmsg.CreateTopicsRequestTopic, validate bool) (*catalog.Topic, error) {
 	cmd, err := s.newTopic(rt.Topic, rt.NumPartitions, int32(rt.ReplicationFactor))
 	if err != nil {
 		return nil, err
@@ -76,7 +77,14 @@ func (s *Server) createTopic(ctx context.Context, rt *kmsg.CreateTopicsRequestTo
 		}
 		cmd.Config[c.Name] = *c.Value
 	}
-	return topicResult(s.change(ctx, cmd, validate))
+	if err := s.mayMutate(r, r.version >= 6); err != nil {
+		return nil, err
+	}
+	t, err := topicResult(s.change(ctx, cmd, validate))
+	if err == nil && !validate {
+		s.mutated(r, len(t.Partitions))
+	}
+	return t, err
 }
 
 // newTopic is the command for a topic; -1 is the default.

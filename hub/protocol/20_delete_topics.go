@@ -17,7 +17,7 @@ import (
 //     comes later must not begin at them.
 //
 // Version notes:
-//   - v4: flexible; v5: error message; v6: by name or by ID
+//   - v4: flexible; v5: error message, THROTTLING_QUOTA_EXCEEDED (KIP-599); v6: by name or by ID
 var deleteTopicsAPI = api{
 	key: 20, name: "DeleteTopics", min: 1, max: 6,
 	shape:  body(4, array(str(), fixed(16)).from(6), list(str()).to(5), fixed(4)),
@@ -55,9 +55,13 @@ func (s *Server) deleteTopic(ctx context.Context, r *request, rt *kmsg.DeleteTop
 	if err != nil {
 		return nil, err
 	}
+	if err := s.mayMutate(r, r.version >= 5); err != nil {
+		return t, err
+	}
 	if _, err := s.meta.Propose(ctx, catalog.DeleteTopic{Name: t.Name}); err != nil {
 		return t, err
 	}
+	s.mutated(r, len(t.Partitions))
 	s.groups.topicDeleted(t.Name)
 	return t, nil
 }

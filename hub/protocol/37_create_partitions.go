@@ -16,7 +16,7 @@ import (
 //   - Count is the number afterwards. Assignments are of the new ones alone.
 //
 // Version notes:
-//   - v2: flexible
+//   - v2: flexible; v3: THROTTLING_QUOTA_EXCEEDED (KIP-599)
 var createPartitionsAPI = api{
 	key: 37, name: "CreatePartitions", min: 0, max: 3,
 	shape:  body(2, array(str(), fixed(4), array(list(fixed(4)))), fixed(4), fixed(1)),
@@ -42,11 +42,26 @@ func (s *Server) createPartitions(ctx context.Context, r *request, req *kmsg.Cre
 		if denied := s.mayTopic(r, catalog.OpAlter, rt.Topic); denied != nil {
 			err = denied
 		} else if times[rt.Topic] == 1 {
-			_, err = s.change(ctx, cmd, req.ValidateOnly)
+			err = s.addPartitions(ctx, r, cmd, req.ValidateOnly)
 		}
 		ot := kmsg.NewCreatePartitionsResponseTopic()
 		ot.Topic, ot.ErrorCode, ot.ErrorMessage = rt.Topic, code(err), message(err)
 		resp.Topics = append(resp.Topics, ot)
 	}
 	return resp
+}
+
+func (s *Server) addPartitions(ctx context.Context, r *request, cmd catalog.CreatePartitions, validate bool) error {
+	if err := s.mayMutate(r, r.version >= 3); err != nil {
+		return err
+	}
+	before := 0
+	if t, ok := s.meta.State().Topic(cmd.Name); ok {
+		before = len(t.Partitions)
+	}
+	_, err := s.change(ctx, cmd, validate)
+	if err == nil && !validate {
+		s.mutated(r, int(cmd.Count)-before)
+	}
+	return err
 }

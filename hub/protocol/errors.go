@@ -23,6 +23,7 @@ var (
 	errPolicy         = errors.New("not allowed by the settings of the topic")
 	errTimestamp      = errors.New("a record's timestamp is out of the topic's bounds")
 	errDuplicate      = errors.New("named twice in one request")
+	errQuota          = errors.New("above the quota")
 	errSASLState      = errors.New("not in this state of the login")
 	errNoACLs         = errors.New("ACLs are not in use")
 	errTwice          = errors.New("named twice in one request")
@@ -133,6 +134,7 @@ var codes = []struct {
 	{errPolicy, kerr.PolicyViolation},
 	{errTimestamp, kerr.InvalidTimestamp},
 	{errDuplicate, kerr.InvalidRequest},
+	{errQuota, kerr.ThrottlingQuotaExceeded},
 	{errUnknownMode, kerr.UnsupportedVersion},
 	{errLedAlready, kerr.ElectionNotNeeded},
 	{errNotEligible, kerr.PreferredLeaderNotAvailable},

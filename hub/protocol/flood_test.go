@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/entrepot-hub/entrepot/hub/auth"
@@ -282,5 +283,71 @@ func TestQuotasMuteTheConnection(t *testing.T) {
 	}
 	if s.srv.Stats().Throttled < 2 {
 		t.Error("throttled answers are not counted")
+	}
+}
+
+// A client that has used up its quota of partitions is refused, or throttled
+// where it does not know the error (KIP-599).
+func TestQuotaOfPartitions(t *testing.T) {
+	s := startSite(t, guarded(t))
+	door := s.door(t, Listener{Name: MainListener})
+	anonymous := "ANONYMOUS"
+	limit := func(rate float64) {
+		t.Helper()
+		if _, err := s.Propose(t.Context(), catalog.AlterQuota{User: &anonymous, Set: map[string]float64{catalog.QuotaMutation: rate}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(0.5) // 5.5 at once
+	quota := kerr.ThrottlingQuotaExceeded.Code
+	create := func(version int16, validate bool, names ...string) *kmsg.CreateTopicsResponse {
+		req := &kmsg.CreateTopicsRequest{Version: version, ValidateOnly: validate, TimeoutMillis: 5000}
+		for _, n := range names {
+			req.Topics = append(req.Topics, kmsg.CreateTopicsRequestTopic{Topic: n, NumPartitions: 4, ReplicationFactor: 1})
+		}
+		return ask[*kmsg.CreateTopicsResponse](dialAt(t, door), req)
+	}
+	if r := create(7, true, "v", "w", "x"); r.ThrottleMillis != 0 || r.Topics[2].ErrorCode != 0 {
+		t.Errorf("what only validates: error %d, throttled for %d ms, want neither", r.Topics[2].ErrorCode, r.ThrottleMillis)
+	}
+	// 4 leave 1.5, 4 more owe 2.5; the third is refused.
+	r := create(7, false, "a", "b", "c")
+	if r.Topics[0].ErrorCode != 0 || r.Topics[1].ErrorCode != 0 || r.Topics[2].ErrorCode != quota {
+		t.Errorf("errors %d, %d, %d, want 0, 0, %d", r.Topics[0].ErrorCode, r.Topics[1].ErrorCode, r.Topics[2].ErrorCode, quota)
+	}
+	if ms := r.ThrottleMillis; ms < 4000 || ms > 5000 {
+		t.Errorf("2.5 partitions owed at 0.5 a second: throttled for %d ms, want about 5,000", ms)
+	}
+	if _, ok := s.State().Topic("c"); ok {
+		t.Error("what was refused is there")
+	}
+	old := create(5, false, "d")
+	if old.Topics[0].ErrorCode != 0 || old.ThrottleMillis < r.ThrottleMillis {
+		t.Errorf("an older client: error %d, throttled for %d ms, want none and more than %d", old.Topics[0].ErrorCode, old.ThrottleMillis, r.ThrottleMillis)
+	}
+	more := func(version int16) *kmsg.CreatePartitionsResponse {
+		req := &kmsg.CreatePartitionsRequest{Version: version, TimeoutMillis: 5000, Topics: []kmsg.CreatePartitionsRequestTopic{{Topic: "a", Count: 5 + int32(version)}}}
+		return ask[*kmsg.CreatePartitionsResponse](dialAt(t, door), req)
+	}
+	if r := more(3); r.Topics[0].ErrorCode != quota || r.ThrottleMillis == 0 {
+		t.Errorf("more partitions: error %d, throttled for %d ms, want %d and more than 0", r.Topics[0].ErrorCode, r.ThrottleMillis, quota)
+	}
+	if r := more(2); r.Topics[0].ErrorCode != 0 || r.ThrottleMillis <= old.ThrottleMillis {
+		t.Errorf("more partitions by an older client: error %d, throttled for %d ms, want none and more than %d", r.Topics[0].ErrorCode, r.ThrottleMillis, old.ThrottleMillis)
+	}
+	remove := func(version int16) *kmsg.DeleteTopicsResponse {
+		name := "b"
+		return ask[*kmsg.DeleteTopicsResponse](dialAt(t, door), &kmsg.DeleteTopicsRequest{
+			Version: version, TimeoutMillis: 5000, TopicNames: []string{name}, Topics: []kmsg.DeleteTopicsRequestTopic{{Topic: &name}}})
+	}
+	if r := remove(6); r.Topics[0].ErrorCode != quota {
+		t.Errorf("a topic's end: error %d, want %d", r.Topics[0].ErrorCode, quota)
+	}
+	if r := remove(4); r.Topics[0].ErrorCode != 0 || r.ThrottleMillis == 0 {
+		t.Errorf("a topic's end by an older client: error %d, throttled for %d ms, want none and more than 0", r.Topics[0].ErrorCode, r.ThrottleMillis)
+	}
+	limit(1e6)
+	if r := create(7, false, "c"); r.Topics[0].ErrorCode != 0 || r.ThrottleMillis != 0 {
+		t.Errorf("with a higher quota: error %d, throttled for %d ms, want neither", r.Topics[0].ErrorCode, r.ThrottleMillis)
 	}
 }

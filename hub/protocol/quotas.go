@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"fmt"
 	"sync"
 	"time"
 
@@ -36,6 +37,30 @@ func (q *quotas) charge(x *catalog.Security, now time.Time, r *request, used map
 	return wait
 }
 
+// mayMutate refuses a strict client that has used up its quota of partitions. Its
+// versions of an API know the error, which says when to try again; a client
+// before KIP-599 gets through, and is throttled afterwards.
+func (s *Server) mayMutate(r *request, strict bool) error {
+	x := s.meta.State().Security()
+	if !strict || len(x.Quotas) == 0 {
+		return nil
+	}
+	wait := s.quotas.charge(x, s.cfg.Clock(), r, map[string]float64{catalog.QuotaMutation: 0})
+	if wait == 0 {
+		return nil
+	}
+	r.wait = max(r.wait, wait)
+	return fmt.Errorf("%w of partitions created and deleted, try again in %v", errQuota, wait.Round(time.Millisecond))
+}
+
+// mutated charges partitions that were created or deleted.
+func (s *Server) mutated(r *request, partitions int) {
+	x := s.meta.State().Security()
+	if len(x.Quotas) > 0 && partitions > 0 {
+		r.wait = max(r.wait, s.quotas.charge(x, s.cfg.Clock(), r, map[string]float64{catalog.QuotaMutation: float64(partitions)}))
+	}
+}
+
 // parkedTime is what a request that may wait for others is charged at most.
 const parkedTime = time.Millisecond
 
@@ -57,7 +82,7 @@ func (s *Server) throttle(r *request, a answer, took time.Duration) time.Duratio
 	if a.fetch != nil {
 		used[catalog.QuotaFetch] = float64(a.fetch.size)
 	}
-	wait := s.quotas.charge(x, s.cfg.Clock(), r, used)
+	wait := max(r.wait, s.quotas.charge(x, s.cfg.Clock(), r, used))
 	if wait == 0 {
 		return 0
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -41,6 +42,7 @@ type request struct {
 	login       *login         // nil: the listener asks for none
 	session     **fetchSession // the connection's, of handle alone
 	shares      *shareSessions // likewise
+	wait        time.Duration  // that a quota of what it changed wants
 }
 
 // parseRequest reads the header (versions 1 and 2 of KIP-482; the client ID is

@@ -81,8 +81,9 @@ func (b *Book) Limit(user, client, kind string) (Key, float64, bool) {
 	return Key{}, 0, false
 }
 
-// Charge takes an amount, bytes or hundredths of a second of request time, and
-// returns how long the client has to be quiet for its rate to be the limit.
+// Charge takes an amount, of bytes, hundredths of a second of request time or
+// partitions, and returns how long the client has to be quiet for its rate to be
+// the limit. An amount of 0 asks.
 func (b *Book) Charge(now time.Time, user, client, kind string, amount float64) time.Duration {
 	key, limit, ok := b.Limit(user, client, kind)
 	if !ok {
@@ -91,10 +92,19 @@ func (b *Book) Charge(now time.Time, user, client, kind string, amount float64) 
 	x := b.buckets[key]
 	if x == nil {
 		b.forget(now)
-		x = &bucket{level: limit, at: now}
+		x = &bucket{level: limit * burst(kind), at: now}
 		b.buckets[key] = x
 	}
-	return x.charge(now, limit, amount)
+	return x.charge(now, limit, limit*burst(kind), amount)
+}
+
+// burst is how many seconds' worth may be used at once. Topics come in bursts:
+// they have what Kafka gives them, eleven samples of a second (KIP-599).
+func burst(kind string) float64 {
+	if kind == catalog.QuotaMutation {
+		return 11
+	}
+	return 1
 }
 
 // MaxThrottle is the longest that a client is ever told to be quiet. What it
@@ -121,15 +131,15 @@ func (b *Book) forget(now time.Time) {
 	}
 }
 
-// bucket holds what may be used at once: a second's worth. It goes below zero.
+// bucket holds what may be used at once. It goes below zero.
 type bucket struct {
 	level float64
 	at    time.Time
 }
 
-func (x *bucket) charge(now time.Time, limit, amount float64) time.Duration {
+func (x *bucket) charge(now time.Time, limit, most, amount float64) time.Duration {
 	if d := now.Sub(x.at); d > 0 {
-		x.level = min(limit, x.level+limit*d.Seconds())
+		x.level = min(most, x.level+limit*d.Seconds())
 		x.at = now
 	}
 	x.level -= amount

@@ -120,3 +120,21 @@ func TestNamesAreForgotten(t *testing.T) {
 		t.Errorf("%d buckets, want %d at most", n, maxBuckets)
 	}
 }
+
+// Topics come in bursts: a client that was quiet may create eleven seconds'
+// worth of partitions at once, and an amount of 0 asks.
+func TestPartitionsComeInBursts(t *testing.T) {
+	b := New([]catalog.Quota{{User: ptr("u"), Limits: map[string]float64{catalog.QuotaMutation: 2}}})
+	now := time.Unix(1000, 0)
+	if d := b.Charge(now, "u", "c", catalog.QuotaMutation, 22); d != 0 {
+		t.Errorf("22 partitions at 2 a second: throttled for %v, want not", d)
+	}
+	if d := b.Charge(now, "u", "c", catalog.QuotaMutation, 5); d != 2500*time.Millisecond {
+		t.Errorf("5 more: throttled for %v, want 2.5s", d)
+	}
+	for _, after := range []time.Duration{500 * time.Millisecond, 2500 * time.Millisecond} {
+		if d := b.Charge(now.Add(after), "u", "c", catalog.QuotaMutation, 0); d != 2500*time.Millisecond-after {
+			t.Errorf("after %v there are %v left, want %v", after, d, 2500*time.Millisecond-after)
+		}
+	}
+}
