@@ -94,6 +94,7 @@ type Answer struct {
 	Join   *Joined
 	Sync   *Synced
 	Commit []error // one for each offset of the request, nil where committed
+	Left   []error // one for each leaver, nil where it has left
 
 	Consumer *ConsumerAnswer
 }
@@ -151,6 +152,7 @@ type Group struct {
 	protocolType string
 	protocol     string
 	leader       string // member ID
+	gone         bool   // a member was removed that may be in the group's record
 
 	members []*member // in the order of their first join
 	byID    map[string]*member
@@ -207,6 +209,21 @@ func (g *Group) write(out *Output, w Write, apply func(time.Time, error, *Output
 	w.ID = g.lastWrite
 	g.inFlight[w.ID] = inFlight{apply}
 	out.Writes = append(out.Writes, w)
+}
+
+// after gives the answer once the last write of out is durable, at once if
+// there is none.
+func (g *Group) after(out *Output, a Answer) {
+	if len(out.Writes) == 0 {
+		out.give(a, nil)
+		return
+	}
+	id := out.Writes[len(out.Writes)-1].ID
+	first := g.inFlight[id].apply
+	g.inFlight[id] = inFlight{func(now time.Time, err error, out *Output) {
+		first(now, err, out)
+		out.give(a, err)
+	}}
 }
 
 // Written reports the outcome of a write: nil when it is durable.
@@ -273,5 +290,6 @@ func (g *Group) Tick(now time.Time) (out Output) {
 	case (g.state == Completing || g.state == Stable) && !g.syncBy.IsZero() && !now.Before(g.syncBy):
 		g.syncTimeout(now, &out)
 	}
+	g.recordGone(&out)
 	return out
 }

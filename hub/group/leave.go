@@ -1,6 +1,9 @@
 package group
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Leaver is one member of a LeaveGroup request; from v3 on there can be
 // several, and a static one is named by its instance ID alone.
@@ -9,9 +12,10 @@ type Leaver struct {
 	Instance string
 }
 
-// Leave takes members out at once. It returns an error for each leaver.
-func (g *Group) Leave(now time.Time, leavers []Leaver) ([]error, Output) {
-	var out Output
+// Leave takes members out at once. It is answered with an error or nil for each
+// leaver when their absence is durable: one that came back with a restart would
+// hold up every rebalance until its session ends.
+func (g *Group) Leave(now time.Time, t Ticket, leavers []Leaver) (out Output) {
 	errs := make([]error, len(leavers))
 	changed := false
 	for i, l := range leavers {
@@ -36,7 +40,24 @@ func (g *Group) Leave(now time.Time, leavers []Leaver) ([]error, Output) {
 	if changed {
 		g.tryComplete(now, &out)
 	}
-	return errs, out
+	g.recordGone(&out)
+	g.after(&out, Answer{Ticket: t, Left: errs})
+	return out
+}
+
+// recordGone makes it durable that members have gone while the others are to
+// join again, or have joined and wait for their assignments. The record names
+// no leader, by which Load knows that a rebalance is due. New members are not in
+// it: they have no part in the generation, and join again after a restart.
+func (g *Group) recordGone(out *Output) {
+	if !g.gone || g.state != Preparing && g.state != Completing {
+		return
+	}
+	g.gone = false
+	md := g.snapshot(nil)
+	md.Leader = ""
+	md.Members = slices.DeleteFunc(md.Members, func(m MemberMetadata) bool { return g.byID[m.ID].isNew })
+	g.write(out, Write{Metadata: md}, func(time.Time, error, *Output) {})
 }
 
 func (g *Group) leaver(l Leaver) (*member, error) {

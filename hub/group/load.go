@@ -42,8 +42,8 @@ func (g *Group) snapshot(assignments map[string][]byte) *Metadata {
 	return md
 }
 
-// Load returns a group as it was persisted: stable with its members, or empty.
-// md is nil for a group that has offsets only.
+// Load returns a group as it was persisted: stable with its members, waiting
+// for them to join again where some had gone, or empty. md is nil for a group that has offsets only.
 func Load(id string, cfg Config, now time.Time, md *Metadata, offsets []OffsetWrite) *Group {
 	g := New(id, cfg, now)
 	g.apply(offsets)
@@ -66,6 +66,8 @@ func Load(id string, cfg Config, now time.Time, md *Metadata, offsets []OffsetWr
 	}
 	if _, ok := g.byID[md.Leader]; ok {
 		g.leader = md.Leader
+	} else if len(g.members) > 0 {
+		g.prepare(now, new(Output)) // see recordGone; nobody waits for an answer yet
 	}
 	return g
 }

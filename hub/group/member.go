@@ -76,6 +76,7 @@ func (g *Group) add(m *member) {
 func (g *Group) remove(m *member) {
 	g.members = slices.DeleteFunc(g.members, func(o *member) bool { return o == m })
 	delete(g.byID, m.id)
+	g.gone = g.gone || !m.isNew
 	if m.instance != "" && g.statics[m.instance] == m {
 		delete(g.statics, m.instance)
 	}

@@ -97,8 +97,7 @@ func (w *world) step() {
 	case 6:
 		_ = w.g.Heartbeat(w.now, HeartbeatRequest{MemberID: id, Instance: instance, Generation: generation})
 	case 7:
-		_, out := w.g.Leave(w.now, []Leaver{{MemberID: id, Instance: instance}})
-		w.take(out)
+		w.take(w.g.Leave(w.now, w.park(), []Leaver{{MemberID: id, Instance: instance}}))
 	case 8:
 		o := Offset{Offset: 1, CommitTime: w.now.UnixMilli()}
 		w.take(w.g.Commit(w.now, w.park(), CommitRequest{MemberID: id, Generation: generation, Offsets: []OffsetWrite{{record.TopicPartition{Topic: "t"}, &o}}}))

@@ -125,7 +125,7 @@ func (g *Group) complete(now time.Time, out *Output) {
 // restart. The group is usable if that fails: the generation goes on counting
 // from memory.
 func (g *Group) becomeEmpty(now time.Time, out *Output) {
-	g.protocol, g.leader = "", ""
+	g.protocol, g.leader, g.gone = "", "", false
 	g.enter(now, Empty)
 	g.write(out, Write{Metadata: g.snapshot(nil)}, func(time.Time, error, *Output) {})
 }

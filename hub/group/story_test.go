@@ -182,6 +182,8 @@ func (te *teller) answer(a Answer) {
 			skip = " skip"
 		}
 		te.say("-> %d: joined generation=%d protocol=%s leader=%s member=%s%s %v", a.Ticket, a.Join.Generation, a.Join.Protocol, a.Join.Leader, a.Join.MemberID, skip, ms)
+	case a.Left != nil:
+		te.say("-> left %v", a.Left)
 	case a.Consumer != nil:
 		te.consumerAnswer(a)
 	case a.Sync != nil:
@@ -319,15 +321,13 @@ func (te *teller) keepAlive(t *testing.T, a args) {
 	te.state()
 }
 
-func (te *teller) leave(_ *testing.T, a args) {
+func (te *teller) leave(t *testing.T, a args) {
 	var ls []Leaver
 	for w := range strings.SplitSeq(a["members"], ",") {
 		id, inst, _ := strings.Cut(w, "/")
 		ls = append(ls, Leaver{MemberID: id, Instance: inst})
 	}
-	errs, out := te.g.Leave(te.now, ls)
-	te.say("%v", errs)
-	te.take(out)
+	te.take(te.g.Leave(te.now, Ticket(a.number(t, "t", 1)), ls))
 	te.state()
 }
 

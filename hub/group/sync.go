@@ -70,6 +70,7 @@ func (g *Group) checkSync(r SyncRequest) (*member, error) {
 // durable, unless the group has gone on in the meantime.
 func (g *Group) assign(now time.Time, assignments map[string][]byte, out *Output) {
 	generation := g.generation
+	g.gone = false
 	g.write(out, Write{Metadata: g.snapshot(assignments)}, func(now time.Time, err error, out *Output) {
 		if g.state != Completing || g.generation != generation {
 			return

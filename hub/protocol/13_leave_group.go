@@ -15,6 +15,9 @@ import (
 // Behaviour:
 //   - From v3 on several members leave at once, each with an error of its own;
 //     a static one by its instance ID alone (an administrator's doing).
+//   - Answered when it is committed in __consumer_offsets that they are gone;
+//     Apache Kafka writes the group after the rebalance that follows, so that a
+//     crash brings them back until their sessions end.
 //
 // Version notes:
 //   - v3: several members; v4: flexible; v5: reason
@@ -38,29 +41,20 @@ func (s *Server) leaveGroup(ctx context.Context, r *request, req *kmsg.LeaveGrou
 			leavers = append(leavers, group.Leaver{MemberID: m.MemberID, Instance: orEmpty(m.InstanceID)})
 		}
 	}
-	errs := make([]error, len(leavers))
-	err := s.groups.do(ctx, req.Group, func(now time.Time, g *group.Group) group.Output {
-		if g == nil {
-			for i := range errs {
-				errs[i] = group.ErrUnknownMember
-			}
-			return group.Output{}
-		}
-		var out group.Output
-		errs, out = g.Leave(now, leavers)
-		return out
+	a, err := s.groups.ask(ctx, req.Group, func(now time.Time, g *group.Group, t group.Ticket) group.Output {
+		return g.Leave(now, t, leavers)
 	})
 	if err != nil {
 		resp.ErrorCode = code(err)
 		return resp
 	}
 	if req.Version < 3 {
-		resp.ErrorCode = code(errs[0])
+		resp.ErrorCode = code(a.Left[0])
 		return resp
 	}
 	for i, m := range req.Members {
 		resp.Members = append(resp.Members, kmsg.LeaveGroupResponseMember{
-			MemberID: m.MemberID, InstanceID: m.InstanceID, ErrorCode: code(errs[i]),
+			MemberID: m.MemberID, InstanceID: m.InstanceID, ErrorCode: code(a.Left[i]),
 		})
 	}
 	return resp

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -429,5 +430,45 @@ func TestOffsetsOfADeletedTopicGo(t *testing.T) {
 	s.memLog(t, catalog.OffsetsTopic, partitionOf("g", 3)).newEpoch()
 	if got := committed(); len(got) != 2 {
 		t.Errorf("after a commit by a slow clock: %v", got)
+	}
+}
+
+// A member that has left does not come back with a change of leadership, though
+// the others have not joined again yet.
+func TestLeaveOutlivesTheCoordinator(t *testing.T) {
+	s := startSite(t, quick())
+	c, other := s.dial(t), s.dial(t)
+	join := func(c *rawConn, member string) *kmsg.JoinGroupResponse {
+		req := kmsg.NewPtrJoinGroupRequest()
+		req.Version, req.Group, req.MemberID, req.ProtocolType = 5, "g", member, "consumer"
+		req.SessionTimeoutMillis, req.RebalanceTimeoutMillis = 60_000, 60_000
+		req.Protocols = []kmsg.JoinGroupRequestProtocol{{Name: "range"}}
+		return ask[*kmsg.JoinGroupResponse](c, req)
+	}
+	stay := join(c, join(c, "").MemberID).MemberID
+	leaving := join(other, "").MemberID
+	joined := make(chan *kmsg.JoinGroupResponse, 1)
+	go func() { joined <- join(other, leaving) }()
+	eventually(t, "the group waits for the first member", func() bool {
+		req := kmsg.NewPtrHeartbeatRequest()
+		req.Version, req.Group, req.MemberID, req.Generation = 3, "g", stay, 1
+		return ask[*kmsg.HeartbeatResponse](c, req).ErrorCode == kerr.RebalanceInProgress.Code
+	})
+	generation := join(c, stay).Generation
+	<-joined
+	sync := kmsg.NewPtrSyncGroupRequest()
+	sync.Version, sync.Group, sync.MemberID, sync.Generation = 3, "g", stay, generation
+	sync.GroupAssignment = []kmsg.SyncGroupRequestGroupAssignment{{MemberID: stay, MemberAssignment: []byte("a")}, {MemberID: leaving, MemberAssignment: []byte("b")}}
+	wantCode(t, "sync", ask[*kmsg.SyncGroupResponse](c, sync).ErrorCode, nil)
+
+	leave := kmsg.NewPtrLeaveGroupRequest()
+	leave.Version, leave.Group, leave.Members = 3, "g", []kmsg.LeaveGroupRequestMember{{MemberID: leaving}}
+	wantCode(t, "leave", ask[*kmsg.LeaveGroupResponse](other, leave).Members[0].ErrorCode, nil)
+	offsets, _ := s.State().Topic(catalog.OffsetsTopic)
+	for p := range offsets.Partitions {
+		s.memLog(t, catalog.OffsetsTopic, int32(p)).newEpoch()
+	}
+	if again := join(c, stay); again.ErrorCode != 0 || again.Generation != generation+1 || len(again.Members) != 1 {
+		t.Errorf("error %d, generation %d with %d members, want %d with 1", again.ErrorCode, again.Generation, len(again.Members), generation+1)
 	}
 }
