@@ -35,6 +35,10 @@ type Config struct {
 	// members before it shares out partitions (Kafka's
 	// group.initial.rebalance.delay.ms). Default: 3 s, and 0 with --dev.
 	GroupDelay time.Duration `yaml:"group_delay"`
+	// GroupMigration says which consumer groups with members may change their
+	// protocol when clients are restarted with another group.protocol (KIP-848):
+	// bidirectional, upgrade, downgrade or disabled.
+	GroupMigration string `yaml:"group_migration"`
 	// ConsumerGroups is how members of consumer groups (KIP-848) are heard.
 	ConsumerGroups ConsumerGroupsConfig `yaml:"consumer_groups"`
 }
@@ -121,6 +125,7 @@ func Default() Config {
 			Session: 45 * time.Second, MinSession: 45 * time.Second, MaxSession: 60 * time.Second,
 			Heartbeat: 5 * time.Second, MinHeartbeat: 5 * time.Second, MaxHeartbeat: 15 * time.Second,
 		},
+		GroupMigration: string(group.MigrateBoth),
 	}
 }
 
@@ -195,6 +200,8 @@ func (c Config) Validate() error {
 		return wrong("node.data_dir is empty: want the folder for this node's data", "node", "data_dir")
 	case c.GroupDelay < 0 || c.GroupDelay > time.Minute:
 		return wrong(fmt.Sprintf("group_delay is %s: want 0 to 1m", c.GroupDelay), "group_delay")
+	case !slices.Contains([]group.Migration{group.MigrateBoth, group.MigrateUp, group.MigrateDown, group.MigrateNone}, group.Migration(c.GroupMigration)):
+		return wrong(fmt.Sprintf("group_migration is %q: want bidirectional, upgrade, downgrade or disabled", c.GroupMigration), "group_migration")
 	case c.Cluster.BootstrapExpect != 1:
 		return wrong(fmt.Sprintf("cluster.bootstrap_expect is %d: sites of one node are what this version has, so want 1", c.Cluster.BootstrapExpect), "cluster", "bootstrap_expect")
 	case !slices.Contains([]string{"", string(mesh.ProfileLocal)}, c.Mesh.Profile):

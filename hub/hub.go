@@ -21,6 +21,7 @@ import (
 	"github.com/entrepot-hub/entrepot/connectors/strict"
 	"github.com/entrepot-hub/entrepot/hub/admin"
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/group"
 	"github.com/entrepot-hub/entrepot/hub/mesh"
 	"github.com/entrepot-hub/entrepot/hub/protocol"
 	"github.com/entrepot-hub/entrepot/hub/registry"
@@ -157,6 +158,7 @@ func (h *Hub) join(context.Context) error {
 
 	pc := protocol.Default()
 	pc.Node, pc.ClusterID, pc.AutoCreate = nodeID, clusterID(h.cfg), h.cfg.AutoCreateTopics
+	pc.Group.Migration = group.Migration(h.cfg.GroupMigration)
 	pc.Group.InitialDelay, pc.LogDir = h.cfg.GroupDelay, h.cfg.Node.DataDir
 	pc.Group.Consumer, pc.Group.Bounds = h.cfg.ConsumerGroups.timing()
 	pc.Logger = h.log.With("part", "kafka")

@@ -28,6 +28,8 @@ type Topics interface {
 	Version() int64
 	// Topic finds a topic by name.
 	Topic(name string) (id record.TopicID, partitions int32, ok bool)
+	// Name is the name of a topic.
+	Name(id record.TopicID) (name string, ok bool)
 	// Matching lists the topics, those of the hub itself too, that accept
 	// takes, sorted by name.
 	Matching(accept func(name string) bool) []string
@@ -82,8 +84,31 @@ type consumer struct {
 	target  Assignment
 	gained  map[partition]int32 // epoch at which each partition of current came
 
-	session  time.Time // when it is fenced without a heartbeat
-	revokeBy time.Time // Unrevoked: when it is fenced for not giving up partitions
+	session time.Time // when it is fenced without a heartbeat
+	// due is when it is fenced for not having done what it was told: given up
+	// partitions (Unrevoked), or, a classic member, synced or joined again.
+	due     time.Time
+	syncing bool // a classic member: its sync is due
+}
+
+// add makes a new member.
+func (c *consumers) add(id string) *consumer {
+	m := &consumer{id: id, current: Current{Previous: -1}, gained: map[partition]int32{}}
+	c.byID[id] = m
+	return m
+}
+
+// replace gives the place of a static member, and what it had, to a new process
+// with another ID.
+func (c *consumers) replace(old *consumer, id string) *consumer {
+	m := c.add(id)
+	m.ConsumerMember, m.target = old.ConsumerMember, old.target
+	next := Current{Previous: -1, Assigned: old.current.Assigned}
+	c.statics[m.Instance] = m
+	c.remove(old)
+	c.set(m, next)
+	c.touch(TargetEntry, m.id)
+	return m
 }
 
 // IsConsumer reports whether the group speaks the consumer protocol (KIP-848);
@@ -167,16 +192,21 @@ func (c *consumers) remove(m *consumer) {
 	c.sweepPatterns()
 }
 
-// fence removes a member for good; the others get its partitions.
-func (c *consumers) fence(m *consumer) {
-	c.remove(m)
-	c.bump()
+// removed follows the removal of members for good: the others get their
+// partitions, or the group is a classic one again.
+func (g *Group) removed(now time.Time, topics Topics, a Answer, out *Output) {
+	if g.downgrade(now, topics, a, out) {
+		return
+	}
+	g.consumer.bump()
+	g.settle(now)
+	g.persist(out, a)
 }
 
 // deadline is when the next member will have waited too long.
 func (c *consumers) deadline() (d time.Time) {
 	for _, m := range c.byID {
-		for _, t := range []time.Time{m.session, m.revokeBy} {
+		for _, t := range []time.Time{m.session, m.due} {
 			if !t.IsZero() && (d.IsZero() || t.Before(d)) {
 				d = t
 			}
@@ -186,24 +216,23 @@ func (c *consumers) deadline() (d time.Time) {
 }
 
 // tickConsumers fences members whose session ended, and those that did not
-// give up their partitions in time.
-func (g *Group) tickConsumers(now time.Time, out *Output) {
+// do in time what they were told.
+func (g *Group) tickConsumers(now time.Time, topics Topics, out *Output) {
 	c := g.consumer
 	fenced := false
 	for _, m := range c.sorted() {
-		if !now.Before(m.session) || !m.revokeBy.IsZero() && !now.Before(m.revokeBy) {
-			c.fence(m)
+		if !now.Before(m.session) || !m.due.IsZero() && !now.Before(m.due) {
+			c.remove(m)
 			fenced = true
 		}
 	}
 	if fenced {
-		g.settle(now)
-		g.persist(out, Answer{})
+		g.removed(now, topics, Answer{}, out)
 	}
 }
 
 // leaveConsumer handles a heartbeat with epoch -1 or -2.
-func (g *Group) leaveConsumer(now time.Time, t Ticket, r ConsumerHeartbeat, out *Output) error {
+func (g *Group) leaveConsumer(now time.Time, t Ticket, r ConsumerHeartbeat, topics Topics, out *Output) error {
 	c := g.consumer
 	if c == nil {
 		return ErrUnknownMember
@@ -214,6 +243,7 @@ func (g *Group) leaveConsumer(now time.Time, t Ticket, r ConsumerHeartbeat, out 
 			return fmt.Errorf("%w: %s is %s now", ErrFencedInstance, *r.Instance, m.id)
 		}
 	}
+	a := Answer{Ticket: t, Consumer: &ConsumerAnswer{MemberID: r.MemberID, Epoch: r.Epoch}}
 	switch {
 	case !ok:
 		return ErrUnknownMember
@@ -222,11 +252,12 @@ func (g *Group) leaveConsumer(now time.Time, t Ticket, r ConsumerHeartbeat, out 
 		next := m.current
 		next.Epoch, next.Revoking = epochAway, nil
 		c.set(m, next)
-		m.revokeBy = time.Time{}
+		m.due = time.Time{}
+		g.settle(now)
+		g.persist(out, a)
 	default:
-		c.fence(m)
+		c.remove(m)
+		g.removed(now, topics, a, out)
 	}
-	g.settle(now)
-	g.persist(out, Answer{Ticket: t, Consumer: &ConsumerAnswer{MemberID: r.MemberID, Epoch: r.Epoch}})
 	return nil
 }

@@ -53,7 +53,8 @@ type ConsumerMember struct {
 	Topics     []string // sorted
 	Regex      string
 	Rebalance  time.Duration
-	Assignor   string // "" for whatever the others want
+	Assignor   string         // "" for whatever the others want
+	Classic    *ClassicMember // nil for a member of the consumer protocol
 }
 
 // TargetEpoch is the group epoch for which the targets were computed.
@@ -205,11 +206,13 @@ func LoadConsumer(id string, cfg Config, now time.Time, entries []Entry, offsets
 				failed = err
 			}
 		}
-		m.gained = map[partition]int32{}
 		c.claim(m)
 		m.session = now.Add(cfg.Consumer.Session)
+		if m.Classic != nil {
+			m.session = now.Add(m.Classic.Session)
+		}
 		if m.current.State == Unrevoked {
-			m.revokeBy = now.Add(m.Rebalance)
+			m.due = now.Add(m.Rebalance)
 		}
 	}
 	g.settle(now)
@@ -223,8 +226,8 @@ func (c *consumers) load(e Entry) error {
 	case GroupEpoch:
 		c.epoch, c.hash = max(c.epoch, v.Epoch), v.Hash
 	case ConsumerMember:
-		m = &consumer{id: e.Key.Name, ConsumerMember: v, current: Current{Previous: -1}}
-		c.byID[m.id] = m
+		m = c.add(e.Key.Name)
+		m.ConsumerMember = v
 		if m.Instance != "" {
 			c.statics[m.Instance] = m
 		}

@@ -23,6 +23,8 @@ type ConsumerHeartbeat struct {
 	Owned      *Assignment
 	ClientID   string
 	ClientHost string
+
+	classic *ClassicMember // of a join in this form
 }
 
 // ConsumerAnswer answers it.
@@ -76,7 +78,7 @@ func (g *Group) ConsumerHeartbeat(now time.Time, t Ticket, r ConsumerHeartbeat, 
 	case g.state == Dead:
 		err = ErrDead
 	case r.Epoch < 0:
-		err = g.leaveConsumer(now, t, r, &out)
+		err = g.leaveConsumer(now, t, r, topics, &out)
 	default:
 		err = g.heartbeatConsumer(now, t, r, topics, &out)
 	}
@@ -91,30 +93,14 @@ func (g *Group) heartbeatConsumer(now time.Time, t Ticket, r ConsumerHeartbeat, 
 	if err != nil {
 		return err
 	}
-	if err := g.admit(now, r); err != nil {
+	if err := g.admit(now, r, topics, out); err != nil {
 		return err
 	}
-	c := g.consumer
-	m, came, err := c.find(r)
+	m, came, err := g.consumer.find(r)
 	if err != nil {
 		return err
 	}
-	behind := c.epoch > c.target
-	changed := c.takeIn(m, r, expr) || came == added
-	if came != known {
-		c.touch(MemberEntry, m.id)
-	}
-	if news := c.look(now, topics, changed || behind); changed || news && !behind {
-		c.bump()
-	}
-	if c.epoch > c.target {
-		c.retarget(topics)
-	}
-	before := m.current
-	free := func(p partition) bool { o := c.owners[p]; return o == nil || o == m }
-	if next := reconcile(m.current, c.target, m.target, r.Owned, free); !next.equal(m.current) {
-		c.set(m, next)
-	}
+	before := g.advance(now, m, came, r, expr, topics)
 	m.wait(now, before, g.cfg.Consumer.Session)
 	g.settle(now)
 	a := &ConsumerAnswer{MemberID: m.id, Epoch: m.current.Epoch, Interval: g.cfg.Consumer.Interval}
@@ -126,21 +112,45 @@ func (g *Group) heartbeatConsumer(now time.Time, t Ticket, r ConsumerHeartbeat, 
 	return nil
 }
 
+// advance takes over what a member tells, computes targets if they may have
+// changed, and leads the member one step towards its own. It returns what the
+// member had before.
+func (g *Group) advance(now time.Time, m *consumer, came coming, r ConsumerHeartbeat, expr *pattern, topics Topics) (before Current) {
+	c := g.consumer
+	behind := c.epoch > c.target
+	changed := c.takeIn(m, r, expr) || came == added
+	if came != known {
+		c.touch(MemberEntry, m.id)
+	}
+	if news := c.look(now, topics, changed || behind); changed || news && !behind {
+		c.bump()
+	}
+	if c.epoch > c.target {
+		c.retarget(topics)
+	}
+	before = m.current
+	free := func(p partition) bool { o := c.owners[p]; return o == nil || o == m }
+	if next := reconcile(m.current, c.target, m.target, r.Owned, free); !next.equal(m.current) {
+		c.set(m, next)
+	}
+	return before
+}
+
 // wait begins the member's session anew, and the time it has to give up
 // partitions when it was just told to.
 func (m *consumer) wait(now time.Time, before Current, session time.Duration) {
 	m.session = now.Add(session)
 	switch {
 	case m.current.State != Unrevoked:
-		m.revokeBy = time.Time{}
-	case m.revokeBy.IsZero() || !before.equal(m.current):
-		m.revokeBy = now.Add(m.Rebalance)
+		m.due = time.Time{}
+	case m.due.IsZero() || !before.equal(m.current):
+		m.due = now.Add(m.Rebalance)
 	}
 }
 
 // admit makes sure that the group is a consumer group with room for the
-// member. A classic group without members becomes one.
-func (g *Group) admit(now time.Time, r ConsumerHeartbeat) error {
+// member. A classic group becomes one if it may.
+func (g *Group) admit(now time.Time, r ConsumerHeartbeat, topics Topics, out *Output) error {
 	if c := g.consumer; c != nil {
 		known := c.byID[r.MemberID] != nil || r.Instance != nil && c.statics[*r.Instance] != nil
 		if !known && r.Epoch == epochJoin && len(c.byID) >= g.cfg.MaxMembers {
@@ -149,13 +159,18 @@ func (g *Group) admit(now time.Time, r ConsumerHeartbeat) error {
 		return nil
 	}
 	switch {
-	case len(g.members)+len(g.pending) > 0 || g.state != Empty:
-		return fmt.Errorf("%w: its members use the classic protocol", ErrOtherProtocol)
 	case r.Epoch != epochJoin:
 		return ErrUnknownMember
+	case len(g.members) == 0 && g.state == Empty && (len(g.pending) == 0 || g.cfg.Migration.up()):
+		clear(g.pending)
+		g.becomeConsumer(now)
+		return nil
+	case r.Instance != nil && g.byID[r.MemberID] != nil:
+		return fmt.Errorf("%w: the member ID belongs to another member", record.ErrInvalidRequest)
+	case len(g.members) >= g.cfg.MaxMembers && (r.Instance == nil || g.statics[*r.Instance] == nil):
+		return fmt.Errorf("%w: %d", ErrMaxSize, g.cfg.MaxMembers)
 	}
-	g.becomeConsumer(now)
-	return nil
+	return g.upgrade(now, topics, out)
 }
 
 // coming is how a member came to its heartbeat.
@@ -177,9 +192,7 @@ func (c *consumers) find(r ConsumerHeartbeat) (m *consumer, came coming, err err
 	m, ok := c.byID[r.MemberID]
 	switch {
 	case r.Epoch == epochJoin && !ok:
-		m = &consumer{id: r.MemberID, current: Current{Previous: -1}}
-		c.byID[m.id] = m
-		return m, added, nil
+		return c.add(r.MemberID), added, nil
 	case !ok || r.Instance != nil && r.Epoch != epochJoin:
 		return nil, known, ErrUnknownMember
 	}
@@ -192,18 +205,12 @@ func (c *consumers) findStatic(old *consumer, r ConsumerHeartbeat) (m *consumer,
 		return old, known, old.fits(r)
 	case r.Epoch != epochJoin:
 		return nil, known, fmt.Errorf("%w: %s is %s now", ErrFencedInstance, *r.Instance, old.id)
-	case old.current.Epoch != epochAway:
+	case old.Classic == nil && old.current.Epoch != epochAway: // classic ones do not say that they leave
 		return nil, known, fmt.Errorf("%w: %s is %s, which has not left", ErrUnreleasedInstance, *r.Instance, old.id)
 	case c.byID[r.MemberID] != nil:
 		return nil, known, fmt.Errorf("%w: the member ID belongs to another member", record.ErrInvalidRequest)
 	}
-	m = &consumer{id: r.MemberID, ConsumerMember: old.ConsumerMember, target: old.target}
-	next := Current{Previous: -1, Assigned: old.current.Assigned}
-	c.byID[m.id], c.statics[m.Instance] = m, m
-	c.remove(old)
-	c.set(m, next)
-	c.touch(TargetEntry, m.id)
-	return m, replaced, nil
+	return c.replace(old, r.MemberID), replaced, nil
 }
 
 // fits checks the epoch of a heartbeat. The one before is right too if the
@@ -241,7 +248,7 @@ func (c *consumers) takeIn(m *consumer, r ConsumerHeartbeat, expr *pattern) (cha
 	}
 	changed = next.Instance != before.Instance || next.Assignor != before.Assignor ||
 		next.Regex != before.Regex || !slices.Equal(next.Topics, before.Topics)
-	if changed || next.Rack != before.Rack || next.Rebalance != before.Rebalance {
+	if changed || next.Rack != before.Rack || next.Rebalance != before.Rebalance || !next.Classic.equal(before.Classic) {
 		c.touch(MemberEntry, m.id)
 	}
 	return changed
@@ -259,14 +266,16 @@ func (m ConsumerMember) with(r ConsumerHeartbeat) ConsumerMember {
 		m.Rebalance = r.Rebalance
 	}
 	if r.Topics != nil {
-		m.Topics = slices.Compact(slices.Sorted(slices.Values(r.Topics)))
+		m.Topics = sortedSet(r.Topics)
 	}
 	if r.Assignor != nil {
 		m.Assignor = *r.Assignor
 	}
-	m.ClientID, m.ClientHost = r.ClientID, r.ClientHost
+	m.ClientID, m.ClientHost, m.Classic = r.ClientID, r.ClientHost, r.classic
 	return m
 }
+
+func sortedSet(names []string) []string { return slices.Compact(slices.Sorted(slices.Values(names))) }
 
 // compile checks a regular expression of topic names; "" is none.
 func compile(expr *string) (*pattern, error) {

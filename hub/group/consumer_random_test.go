@@ -48,6 +48,8 @@ type sim struct {
 	waiting map[Ticket]*simClient
 	queue   []Write // handed out and not yet durable
 	kept    map[EntryKey]EntryValue
+	md      *Metadata // of a classic group
+	wind    string    // how clients are made and restarted: "" with the consumer protocol
 }
 
 // simClient is one consumer: what it believes to own is what it works on.
@@ -66,6 +68,8 @@ type simClient struct {
 	gone         bool      // after the answer: it left
 	told         bool      // was told an assignment and has not yet done it
 	report       bool      // tells what it has at the next heartbeat
+
+	classic *simClassic // nil for the consumer protocol
 }
 
 func newSim(t *testing.T, seed uint64) *sim {
@@ -82,6 +86,7 @@ func (s *sim) chance(n int) bool { return !s.calm && s.rng.IntN(n) == 0 }
 
 // disturb lets something happen that is not the protocol's.
 func (s *sim) disturb() {
+	s.restart()
 	if len(s.clients) < 5 && (s.chance(8) || len(s.clients) == 0) {
 		s.come("")
 	}
@@ -100,6 +105,7 @@ func (s *sim) disturb() {
 			}
 		case s.chance(120):
 			s.leave(c)
+		case c.classic != nil:
 		case s.chance(100):
 			c.topics, c.regex, c.full = s.subscription()
 		}
@@ -124,6 +130,9 @@ func (s *sim) come(instance string) {
 	}
 	c.reset(s.now)
 	c.topics, c.regex, _ = s.subscription()
+	if s.wind != "" {
+		c.begin(s.wind)
+	}
 	s.clients = append(s.clients, c)
 }
 
@@ -140,6 +149,13 @@ func (s *sim) drop(c *simClient) {
 
 // leave sends the last heartbeat; a static member may mean to come back.
 func (s *sim) leave(c *simClient) {
+	if c.classic != nil {
+		s.drop(c)
+		if c.instance == "" { // static members do not leave
+			s.take(s.g.Leave(s.now, 0, []Leaver{{MemberID: c.id}}))
+		}
+		return
+	}
 	if c.epoch == epochJoin || c.ticket != 0 {
 		return
 	}
@@ -166,10 +182,12 @@ func instancePtr(s string) *string {
 func (s *sim) turn() {
 	s.now = s.now.Add(200 * time.Millisecond)
 	if d := s.g.Deadline(); !d.IsZero() && !d.After(s.now) {
-		s.take(s.g.Tick(s.now))
+		s.take(s.g.Tick(s.now, s.board))
 	}
 	for _, c := range slices.Clone(s.clients) {
 		switch {
+		case c.classic != nil:
+			s.turnClassic(c)
 		case c.ticket != 0 && s.now.Sub(c.asked) > 3*time.Second: // the answer was lost
 			delete(s.waiting, c.ticket)
 			c.ticket, c.full, c.next = 0, true, s.now
@@ -226,6 +244,10 @@ func (s *sim) take(out Output) {
 		if c := s.waiting[a.Ticket]; c != nil {
 			delete(s.waiting, a.Ticket)
 			c.ticket = 0
+			if c.classic != nil {
+				s.hearClassic(c, a)
+				continue
+			}
 			s.hear(c, a)
 		}
 	}
@@ -269,13 +291,27 @@ func (s *sim) durable() {
 		err = errDisk
 	}
 	if err == nil {
-		for _, e := range w.Entries {
-			if s.kept[e.Key] = e.Value; e.Value == nil {
-				delete(s.kept, e.Key)
-			}
-		}
+		s.keep(w)
 	}
 	s.take(s.g.Written(s.now, w.ID, err))
+}
+
+// keep is what a reader of the log makes of a write.
+func (s *sim) keep(w Write) {
+	for _, e := range w.Entries {
+		if s.kept[e.Key] = e.Value; e.Value == nil {
+			delete(s.kept, e.Key)
+		} else if e.Key.Kind == GroupEntry {
+			s.md = nil
+		}
+	}
+	if w.Delete {
+		s.md = nil
+	}
+	if w.Metadata != nil {
+		s.md = w.Metadata
+		clear(s.kept)
+	}
 }
 
 // reload is a new coordinator, which knows what is durable.
@@ -284,12 +320,13 @@ func (s *sim) reload() {
 		s.take(s.g.Written(s.now, w.ID, errDisk))
 	}
 	s.queue = nil
+	s.take(s.g.Close(errDisk))
 	var es []Entry
 	for k, v := range s.kept {
 		es = append(es, Entry{k, v})
 	}
 	if s.kept[EntryKey{Kind: GroupEntry}] == nil {
-		s.g = New("g", s.cfg, s.now)
+		s.g = Load("g", s.cfg, s.now, s.md, nil)
 		return
 	}
 	g, err := LoadConsumer("g", s.cfg, s.now, es, nil)
@@ -319,7 +356,11 @@ func (s *sim) converge() {
 	if len(s.clients) == 0 {
 		return
 	}
-	for end := s.now.Add(s.cfg.Consumer.Session + 20*time.Second); s.now.Before(end); {
+	bound := s.cfg.Consumer.Session + 20*time.Second
+	if slices.ContainsFunc(s.clients, func(c *simClient) bool { return c.classic != nil }) {
+		bound += 3 * time.Minute // rebalances that wait for one who is gone, to join and then to sync
+	}
+	for end := s.now.Add(bound); s.now.Before(end); {
 		s.turn()
 	}
 	got := map[partition]int{}

@@ -50,6 +50,15 @@ func (b *board) Topic(name string) (record.TopicID, int32, bool) {
 	return t.id, t.n, ok
 }
 
+func (b *board) Name(id record.TopicID) (string, bool) {
+	for name, t := range b.topics {
+		if t.id == id {
+			return name, true
+		}
+	}
+	return "", false
+}
+
 func (b *board) Matching(accept func(string) bool) (names []string) {
 	for n := range b.topics {
 		if accept(n) {
@@ -90,6 +99,18 @@ func (b *board) assignment(s string) *Assignment {
 		}
 	}
 	return &a
+}
+
+// bytes are an assignment as a leader writes it, shown the inverse.
+func (b *board) bytes(s string) []byte {
+	return appendAssignment(*b.assignment(s), assignmentVersion, b)
+}
+
+func (b *board) shown(assignment []byte) string {
+	if a, ok := readAssignment(assignment, b); ok && len(assignment) > 0 {
+		return b.named(a)
+	}
+	return string(assignment)
 }
 
 func (te *teller) topic(t *testing.T, a args) {
@@ -144,7 +165,11 @@ func (te *teller) consumerState() {
 	d := te.g.DescribeConsumer()
 	te.say("%v epoch=%d target=%d", te.g.State(), d.Epoch, d.TargetEpoch)
 	for _, m := range d.Members {
-		line := fmt.Sprintf("  %s%s epoch=%d has %s", m.ID, instance(m.Instance), m.Epoch, te.board.named(m.Assigned))
+		id := m.ID
+		if m.Classic != nil {
+			id += " classic"
+		}
+		line := fmt.Sprintf("  %s%s epoch=%d has %s", id, instance(m.Instance), m.Epoch, te.board.named(m.Assigned))
 		if len(m.Revoking) > 0 {
 			line += " gives up " + te.board.named(m.Revoking)
 		}

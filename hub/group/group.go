@@ -38,6 +38,7 @@ type Config struct {
 	MaxMetadata  int           // bytes of metadata with a committed offset
 	Consumer     Timing        // of a consumer group for which nothing else is set
 	Bounds       TimingBounds  // of what is set
+	Migration    Migration     // which groups with members may change their protocol
 	// Retention is how long offsets outlive the last member (or, without
 	// members, the commit).
 	Retention time.Duration
@@ -59,6 +60,7 @@ func Default() Config {
 			Min: Timing{Session: 45 * time.Second, Interval: 5 * time.Second},
 			Max: Timing{Session: 60 * time.Second, Interval: 15 * time.Second},
 		},
+		Migration: MigrateBoth,
 	}
 }
 
@@ -266,9 +268,9 @@ func (g *Group) Deadline() time.Time {
 }
 
 // Tick ends what has waited too long: sessions, joins, syncs.
-func (g *Group) Tick(now time.Time) (out Output) {
+func (g *Group) Tick(now time.Time, topics Topics) (out Output) {
 	if g.consumer != nil {
-		g.tickConsumers(now, &out)
+		g.tickConsumers(now, topics, &out)
 		return out
 	}
 	for _, id := range sortedKeys(g.pending) {

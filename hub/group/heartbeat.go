@@ -15,6 +15,9 @@ func (g *Group) Heartbeat(now time.Time, r HeartbeatRequest) error {
 	if g.state == Dead {
 		return ErrDead
 	}
+	if g.consumer != nil {
+		return g.heartbeatClassic(now, r)
+	}
 	m, err := g.current(r.MemberID, r.Instance, r.Generation)
 	if err != nil {
 		return err

@@ -50,16 +50,18 @@ func (e *NewMemberID) Unwrap() error { return ErrMemberIDRequired }
 
 // Join handles a JoinGroup request. It is answered at once on an error or
 // when nothing changes, otherwise when the rebalance gets to its end.
-func (g *Group) Join(now time.Time, t Ticket, r JoinRequest) (out Output) {
+func (g *Group) Join(now time.Time, t Ticket, r JoinRequest, topics Topics) (out Output) {
 	if err := g.checkJoin(r); err != nil {
 		out.end(t, err)
 		return out
 	}
 	if g.consumer != nil {
-		g.becomeClassic(now, &out)
+		g.makeWay(now, r, topics, &out)
 	}
 	var err error
 	switch {
+	case g.consumer != nil:
+		err = g.joinConsumers(now, t, r, topics, &out)
 	case r.MemberID == "" && r.Instance != "":
 		g.joinStatic(now, t, r, &out)
 	case r.MemberID == "" && r.NeedID:
@@ -82,10 +84,12 @@ func (g *Group) checkJoin(r JoinRequest) error {
 		return ErrInvalidGroupID
 	case g.state == Dead:
 		return ErrDead
-	case g.consumer != nil && len(g.consumer.byID) > 0:
-		return fmt.Errorf("%w: its members use the consumer protocol (KIP-848)", ErrInconsistent)
 	case r.Session < g.cfg.MinSession || r.Session > g.cfg.MaxSession:
 		return fmt.Errorf("%w: %v is not between %v and %v", ErrSessionTimeout, r.Session, g.cfg.MinSession, g.cfg.MaxSession)
+	case r.ProtocolType == "" || len(r.Protocols) == 0:
+		return fmt.Errorf("%w: a join names a protocol type and at least one protocol", ErrInconsistent)
+	case g.consumer != nil && len(g.consumer.byID) > 0:
+		return g.consumer.checkJoin(r, g.cfg.MaxMembers)
 	case !g.accepts(r.MemberID, r.Instance):
 		return fmt.Errorf("%w: %d", ErrMaxSize, g.cfg.MaxMembers)
 	}
@@ -102,9 +106,6 @@ func (g *Group) accepts(id, instance string) bool {
 
 // checkProtocols: at least one protocol must be known to every member.
 func (g *Group) checkProtocols(r JoinRequest) error {
-	if r.ProtocolType == "" || len(r.Protocols) == 0 {
-		return fmt.Errorf("%w: a join names a protocol type and at least one protocol", ErrInconsistent)
-	}
 	if len(g.members) == 0 {
 		return nil
 	}

@@ -16,6 +16,9 @@ type Leaver struct {
 // leaver when their absence is durable: one that came back with a restart would
 // hold up every rebalance until its session ends.
 func (g *Group) Leave(now time.Time, t Ticket, leavers []Leaver) (out Output) {
+	if g.consumer != nil && g.state != Dead {
+		return g.leaveClassic(now, t, leavers)
+	}
 	errs := make([]error, len(leavers))
 	changed := false
 	for i, l := range leavers {

@@ -41,7 +41,11 @@ func (m *member) expires() bool {
 func (m *member) alive(now time.Time) { m.deadline = now.Add(m.session) }
 
 func (m *member) supports(protocol string) bool {
-	return slices.ContainsFunc(m.protocols, func(p Protocol) bool { return p.Name == protocol })
+	return hasProtocol(m.protocols, protocol)
+}
+
+func hasProtocol(ps []Protocol, name string) bool {
+	return slices.ContainsFunc(ps, func(p Protocol) bool { return p.Name == name })
 }
 
 func (m *member) metadata(protocol string) []byte {
@@ -55,9 +59,11 @@ func (m *member) metadata(protocol string) []byte {
 
 // same reports whether a join brings nothing new.
 func (m *member) same(protocols []Protocol) bool {
-	return slices.EqualFunc(m.protocols, protocols, func(a, b Protocol) bool {
-		return a.Name == b.Name && bytes.Equal(a.Metadata, b.Metadata)
-	})
+	return sameProtocols(m.protocols, protocols)
+}
+
+func sameProtocols(ps, qs []Protocol) bool {
+	return slices.EqualFunc(ps, qs, func(a, b Protocol) bool { return a.Name == b.Name && bytes.Equal(a.Metadata, b.Metadata) })
 }
 
 // add puts a new member into the group.

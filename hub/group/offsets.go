@@ -88,7 +88,9 @@ func (c *consumers) checkCommit(r CommitRequest) error {
 	switch {
 	case !ok:
 		return ErrUnknownMember
-	case r.OldVersion:
+	case m.Classic != nil && r.Generation != m.current.Epoch:
+		return fmt.Errorf("%w: %d, the member has %d", ErrIllegalGen, r.Generation, m.current.Epoch)
+	case r.OldVersion && m.Classic == nil:
 		return ErrOldVersion
 	case r.Generation > m.current.Epoch || r.Generation < 0:
 		return m.stale(r.Generation)

@@ -77,7 +77,7 @@ func (w *world) id() string {
 func (w *world) step() {
 	w.now = w.now.Add(time.Duration(w.rng.IntN(1500)) * time.Millisecond)
 	if d := w.g.Deadline(); !d.IsZero() && !d.After(w.now) {
-		w.take(w.g.Tick(w.now))
+		w.take(w.g.Tick(w.now, newBoard()))
 	}
 	instance := ""
 	if w.rng.IntN(4) == 0 {
@@ -91,9 +91,9 @@ func (w *world) step() {
 			MemberID: id, NewID: fmt.Sprintf("m%d", t), Instance: instance, ClientID: "c",
 			Session: 10 * time.Second, Rebalance: 20 * time.Second, ProtocolType: "consumer",
 			Protocols: []Protocol{{"a", []byte{byte(w.rng.IntN(2))}}, {"b", nil}}, NeedID: w.rng.IntN(2) == 0, CanSkip: w.rng.IntN(2) == 0,
-		}))
+		}, newBoard()))
 	case 3, 4, 5:
-		w.take(w.g.Sync(w.now, w.park(), SyncRequest{MemberID: id, Instance: instance, Generation: generation, Assignments: map[string][]byte{id: {1}}}))
+		w.take(w.g.Sync(w.now, w.park(), SyncRequest{MemberID: id, Instance: instance, Generation: generation, Assignments: map[string][]byte{id: {1}}}, newBoard()))
 	case 6:
 		_ = w.g.Heartbeat(w.now, HeartbeatRequest{MemberID: id, Instance: instance, Generation: generation})
 	case 7:
@@ -147,7 +147,7 @@ func (w *world) settle() {
 			break
 		}
 		w.now = d
-		w.take(w.g.Tick(w.now))
+		w.take(w.g.Tick(w.now, newBoard()))
 	}
 	for t, done := range w.asked {
 		if !done {

@@ -31,6 +31,8 @@ func (g *Group) joinStatic(now time.Time, t Ticket, r JoinRequest, out *Output) 
 	generation := g.generation
 	g.write(out, Write{Metadata: g.snapshot(nil)}, func(now time.Time, err error, out *Output) {
 		switch {
+		case g.consumer != nil: // an upgrade has come between
+			out.end(t, ErrRebalancing)
 		case err != nil:
 			out.end(t, err)
 			if g.byID[m.id] == m && g.generation == generation {

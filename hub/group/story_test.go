@@ -1,11 +1,11 @@
 package group
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"flag"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -142,8 +142,9 @@ func (te *teller) say(format string, a ...any) { te.said = append(te.said, fmt.S
 
 func (te *teller) create(t *testing.T, a args) {
 	te.cfg.InitialDelay = a.duration(t, "delay", 0)
+	te.cfg.Migration = Migration(cmp.Or(a["policy"], string(MigrateBoth)))
 	te.auto = !a.has("manual")
-	te.g = New("g", te.cfg, te.now)
+	te.g, te.writes, te.order = New("g", te.cfg, te.now), map[uint64]Write{}, nil
 	te.state()
 }
 
@@ -187,7 +188,7 @@ func (te *teller) answer(a Answer) {
 	case a.Consumer != nil:
 		te.consumerAnswer(a)
 	case a.Sync != nil:
-		te.say("-> %d: synced protocol=%s assignment=%q", a.Ticket, a.Sync.Protocol, a.Sync.Assignment)
+		te.say("-> %d: synced protocol=%s assignment=%q", a.Ticket, a.Sync.Protocol, te.board.shown(a.Sync.Assignment))
 	default:
 		te.say("-> %d: done %v", a.Ticket, a.Commit)
 	}
@@ -209,7 +210,7 @@ func (te *teller) write(w Write) {
 	if m := w.Metadata; m != nil {
 		var ms []string
 		for _, mm := range m.Members {
-			ms = append(ms, fmt.Sprintf("%s%s:%s", mm.ID, instance(mm.Instance), mm.Assignment))
+			ms = append(ms, fmt.Sprintf("%s%s:%s", mm.ID, instance(mm.Instance), te.board.shown(mm.Assignment)))
 		}
 		what = append(what, fmt.Sprintf("group generation=%d protocol=%s leader=%s %v", m.Generation, m.Protocol, m.Leader, ms))
 	}
@@ -248,7 +249,7 @@ func (te *teller) durable(id uint64, err error) {
 func (te *teller) join(t *testing.T, a args) {
 	te.ids++
 	r := JoinRequest{
-		MemberID: a["member"], NewID: fmt.Sprintf("m%d", te.ids), Instance: a["instance"],
+		MemberID: a["member"], NewID: cmp.Or(a["as"], fmt.Sprintf("m%d", te.ids)), Instance: a["instance"],
 		ClientID: a["client"], ClientHost: "/h",
 		Session: a.duration(t, "session", 10*time.Second), Rebalance: a.duration(t, "rebalance", time.Minute),
 		ProtocolType: "consumer", NeedID: a.has("v4"), CanSkip: a.has("v9"),
@@ -262,14 +263,18 @@ func (te *teller) join(t *testing.T, a args) {
 	}
 	for p := range strings.SplitSeq(protocols, ",") {
 		name, md, _ := strings.Cut(p, ":")
-		r.Protocols = append(r.Protocols, Protocol{Name: name, Metadata: subscription(md)})
+		metadata := metadataOf(md)
+		if a.has("owned") {
+			metadata = append(metadata, te.board.bytes(a["owned"])[2:]...)
+		}
+		r.Protocols = append(r.Protocols, Protocol{Name: name, Metadata: metadata})
 	}
-	te.take(te.g.Join(te.now, Ticket(a.number(t, "t", 0)), r))
+	te.take(te.g.Join(te.now, Ticket(a.number(t, "t", 0)), r, te.board))
 	te.state()
 }
 
-// subscription makes @t+u the metadata of a consumer of the topics t and u.
-func subscription(s string) []byte {
+// metadataOf makes @t+u the metadata of a consumer of the topics t and u.
+func metadataOf(s string) []byte {
 	list, ok := strings.CutPrefix(s, "@")
 	if !ok {
 		return []byte(s)
@@ -282,17 +287,17 @@ func subscription(s string) []byte {
 	return append(b, 0, 0, 0, 0) // no user data
 }
 
-// topicsOf is the inverse of subscription.
+// topicsOf is the inverse of metadataOf.
 func topicsOf(metadata []byte) string {
-	topics := map[string]bool{}
-	if !readSubscription(metadata, topics) {
+	s, ok := readSubscription(metadata)
+	if !ok {
 		return string(metadata)
 	}
-	return "@" + strings.Join(slices.Sorted(maps.Keys(topics)), "+")
+	return "@" + strings.Join(sortedSet(s.topics), "+")
 }
 
 func (te *teller) sync(t *testing.T, a args) {
-	r := SyncRequest{MemberID: a["member"], Instance: a["instance"], Generation: int32(a.number(t, "generation", int(te.g.Generation()))), Assignments: map[string][]byte{}}
+	r := SyncRequest{MemberID: a["member"], Instance: a["instance"], Generation: te.generation(t, a), Assignments: map[string][]byte{}}
 	if a.has("protocol") {
 		p := a["protocol"]
 		r.Protocol = &p
@@ -300,21 +305,35 @@ func (te *teller) sync(t *testing.T, a args) {
 	for w := range strings.SplitSeq(a["assign"], ",") {
 		if id, as, ok := strings.Cut(w, ":"); ok {
 			r.Assignments[id] = []byte(as)
+			if named, ok := strings.CutPrefix(as, "@"); ok {
+				r.Assignments[id] = te.board.bytes(strings.ReplaceAll(named, ".", ","))
+			}
 		}
 	}
-	te.take(te.g.Sync(te.now, Ticket(a.number(t, "t", 0)), r))
+	te.take(te.g.Sync(te.now, Ticket(a.number(t, "t", 0)), r, te.board))
 	te.state()
 }
 
+// generation is the group's, or a classic member's own one, unless it is given.
+func (te *teller) generation(t *testing.T, a args) int32 {
+	now := te.g.Generation()
+	for _, m := range te.g.DescribeConsumer().Members {
+		if m.ID == a["member"] {
+			now = m.Epoch
+		}
+	}
+	return int32(a.number(t, "generation", int(now)))
+}
+
 func (te *teller) heartbeat(t *testing.T, a args) {
-	err := te.g.Heartbeat(te.now, HeartbeatRequest{MemberID: a["member"], Instance: a["instance"], Generation: int32(a.number(t, "generation", int(te.g.Generation())))})
+	err := te.g.Heartbeat(te.now, HeartbeatRequest{MemberID: a["member"], Instance: a["instance"], Generation: te.generation(t, a)})
 	te.say("%v", err)
 }
 
 // keepAlive lets time pass while a member sends heartbeats.
 func (te *teller) keepAlive(t *testing.T, a args) {
 	for end := te.now.Add(a.duration(t, "by", 0)); te.now.Before(end); te.now = te.now.Add(5 * time.Second) {
-		if err := te.g.Heartbeat(te.now, HeartbeatRequest{MemberID: a["member"], Generation: te.g.Generation()}); err != nil {
+		if err := te.g.Heartbeat(te.now, HeartbeatRequest{MemberID: a["member"], Generation: te.generation(t, a)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -380,7 +399,7 @@ func (te *teller) advance(t *testing.T, a args) {
 		}
 		te.now = d
 		te.say("at %v:", te.now.Sub(time.UnixMilli(0)))
-		te.take(te.g.Tick(te.now))
+		te.take(te.g.Tick(te.now, te.board))
 		if after := te.g.Deadline(); !after.IsZero() && !after.After(d) {
 			t.Fatalf("Tick at %v leaves the deadline at %v", d, after)
 		}

@@ -24,7 +24,13 @@ type Synced struct {
 
 // Sync handles a SyncGroup request. It is answered when the leader's
 // assignment is durable.
-func (g *Group) Sync(now time.Time, t Ticket, r SyncRequest) (out Output) {
+func (g *Group) Sync(now time.Time, t Ticket, r SyncRequest, topics Topics) (out Output) {
+	if g.consumer != nil && g.state != Dead {
+		if err := g.syncConsumers(now, t, r, topics, &out); err != nil {
+			out.end(t, err)
+		}
+		return out
+	}
 	m, err := g.checkSync(r)
 	if err != nil {
 		out.end(t, err)

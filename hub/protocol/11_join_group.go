@@ -16,6 +16,7 @@ import (
 //   - Parked until the rebalance is over; other connections go on.
 //   - From v4 on, a new dynamic member first gets its ID with
 //     MEMBER_ID_REQUIRED (KIP-394).
+//   - In a consumer group (KIP-848) it is answered at once, and nobody leads.
 //
 // Version notes:
 //   - v1: rebalance timeout; v4: member ID required; v5: instance ID (KIP-345)
@@ -42,7 +43,7 @@ func (s *Server) joinGroup(ctx context.Context, r *request, req *kmsg.JoinGroupR
 	var a group.Answer
 	if err == nil {
 		a, err = s.groups.ask(ctx, req.Group, func(now time.Time, g *group.Group, t group.Ticket) group.Output {
-			return g.Join(now, t, ask)
+			return g.Join(now, t, ask, s.groups.topics().visibleTo(s, r))
 		})
 	}
 	if err != nil {

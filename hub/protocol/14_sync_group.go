@@ -40,7 +40,7 @@ func (s *Server) syncGroup(ctx context.Context, r *request, req *kmsg.SyncGroupR
 		ask.Assignments[a.MemberID] = a.MemberAssignment
 	}
 	a, err := s.groups.ask(ctx, req.Group, func(now time.Time, g *group.Group, t group.Ticket) group.Output {
-		return g.Sync(now, t, ask)
+		return g.Sync(now, t, ask, s.groups.topics())
 	})
 	if err != nil {
 		resp.ErrorCode = code(err)

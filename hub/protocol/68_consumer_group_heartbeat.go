@@ -22,8 +22,10 @@ import (
 //     all about itself.
 //   - The session timeout and the interval are those of the group's settings, or
 //     of the node's; changes hold from the next heartbeat on.
-//   - A group with classic members is no consumer group (GROUP_ID_NOT_FOUND),
-//     as in Kafka with group.consumer.migration.policy=disabled.
+//   - A group with classic members becomes a consumer group with the first
+//     member that joins; back when the last one of the consumer protocol is
+//     gone (group.consumer.migration.policy). Otherwise, or with an assignor
+//     that is not one of Kafka's, it is no consumer group (GROUP_ID_NOT_FOUND).
 //
 // Version notes:
 //   - v0: the coordinator draws the member ID of a member without one

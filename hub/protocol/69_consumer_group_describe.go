@@ -18,7 +18,7 @@ import (
 //   - Partitions of topics that are gone are left out.
 //
 // Version notes:
-//   - v1: type of the members, always of the consumer protocol here
+//   - v1: type of the members: of the classic or the consumer protocol
 var consumerGroupDescribeAPI = api{
 	key: 69, name: "ConsumerGroupDescribe", min: 0, max: 1,
 	shape:  body(0, list(str()), fixed(1)),
@@ -26,8 +26,11 @@ var consumerGroupDescribeAPI = api{
 	handle: plain[kmsg.ConsumerGroupDescribeRequest]((*Server).consumerGroupDescribe),
 }
 
-// consumerMember is the type of members that use the consumer protocol.
-const consumerMember = 1
+// The types of members.
+const (
+	classicMember  = 0
+	consumerMember = 1
+)
 
 func (s *Server) consumerGroupDescribe(ctx context.Context, r *request, req *kmsg.ConsumerGroupDescribeRequest) kmsg.Response {
 	resp := kmsg.NewPtrConsumerGroupDescribeResponse()
@@ -77,6 +80,9 @@ func (s *Server) describeConsumerGroup(ctx context.Context, r *request, st *cata
 		om.SubscribedTopics, om.SubscribedTopicRegex = m.Topics, nonEmpty(m.Regex)
 		om.Assignment, om.TargetAssignment = describedAssignment(st, m.Assigned), describedAssignment(st, m.Target)
 		om.MemberType = consumerMember
+		if m.Classic != nil {
+			om.MemberType = classicMember
+		}
 		og.Members = append(og.Members, om)
 	}
 	return og

@@ -30,6 +30,10 @@ func (s *Server) brokerSettings() []setting {
 	number("group.consumer.heartbeat.interval.ms", g.Consumer.Interval.Milliseconds(), catalog.TypeInt, "How often members of the consumer protocol are heard.")
 	number("group.consumer.max.heartbeat.interval.ms", g.Bounds.Max.Interval.Milliseconds(), catalog.TypeInt, "The longest heartbeat interval that can be set for a group.")
 	number("group.consumer.max.session.timeout.ms", g.Bounds.Max.Session.Milliseconds(), catalog.TypeInt, "The longest session timeout that can be set for a group.")
+	all = append(all, setting{
+		name: "group.consumer.migration.policy", value: string(g.Migration), set: true, kind: catalog.TypeString,
+		doc: "Which groups with members may change their protocol.", broker: true, from: kmsg.ConfigSourceStaticBrokerConfig,
+	})
 	number("group.consumer.min.heartbeat.interval.ms", g.Bounds.Min.Interval.Milliseconds(), catalog.TypeInt, "The shortest heartbeat interval that can be set for a group.")
 	number("group.consumer.min.session.timeout.ms", g.Bounds.Min.Session.Milliseconds(), catalog.TypeInt, "The shortest session timeout that can be set for a group.")
 	number("group.consumer.session.timeout.ms", g.Consumer.Session.Milliseconds(), catalog.TypeInt, "A member of the consumer protocol that is not heard for as long is out.")

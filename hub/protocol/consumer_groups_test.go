@@ -200,6 +200,11 @@ func TestGroupEntriesComeBack(t *testing.T) {
 				Instance: word(), Rack: word(), ClientID: word(), ClientHost: word(), Topics: []string{word(), word()}, Regex: word(),
 				Rebalance: time.Duration(rng.IntN(1e6)) * time.Millisecond, Assignor: word(),
 			}},
+			{Key: group.EntryKey{Kind: group.MemberEntry, Name: "c"}, Value: group.ConsumerMember{
+				ClientID: word(), Topics: []string{word()}, Classic: &group.ClassicMember{
+					Session: time.Duration(rng.IntN(1e6)) * time.Millisecond, Protocols: []group.Protocol{{Name: word(), Metadata: []byte(word())}, {Name: "b", Metadata: []byte{}}},
+				},
+			}},
 			{Key: group.EntryKey{Kind: group.TargetEpochEntry}, Value: group.TargetEpoch{Epoch: rng.Int32()}},
 			{Key: group.EntryKey{Kind: group.TargetEntry, Name: "m"}, Value: group.Target{Assignment: assignment()}},
 			{Key: group.EntryKey{Kind: group.CurrentEntry, Name: "m"}, Value: group.Current{
@@ -235,6 +240,14 @@ func TestGroupEntriesAreKafkas(t *testing.T) {
 		{
 			group.Entry{Key: group.EntryKey{Kind: group.MemberEntry, Name: "m"}, Value: group.ConsumerMember{ClientID: "c", ClientHost: "/h", Topics: []string{"t"}, Rebalance: time.Second, Assignor: "range"}},
 			"\x00\x05\x00\x01g\x00\x01m", "\x00\x00\x00\x00\x02c\x03/h\x02\x02t\x00\x00\x00\x03\xe8\x06range\x00",
+		},
+		{
+			group.Entry{Key: group.EntryKey{Kind: group.MemberEntry, Name: "m"}, Value: group.ConsumerMember{
+				ClientID: "c", ClientHost: "/h", Topics: []string{"t"}, Rebalance: time.Second,
+				Classic: &group.ClassicMember{Session: 2 * time.Second, Protocols: []group.Protocol{{Name: "range", Metadata: []byte{1, 2}}}},
+			}},
+			"\x00\x05\x00\x01g\x00\x01m", "\x00\x00\x00\x00\x02c\x03/h\x02\x02t\x00\x00\x00\x03\xe8\x00" +
+				"\x01\x00\x11\x01\x00\x00\x07\xd0\x02\x06range\x03\x01\x02\x00\x00",
 		},
 		{
 			group.Entry{Key: group.EntryKey{Kind: group.CurrentEntry, Name: "m"}, Value: group.Current{Epoch: 2, Previous: 1, State: group.Unrevoked, Assigned: group.Assignment{id: {1, 2}}}},

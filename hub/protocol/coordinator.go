@@ -36,7 +36,7 @@ func (c *coordinator) tick(now time.Time, sh *shard, sweep bool) {
 func (c *coordinator) groupsDue(now time.Time, sh *shard, sweep bool) {
 	for _, g := range sh.groups {
 		if d := g.Deadline(); !d.IsZero() && !now.Before(d) {
-			c.apply(sh, g, g.Tick(now))
+			c.apply(sh, g, g.Tick(now, c.topics()))
 		} else {
 			c.wakeBy(d)
 		}

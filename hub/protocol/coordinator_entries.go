@@ -22,6 +22,7 @@ const (
 	partitionMetadataKey = 4
 	entryValueVersion    = 0
 	metadataHashTag      = 0
+	classicMemberTag     = 0
 )
 
 func entryKey(id string, k group.EntryKey) []byte {
@@ -47,8 +48,7 @@ func entryValue(v group.EntryValue) []byte {
 	switch v := v.(type) {
 	case group.GroupEpoch:
 		b.int32(v.Epoch)
-		b = append(b, 1, metadataHashTag, 8)
-		return binary.BigEndian.AppendUint64(b, uint64(v.Hash))
+		return b.tag(metadataHashTag, binary.BigEndian.AppendUint64(nil, uint64(v.Hash)))
 	case group.ConsumerMember:
 		b.nullable(v.Instance)
 		b.nullable(v.Rack)
@@ -58,6 +58,9 @@ func entryValue(v group.EntryValue) []byte {
 		b.nullable(v.Regex)
 		b.int32(int32(v.Rebalance.Milliseconds()))
 		b.nullable(v.Assignor)
+		if v.Classic != nil {
+			return b.tag(classicMemberTag, classicValue(v.Classic))
+		}
 	case group.TargetEpoch:
 		b.int32(v.Epoch)
 	case group.Target:
@@ -76,6 +79,19 @@ func entryValue(v group.EntryValue) []byte {
 	return append(b, 0) // no tags
 }
 
+// classicValue is a nullable structure that is there.
+func classicValue(c *group.ClassicMember) []byte {
+	b := flexible{1}
+	b.int32(int32(c.Session.Milliseconds()))
+	b.length(len(c.Protocols))
+	for _, p := range c.Protocols {
+		b.string(p.Name)
+		b.string(string(p.Metadata))
+		b = append(b, 0)
+	}
+	return append(b, 0)
+}
+
 // flexible is a value in the making, in the form of KIP-482.
 type flexible []byte
 
@@ -83,6 +99,12 @@ func (b *flexible) int32(v int32)   { *b = binary.BigEndian.AppendUint32(*b, uin
 func (b *flexible) int64(v int64)   { *b = binary.BigEndian.AppendUint64(*b, uint64(v)) }
 func (b *flexible) length(n int)    { *b = binary.AppendUvarint(*b, uint64(n+1)) }
 func (b *flexible) string(s string) { b.length(len(s)); *b = append(*b, s...) }
+
+// tag ends a value with one tag.
+func (b flexible) tag(tag byte, value []byte) []byte {
+	b = append(b, 1, tag)
+	return append(binary.AppendUvarint(b, uint64(len(value))), value...)
+}
 
 // nullable writes "" as null.
 func (b *flexible) nullable(s string) {
@@ -157,7 +179,7 @@ func decodeEntry(kind group.EntryKind, value []byte) (group.EntryValue, error) {
 		v = group.ConsumerMember{
 			Instance: r.string(), Rack: r.string(), ClientID: r.string(), ClientHost: r.string(),
 			Topics: r.strings(), Regex: r.string(),
-			Rebalance: time.Duration(r.int32()) * time.Millisecond, Assignor: r.string(),
+			Rebalance: time.Duration(r.int32()) * time.Millisecond, Assignor: r.string(), Classic: r.classic(),
 		}
 	case group.TargetEpochEntry:
 		v = group.TargetEpoch{Epoch: r.int32()}
@@ -242,14 +264,38 @@ func (r *entryReader) assignment() group.Assignment {
 	return a
 }
 
-// hash finds the tag of the group's record, 0 without it.
-func (r *entryReader) hash() int64 {
+// tag finds one of the tags at the end of a value, nil without it.
+func (r *entryReader) tag(want uint64) []byte {
 	for range min(r.uvarint(), uint64(len(r.b))) {
 		tag, size := r.uvarint(), r.uvarint()
-		p := r.take(int(min(size, 1<<31-1)))
-		if tag == metadataHashTag && len(p) == 8 {
-			return int64(binary.BigEndian.Uint64(p))
+		if p := r.take(int(min(size, 1<<31-1))); tag == want {
+			return p
 		}
 	}
+	return nil
+}
+
+func (r *entryReader) hash() int64 {
+	if p := r.tag(metadataHashTag); len(p) == 8 {
+		return int64(binary.BigEndian.Uint64(p))
+	}
 	return 0
+}
+
+// classic reads what a member of the classic protocol has.
+func (r *entryReader) classic() *group.ClassicMember {
+	p := r.tag(classicMemberTag)
+	if len(p) == 0 || p[0] != 1 { // null
+		return nil
+	}
+	in := entryReader{walk{b: p[1:], left: r.left, flexible: true}}
+	c := &group.ClassicMember{Session: time.Duration(in.int32()) * time.Millisecond}
+	for range in.count(3) {
+		c.Protocols = append(c.Protocols, group.Protocol{Name: in.string(), Metadata: []byte(in.string())})
+		in.tags(nil, entryValueVersion)
+	}
+	if in.bad != "" || len(c.Protocols) == 0 {
+		r.fail("the classic part of a member cannot be read")
+	}
+	return c
 }

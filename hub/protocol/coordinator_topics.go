@@ -30,6 +30,14 @@ func (t groupTopics) Topic(name string) (id record.TopicID, partitions int32, ok
 	return topic.ID, int32(len(topic.Partitions)), true
 }
 
+func (t groupTopics) Name(id record.TopicID) (string, bool) {
+	topic, ok := t.state.TopicByID(id)
+	if !ok {
+		return "", false
+	}
+	return topic.Name, true
+}
+
 // visibleTo leaves out of expressions what the client may not describe: it
 // could not read what it would be assigned. The topics are looked up again when
 // the catalog changes, and the ACLs are in it.
