@@ -3,6 +3,7 @@ package auth
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -62,7 +63,8 @@ func NewSASL(cfg SASLConfig) *SASL {
 
 // Exchange is one login under way. Step takes a message of the client and
 // returns the answer; the session is there once the client has proved itself.
-// Errors wrap ErrFailed, or are those of ctx.
+// Errors wrap ErrFailed, or are those of ctx. An answer beside an error is for the
+// client, which is told of the failure after one more message of it.
 type Exchange interface {
 	Step(ctx context.Context, message []byte) (answer []byte, done *Session, err error)
 }
@@ -132,26 +134,33 @@ func (x plainExchange) Step(ctx context.Context, message []byte) ([]byte, *Sessi
 	return []byte{}, x.s.session(user, Plain, time.Time{}), nil
 }
 
-// bearerExchange is RFC 7628. A failure is told by the error of the protocol
-// around it, not by a further message.
+// bearerExchange is RFC 7628. A token that is refused has an answer of its own,
+// which says no more than that (section 3.2.2).
 type bearerExchange struct{ s *SASL }
+
+const invalidToken = `{"status":"invalid_token"}`
 
 func (x bearerExchange) Step(ctx context.Context, message []byte) ([]byte, *Session, error) {
 	token, err := bearerToken(message)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrFailed, err)
 	}
-	if x.s.cfg.Tokens == nil {
-		return nil, nil, fmt.Errorf("%w: no issuer of tokens is configured", ErrFailed)
-	}
-	name, expires, err := x.s.cfg.Tokens.Verify(ctx, token)
+	name, expires, err := x.verify(ctx, token)
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrFailed, err)
-	}
-	if !expires.After(x.s.cfg.Clock()) {
-		return nil, nil, fmt.Errorf("%w: the token has expired", ErrFailed)
+		return []byte(invalidToken), nil, fmt.Errorf("%w: %w", ErrFailed, err)
 	}
 	return []byte{}, x.s.session(name, OAuthBearer, expires), nil
+}
+
+func (x bearerExchange) verify(ctx context.Context, token string) (name string, expires time.Time, err error) {
+	if x.s.cfg.Tokens == nil {
+		return "", expires, errors.New("no issuer of tokens is configured")
+	}
+	name, expires, err = x.s.cfg.Tokens.Verify(ctx, token)
+	if err == nil && !expires.After(x.s.cfg.Clock()) {
+		err = errors.New("the token has expired")
+	}
+	return name, expires, err
 }
 
 // bearerToken reads "n,[a=…],^Aauth=Bearer TOKEN^A…^A^A".

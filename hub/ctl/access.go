@@ -36,11 +36,17 @@ func (c *cli) tlsFlags(cmd *cobra.Command) {
 
 func (c *cli) loginFlags(cmd *cobra.Command) {
 	a, flags := &c.access, cmd.PersistentFlags()
+	c.userFlags(cmd)
 	mechanism := c.getenv("ENTREPOT_SASL_MECHANISM")
 	if mechanism == "" {
 		mechanism = "SCRAM-SHA-512"
 	}
 	flags.StringVar(&a.mechanism, "sasl-mechanism", mechanism, "how to log in: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512; or ENTREPOT_SASL_MECHANISM")
+}
+
+// userFlags say who logs in.
+func (c *cli) userFlags(cmd *cobra.Command) {
+	a, flags := &c.access, cmd.PersistentFlags()
 	flags.StringVar(&a.username, "username", c.getenv("ENTREPOT_USERNAME"), "log in as `NAME`; or ENTREPOT_USERNAME")
 	flags.StringVar(&a.passwordFile, "password-file", c.getenv("ENTREPOT_PASSWORD_FILE"), "password of that user, `FILE` with one line; or ENTREPOT_PASSWORD_FILE")
 }

@@ -24,12 +24,15 @@ func (c *cli) get(ctx context.Context, path string, into any) error {
 // call makes one request of the admin API. An error that the node answered with
 // is passed on in its words.
 func (c *cli) call(ctx context.Context, method, path string, into any) error {
-	return c.request(ctx, endpoint{c.admin, "--admin", defaultAdmin, "the admin address of an Entrepot node"}, method, path, nil, into)
+	return c.request(ctx, endpoint{c.admin, "--admin", defaultAdmin, "the admin address of an Entrepot node", false}, method, path, nil, into)
 }
 
-// endpoint is where a command speaks HTTP: what its flag says, and what should
-// be there.
-type endpoint struct{ url, flag, example, what string }
+// endpoint is where a command speaks HTTP: what its flag says, what should be
+// there, and whether it asks for a login.
+type endpoint struct {
+	url, flag, example, what string
+	login                    bool
+}
 
 // request sends body, if there is one, as JSON and decodes the answer.
 func (c *cli) request(ctx context.Context, to endpoint, method, path string, body, into any) error {
@@ -53,6 +56,13 @@ func (c *cli) request(ctx context.Context, to endpoint, method, path string, bod
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if to.login {
+		password, err := readPassword("--password-file", c.access.passwordFile)
+		if err != nil {
+			return err
+		}
+		req.SetBasicAuth(c.access.username, password)
 	}
 	secure, err := c.access.config()
 	if err != nil {

@@ -48,6 +48,8 @@ func (c *cli) schemaCommand() *cobra.Command {
 	if registry == "" {
 		registry = defaultRegistry
 	}
+	c.tlsFlags(cmd)
+	c.userFlags(cmd)
 	cmd.PersistentFlags().StringVar(&c.registry, "registry", registry, "`URL` of the schema registry; or ENTREPOT_REGISTRY")
 	return cmd
 }
@@ -259,5 +261,5 @@ func subjectPath(subject string) string { return "/subjects/" + url.PathEscape(s
 // schemas makes one request of the registry. What it refuses is said in its own
 // words.
 func (c *cli) schemas(ctx context.Context, method, path string, body, into any) error {
-	return c.request(ctx, endpoint{c.registry, "--registry", defaultRegistry, "a schema registry"}, method, path, body, into)
+	return c.request(ctx, endpoint{c.registry, "--registry", defaultRegistry, "a schema registry", c.access.username != ""}, method, path, body, into)
 }

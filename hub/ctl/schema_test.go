@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"encoding/pem"
 	"fmt"
 	"io"
 	"net/http"
@@ -63,6 +64,44 @@ func TestSchemaCommands(t *testing.T) {
 		{"schema list --registry ftp://x", Usage, "--registry ftp://x: want a URL such as http://127.0.0.1:8081"},
 	} {
 		r := run(t, deps, strings.Split(c.args, " ")...)
+		if r.status != c.status || !strings.Contains(r.stdout+r.stderr, c.want) {
+			t.Errorf("%s: status %d, want %d\n%s%s\nwant %s", c.args, r.status, c.status, r.stdout, r.stderr, c.want)
+		}
+	}
+}
+
+// TestSchemaLogin: the commands speak TLS and log in as a user.
+func TestSchemaLogin(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		user, password, _ := req.BasicAuth()
+		if user != "alice" || password != "secret" {
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = io.WriteString(w, `{"error_code":401,"message":"Unauthorized"}`)
+			return
+		}
+		_, _ = io.WriteString(w, "[]")
+	}))
+	defer server.Close()
+	dir := t.TempDir()
+	files := map[string]string{"ca.pem": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})), "right": "secret\n", "wrong": "geheim\n"}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at := "schema list --registry " + server.URL + " --tls-ca " + filepath.Join(dir, "ca.pem")
+	for _, c := range []struct {
+		args   string
+		status int
+		want   string
+	}{
+		{at + " --username alice --password-file " + filepath.Join(dir, "right"), Done, "no schema is registered\n"},
+		{at + " --username alice --password-file " + filepath.Join(dir, "wrong"), Failed, "Unauthorized"},
+		{at, Failed, "Unauthorized"},
+		{at + " --username alice", Usage, "--password-file is missing"},
+		{"schema list --registry " + server.URL, Failed, "certificate"},
+	} {
+		r := run(t, Deps{}, strings.Split(c.args, " ")...)
 		if r.status != c.status || !strings.Contains(r.stdout+r.stderr, c.want) {
 			t.Errorf("%s: status %d, want %d\n%s%s\nwant %s", c.args, r.status, c.status, r.stdout, r.stderr, c.want)
 		}

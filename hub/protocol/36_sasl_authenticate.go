@@ -16,7 +16,9 @@ import (
 //   - Carries the messages of the mechanism that SaslHandshake named.
 //   - A login that fails is answered with SASL_AUTHENTICATION_FAILED and always
 //     the same text, at the same time after it was asked for (Limits.Refuse),
-//     and ends the connection.
+//     and ends the connection. What a mechanism itself says of a failure
+//     (OAUTHBEARER, RFC 7628) is told before, without an error; the client answers
+//     it with a byte that means nothing.
 //   - A session that ends is answered with its remaining time. What comes later
 //     than that, other than a renewed login, ends the connection (KIP-368). A
 //     renewed login must be that of the same principal.
@@ -41,6 +43,10 @@ func (s *Server) saslAuthenticate(ctx context.Context, r *request) (answer, erro
 	resp := kmsg.NewPtrSASLAuthenticateResponse()
 	resp.SetVersion(r.version)
 	resp.SASLAuthBytes = []byte{}
+	if r.login != nil && r.login.failed {
+		s.tellFailure(r, resp)
+		return answer{msg: resp, close: true}, nil
+	}
 	if r.login == nil || r.login.exchange == nil {
 		err := fmt.Errorf("%w: SaslHandshake comes first, on a listener with SASL", errSASLState)
 		resp.ErrorCode, resp.ErrorMessage = code(err), message(err)
@@ -49,8 +55,11 @@ func (s *Server) saslAuthenticate(ctx context.Context, r *request) (answer, erro
 	token, err := s.logIn(ctx, r, req.SASLAuthBytes)
 	if err != nil {
 		s.refuse(ctx, r, begin, err)
-		resp.ErrorCode = code(auth.ErrFailed)
-		resp.ErrorMessage = kmsg.StringPtr("authentication failed: invalid credentials with SASL mechanism " + r.login.mechanism)
+		if resp.SASLAuthBytes = token; len(token) > 0 {
+			r.login.failed = true
+			return answer{msg: resp}, nil
+		}
+		s.tellFailure(r, resp)
 		return answer{msg: resp, close: true}, nil
 	}
 	resp.SASLAuthBytes = token
@@ -58,6 +67,12 @@ func (s *Server) saslAuthenticate(ctx context.Context, r *request) (answer, erro
 		resp.SessionLifetimeMillis = max(1, end.Expires.Sub(s.cfg.Clock()).Milliseconds())
 	}
 	return answer{msg: resp}, nil
+}
+
+func (s *Server) tellFailure(r *request, resp *kmsg.SASLAuthenticateResponse) {
+	resp.SASLAuthBytes = []byte{}
+	resp.ErrorCode = code(auth.ErrFailed)
+	resp.ErrorMessage = kmsg.StringPtr("authentication failed: invalid credentials with SASL mechanism " + r.login.mechanism)
 }
 
 // logIn takes one message of the login under way.

@@ -33,6 +33,7 @@ type login struct {
 	mechanism string        // chosen by SaslHandshake
 	exchange  auth.Exchange // under way; nil: none
 	bare      bool          // its tokens come without a request around them
+	failed    bool          // the mechanism has said so; the error comes with the next answer
 	session   *auth.Session // the last that succeeded
 }
 
@@ -102,7 +103,7 @@ var errNoEntry = errors.New("not let in")
 
 // loginStep reads one request of a stranger and answers it.
 func (c *conn) loginStep(ctx context.Context, frames *frameReader) error {
-	bare := c.login.exchange != nil && c.login.bare
+	bare := c.login.bare && (c.login.exchange != nil || c.login.failed)
 	frames.least = requestHeader
 	if bare {
 		frames.least = 0
@@ -142,6 +143,9 @@ func (c *conn) strangerRequest(f frame) (*request, error) {
 	if key != apiVersionsKey && key != saslHandshakeKey && key != saslAuthenticateKey {
 		return nil, fmt.Errorf("%w: API key %d before the login", errNoEntry, key)
 	}
+	if c.login.failed && key != saslAuthenticateKey {
+		return nil, fmt.Errorf("%w: API key %d after a login that failed", errNoEntry, key)
+	}
 	r, err := parseRequest(f)
 	if err != nil {
 		return nil, err
@@ -161,14 +165,19 @@ func (c *conn) introduce(r *request) {
 }
 
 // bareToken takes a token of the flow of SaslHandshake v0. A failure has no
-// answer but the end of the connection.
+// answer but the mechanism's own, if it has one, and the end of the connection.
 func (c *conn) bareToken(ctx context.Context, token []byte) error {
+	if c.login.failed {
+		return errLoginEnded
+	}
 	begin := c.s.cfg.Clock()
 	r := &request{host: c.host, login: c.login}
 	reply, err := c.s.logIn(ctx, r, token)
 	if err != nil {
 		c.s.refuse(ctx, r, begin, err)
-		return errLoginEnded
+		if c.login.failed = len(reply) > 0; !c.login.failed {
+			return errLoginEnded
+		}
 	}
 	n := len(reply)
 	return c.send(net.Buffers{append([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, reply...)})
@@ -179,6 +188,9 @@ func (c *conn) bareToken(ctx context.Context, token []byte) error {
 func (c *conn) admit(r *request) error {
 	if c.login == nil {
 		return nil
+	}
+	if c.login.failed && r.api.key != saslAuthenticateKey {
+		return fmt.Errorf("%w: the login was not renewed", errNoEntry)
 	}
 	r.who = c.login.session.Principal
 	end := c.login.session.Expires

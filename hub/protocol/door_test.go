@@ -3,6 +3,7 @@ package protocol
 import (
 	"context"
 	"crypto/rand"
+	"fmt"
 	"crypto/tls"
 	"net"
 	"strings"
@@ -124,8 +125,12 @@ func TestEveryMechanismLetsItsUserIn(t *testing.T) {
 		t.Run("wrong "+name, func(t *testing.T) {
 			cl := s.client(t, kgo.SeedBrokers(addr), kgo.SASL(m), kgo.RequestRetries(0))
 			err := cl.Ping(testContext(t))
-			if err == nil || !strings.Contains(err.Error(), kerr.SaslAuthenticationFailed.Message) {
-				t.Errorf("got %v, want %s", err, kerr.SaslAuthenticationFailed.Message)
+			want := kerr.SaslAuthenticationFailed.Message
+			if name == auth.OAuthBearer {
+				want = "oauth response" // this client stops at the mechanism's own answer
+			}
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %s", err, want)
 			}
 		})
 	}
@@ -159,6 +164,52 @@ func TestAFailedLoginGivesNoHint(t *testing.T) {
 			t.Errorf("%q: the answer differs: %q", token, b)
 		}
 		c.closed()
+	}
+}
+
+// A bearer token that is refused is answered by the mechanism (RFC 7628), then
+// by the protocol, and nothing else is served in between.
+func TestARefusedTokenIsToldTwice(t *testing.T) {
+	s := startSite(t, guarded(t))
+	addr := s.door(t, Listener{SASL: []string{auth.OAuthBearer}})
+	token := []byte("n,,\x01auth=Bearer wrong\x01\x01")
+	const told = `{"status":"invalid_token"}`
+	begin := func() *rawConn {
+		c := dialAt(t, addr)
+		ask[*kmsg.SASLHandshakeResponse](c, &kmsg.SASLHandshakeRequest{Version: 1, Mechanism: auth.OAuthBearer})
+		got := ask[*kmsg.SASLAuthenticateResponse](c, &kmsg.SASLAuthenticateRequest{Version: 2, SASLAuthBytes: token})
+		if got.ErrorCode != 0 || string(got.SASLAuthBytes) != told {
+			t.Fatalf("error %d and %q, want none and %q", got.ErrorCode, got.SASLAuthBytes, told)
+		}
+		return c
+	}
+	for _, next := range []string{"\x01", "n,,\x01auth=Bearer right\x01\x01", ""} {
+		c := begin()
+		got := ask[*kmsg.SASLAuthenticateResponse](c, &kmsg.SASLAuthenticateRequest{Version: 2, SASLAuthBytes: []byte(next)})
+		wantCode(t, fmt.Sprintf("then %q", next), got.ErrorCode, kerr.SaslAuthenticationFailed)
+		if n := c.closed(); n != 0 || len(got.SASLAuthBytes) > 0 {
+			t.Errorf("then %q: %d more answers, %q in the last", next, n, got.SASLAuthBytes)
+		}
+	}
+	for _, req := range []kmsg.Request{&kmsg.SASLHandshakeRequest{Version: 1, Mechanism: auth.OAuthBearer}, &kmsg.ApiVersionsRequest{Version: 3}, &kmsg.MetadataRequest{Version: 9}} {
+		c := begin()
+		c.send(req)
+		if n := c.closed(); n != 0 {
+			t.Errorf("%T was answered after a login that failed", req)
+		}
+	}
+	if n := s.srv.Stats().FailedLogins; n != 6 {
+		t.Errorf("%d failed logins are counted, want 6", n)
+	}
+	c := dialAt(t, addr)
+	ask[*kmsg.SASLHandshakeResponse](c, &kmsg.SASLHandshakeRequest{Version: 0, Mechanism: auth.OAuthBearer})
+	c.write(append([]byte{0, 0, 0, byte(len(token))}, token...))
+	if b, err := c.frame(); err != nil || string(b) != told {
+		t.Fatalf("a bare token is answered with %q, %v", b, err)
+	}
+	c.write([]byte{0, 0, 0, 1, 1})
+	if n := c.closed(); n != 0 {
+		t.Errorf("%d more answers to a bare token", n)
 	}
 }
 
