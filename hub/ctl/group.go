@@ -12,7 +12,7 @@ import (
 )
 
 func (c *cli) groupCommand() *cobra.Command {
-	return c.kafka(noun("group", "List, describe, reset and delete consumer groups",
+	return c.kafka(noun("group", "List, describe, reset and delete groups",
 		c.reading(c.groupList()), c.reading(c.groupDescribe()), c.groupReset(), c.groupDelete()))
 }
 
@@ -26,7 +26,7 @@ type groupRow struct {
 func (c *cli) groupList() *cobra.Command {
 	return &cobra.Command{
 		Use:     "list",
-		Short:   "List consumer groups",
+		Short:   "List groups: classic, consumer and share",
 		Example: "  entrepot group list",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -40,7 +40,7 @@ func (c *cli) groupList() *cobra.Command {
 					rows = append(rows, groupRow{g.Group, g.State, g.ProtocolType})
 				}
 				return c.print(rows, func(w io.Writer) {
-					t := newTable("no consumer groups", "GROUP", "STATE", "TYPE")
+					t := newTable("no groups", "GROUP", "STATE", "TYPE")
 					for _, r := range rows {
 						t.row(r.Group, dash(r.State), dash(r.Protocol))
 					}
@@ -100,6 +100,9 @@ func (c *cli) groupDescribe() *cobra.Command {
 
 func describeGroup(ctx context.Context, admin *kadm.Client, name string) (groupDetail, error) {
 	if d, ok, err := describeConsumers(ctx, admin, name); err == nil && ok {
+		return d, nil
+	}
+	if d, ok, err := describeShares(ctx, admin, name); err == nil && ok {
 		return d, nil
 	}
 	all, err := admin.Lag(ctx, name)

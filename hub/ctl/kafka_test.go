@@ -200,7 +200,7 @@ func TestGroups(t *testing.T) {
 	if r := run(t, Deps{}, do("group describe billing")...); r.status != Failed || !strings.Contains(r.stderr, "`entrepot group list`") {
 		t.Errorf("describe after delete: %+v", r)
 	}
-	if out := mustRun(t, do("group list")...); out != "no consumer groups\n" {
+	if out := mustRun(t, do("group list")...); out != "no groups\n" {
 		t.Errorf("list after delete: %q", out)
 	}
 }
@@ -232,6 +232,42 @@ func TestResetRefusesMembers(t *testing.T) {
 				t.Errorf("describe:\n%s", out)
 			}
 		})
+	}
+}
+
+// A share group is shown with what each partition has left.
+func TestShareGroup(t *testing.T) {
+	addr, _ := broker(t)
+	do := func(args string) []string { return append(strings.Fields(args), "--brokers", addr) }
+	mustRun(t, do("topic create orders")...)
+	produce(t, manual(t, addr), "orders", 0, 5)
+	admin := kadm.NewClient(manual(t, addr))
+	begin := kadm.Offsets{}
+	begin.AddOffset("orders", 0, 2, -1)
+	if resp, err := admin.AlterShareGroupOffsets(t.Context(), "workers", begin); err != nil || resp.Error() != nil {
+		t.Fatal(err, resp.Error())
+	}
+	if out := mustRun(t, do("group list")...); !strings.Contains(out, "workers  Empty  share") {
+		t.Errorf("list:\n%s", out)
+	}
+	member, err := kgo.NewClient(kgo.SeedBrokers(addr), kgo.ShareGroup("workers"), kgo.ConsumeTopics("orders"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer member.Close()
+	if fs := member.PollFetches(t.Context()); fs.Err() != nil || fs.NumRecords() == 0 {
+		t.Fatalf("%d records, %v", fs.NumRecords(), fs.Err())
+	}
+	if out := mustRun(t, do("group list")...); !strings.Contains(out, "workers  Stable  share") {
+		t.Errorf("list:\n%s", out)
+	}
+	var d groupDetail
+	mustJSON(t, &d, do("group describe workers")...)
+	if d.State != "Stable" || len(d.Members) != 1 || len(d.Offsets) != 1 || *d.Offsets[0].Committed != 2 || *d.Offsets[0].End != 5 || d.Offsets[0].Member != d.Members[0].ID {
+		t.Errorf("describe: %+v", d)
+	}
+	if out := mustRun(t, do("group describe workers")...); !strings.Contains(out, "orders") {
+		t.Errorf("describe:\n%s", out)
 	}
 }
 

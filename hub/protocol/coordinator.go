@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"context"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
@@ -11,6 +12,8 @@ import (
 // partition of __consumer_offsets is led here.
 type coordinator struct {
 	shards[*shard]
+	// shared reports whether a share group of this name has offsets.
+	shared func(ctx context.Context, id string) (bool, error)
 
 	// The rest belongs to run's goroutine.
 	site   groupTopics // the topics at the last look

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -26,8 +27,27 @@ func (c *coordinator) do(ctx context.Context, id string, f func(now time.Time, g
 }
 
 // ask runs f on a group, which it creates if need be, and waits for the answer
-// to the ticket that f gets.
+// to the ticket that f gets. It creates none under the name of a share group
+// that has offsets.
 func (c *coordinator) ask(ctx context.Context, id string, f func(now time.Time, g *group.Group, t group.Ticket) group.Output) (group.Answer, error) {
+	a, err := c.askOnce(ctx, id, false, f)
+	if !errors.Is(err, errNoGroup) {
+		return a, err
+	}
+	kept, err := c.shared(ctx, id)
+	switch {
+	case err != nil:
+		return group.Answer{}, err
+	case kept:
+		return group.Answer{}, errShares
+	}
+	return c.askOnce(ctx, id, true, f)
+}
+
+// errNoGroup: askOnce may not create the group.
+var errNoGroup = errors.New("the group is not there yet")
+
+func (c *coordinator) askOnce(ctx context.Context, id string, create bool, f func(now time.Time, g *group.Group, t group.Ticket) group.Output) (group.Answer, error) {
 	p, err := c.shardOf(ctx, id)
 	if err != nil {
 		return group.Answer{}, err
@@ -38,6 +58,10 @@ func (c *coordinator) ask(ctx context.Context, id string, f func(now time.Time, 
 		g := sh.groups[id]
 		if sh.shares[id] != nil {
 			reply <- group.Answer{Err: errShares}
+			return
+		}
+		if g == nil && !create {
+			reply <- group.Answer{Err: errNoGroup}
 			return
 		}
 		if g == nil {

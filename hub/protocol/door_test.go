@@ -3,8 +3,8 @@ package protocol
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
 	"crypto/tls"
+	"fmt"
 	"net"
 	"strings"
 	"sync"

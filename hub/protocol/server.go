@@ -65,6 +65,7 @@ func New(cfg Config, parts Partitions, meta Meta) *Server {
 	s.groups = newCoordinator(cfg, parts, meta)
 	s.open = newOpenTransactions()
 	s.shares = newShares(cfg, parts, meta)
+	s.groups.shared = s.shares.keeps
 	s.marks = markers{parts: parts, meta: meta, groups: s.groups, open: s.open}
 	s.txns = newTransactions(cfg, parts, meta, s.marks)
 	s.conns.mu.perIP = map[string]int{}

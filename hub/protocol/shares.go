@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
@@ -13,6 +14,10 @@ import (
 // __share_group_state is led here.
 type shares struct {
 	shards[*shareShard]
+	use struct {
+		sync.Mutex
+		last map[string]time.Time // when a group was last heard of, by this node
+	}
 }
 
 // shareKey names one partition that a group shares.
@@ -35,12 +40,15 @@ type shareWindow struct {
 	*share.Window
 	epoch   int32         // counts resets by the operator
 	created int64         // milliseconds; 0: not yet written
+	written int64         // milliseconds; when it was last written
 	changed chan struct{} // closed when records became available
 }
 
 func newShares(cfg Config, parts Partitions, meta Meta) *shares {
 	c := &shares{}
+	c.use.last = map[string]time.Time{}
 	c.shards = newShards(cfg, parts, meta, catalog.ShareStateTopic, cfg.OffsetsPartitions, c)
+	c.eager = true // what nobody asks for has to expire
 	return c
 }
 
@@ -52,9 +60,15 @@ func (c *shares) shard(partition int32) *shareShard {
 // read implements keeper.
 func (c *shares) read(ctx context.Context, log Partition) (func(time.Time, *shareShard), error) {
 	kept, err := readShares(ctx, log, c.cfg.Share, c.log)
-	return func(_ time.Time, sh *shareShard) {
-		sh.windows, sh.dirty = kept, map[shareKey]bool{}
-	}, err
+	return func(_ time.Time, sh *shareShard) { c.live(sh, kept) }, err
+}
+
+func (c *shares) live(sh *shareShard, kept map[shareKey]*shareWindow) {
+	least := c.cfg.Clock().Add(comeBack - c.cfg.Group.Retention).UnixMilli()
+	for _, w := range kept {
+		w.written = max(w.written, least)
+	}
+	sh.windows, sh.dirty = kept, map[shareKey]bool{}
 }
 
 // drop implements keeper.
@@ -73,8 +87,12 @@ func reply(waiting []chan<- error, err error) {
 }
 
 // tick implements keeper: it takes back what was held for too long, and with a
-// sweep drops windows in topics that are gone.
+// sweep drops windows in topics that are gone and those that nobody has used for
+// Group.Retention.
 func (c *shares) tick(now time.Time, sh *shareShard, sweep bool) {
+	if sweep {
+		c.expire(sh)
+	}
 	st := c.meta.State()
 	for k, w := range sh.windows {
 		if w.Tick(now) {
@@ -82,6 +100,20 @@ func (c *shares) tick(now time.Time, sh *shareShard, sweep bool) {
 		}
 		c.wakeBy(w.Deadline())
 		if _, ok := st.TopicByID(k.topic); sweep && !ok {
+			sh.remove(k)
+		}
+	}
+}
+
+// comeBack is how long the members of a share group have after a load to be
+// heard again, before its windows may expire.
+const comeBack = 10 * time.Minute
+
+func (c *shares) expire(sh *shareShard) {
+	since := c.cfg.Clock().Add(-c.cfg.Group.Retention)
+	unused := c.unused(since)
+	for k, w := range sh.windows {
+		if w.written != 0 && w.written < since.UnixMilli() && unused(k.group) {
 			sh.remove(k)
 		}
 	}

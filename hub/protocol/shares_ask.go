@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
@@ -65,6 +66,7 @@ type place struct {
 // group's first look at the partition. Then it is durable first: records that
 // come between must not be passed over after a crash.
 func (c *shares) next(ctx context.Context, k shareKey, set share.Settings, log Partition) (at place, err error) {
+	c.heard(k.group)
 	o := log.Offsets()
 	fresh := false
 	look := func(_ time.Time, sh *shareShard) {
@@ -182,6 +184,39 @@ func (c *shares) forget(ctx context.Context, accept func(shareKey) bool) (n int,
 		}
 	}
 	return n, nil
+}
+
+// keeps reports whether a group has a window here.
+func (c *shares) keeps(ctx context.Context, group string) (bool, error) {
+	var found bool
+	err := c.onEach(ctx, func(_ time.Time, sh *shareShard) {
+		for k := range sh.windows {
+			found = found || k.group == group
+		}
+	})
+	return found, err
+}
+
+// heard notes that somebody uses a group: what it has of partitions is kept for
+// Group.Retention from now on.
+func (c *shares) heard(group string) {
+	now := c.cfg.Clock()
+	c.use.Lock()
+	defer c.use.Unlock()
+	c.use.last[group] = now
+}
+
+// unused drops the names of groups that nobody has used since, and reports
+// whether a group is not among the others.
+func (c *shares) unused(since time.Time) func(group string) bool {
+	c.use.Lock()
+	defer c.use.Unlock()
+	maps.DeleteFunc(c.use.last, func(_ string, at time.Time) bool { return at.Before(since) })
+	used := maps.Clone(c.use.last)
+	return func(group string) bool {
+		_, ok := used[group]
+		return !ok
+	}
 }
 
 // each calls f with every window that is kept here.

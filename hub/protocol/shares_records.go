@@ -38,6 +38,7 @@ func shareValue(w *shareWindow, leaderEpoch int32, now int64) []byte {
 	if w.created == 0 {
 		w.created = now
 	}
+	w.written = now
 	b.int32(0) // snapshot epoch: counts updates, of which there are none
 	b.int32(w.epoch)
 	b.int32(leaderEpoch)
@@ -105,8 +106,7 @@ func decodeShare(value []byte, l share.Limits) (*shareWindow, error) {
 	r.int32()
 	epoch := r.int32()
 	r.int32()
-	start, created := r.int64(), r.int64()
-	r.int64()
+	start, created, written := r.int64(), r.int64(), r.int64()
 	var batches []share.Batch
 	for range r.count(20) {
 		b := share.Batch{First: r.int64(), Last: r.int64(), State: share.State(r.int8())}
@@ -123,7 +123,7 @@ func decodeShare(value []byte, l share.Limits) (*shareWindow, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &shareWindow{Window: w, epoch: epoch, created: created, changed: make(chan struct{})}, nil
+	return &shareWindow{Window: w, epoch: epoch, created: created, written: written, changed: make(chan struct{})}, nil
 }
 
 // milliseconds reads a setting that was checked when it was set.

@@ -214,3 +214,72 @@ func FuzzShareState(f *testing.F) {
 		}
 	})
 }
+
+// Under the name of a share group that has offsets no other group is made, also
+// when it has no members and after its state was read anew.
+func TestShareGroupKeepsItsName(t *testing.T) {
+	s, topic, c := sharing(t)
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](c, shareFetchOf("s", "a", 0, topic.ID)), "0-9x1")
+	commit := func() int16 {
+		req := &kmsg.OffsetCommitRequest{Version: 9, Group: "s", Generation: -1, Topics: []kmsg.OffsetCommitRequestTopic{{
+			Topic: "t", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{Offset: 1}}}}}
+		return ask[*kmsg.OffsetCommitResponse](c, req).Topics[0].Partitions[0].ErrorCode
+	}
+	for _, anew := range []bool{false, true} {
+		if anew {
+			s.lead(t)
+		}
+		join := ask[*kmsg.JoinGroupResponse](c, joinRequest("s", ""))
+		wantCode(t, fmt.Sprintf("join, read anew %v", anew), join.ErrorCode, kerr.GroupIDNotFound)
+		wantCode(t, fmt.Sprintf("commit, read anew %v", anew), commit(), kerr.GroupIDNotFound)
+	}
+	gone := ask[*kmsg.DeleteGroupsResponse](c, &kmsg.DeleteGroupsRequest{Version: 2, Groups: []string{"s"}})
+	wantCode(t, "delete", gone.Groups[0].ErrorCode, nil)
+	wantCode(t, "commit after the share group is gone", commit(), nil)
+}
+
+// What a share group has is kept for the retention of offsets from its last
+// use on, and members have time to come back after a start.
+func TestShareOffsetsExpire(t *testing.T) {
+	now := time.Unix(1_700_000_000, 0)
+	cfg := Default()
+	cfg.Clock = func() time.Time { return now }
+	c := newShares(cfg, nil, nil)
+	sh := c.shard(0)
+	used, unused, fresh := shareKey{group: "used"}, shareKey{group: "unused"}, shareKey{group: "fresh"}
+	for _, k := range []shareKey{used, unused} {
+		sh.set(k, share.NewWindow(0, cfg.Share)).written = now.UnixMilli()
+	}
+	sh.set(fresh, share.NewWindow(0, cfg.Share)) // its first write is on its way
+	c.heard("used")
+	now = now.Add(cfg.Group.Retention - time.Hour)
+	c.expire(sh)
+	if len(sh.windows) != 3 {
+		t.Fatalf("%d windows an hour before their end, want 3", len(sh.windows))
+	}
+	c.heard("used")
+	now = now.Add(2 * time.Hour)
+	c.expire(sh)
+	if sh.windows[unused] != nil || sh.windows[used] == nil || sh.windows[fresh] == nil {
+		t.Errorf("an hour after their end there are %v", sh.windows)
+	}
+	if !sh.dirty[unused] {
+		t.Error("the end of a window is not written")
+	}
+	now = now.Add(cfg.Group.Retention)
+	c.expire(sh)
+	if sh.windows[used] != nil || len(c.use.last) != 0 {
+		t.Errorf("the other one stays, or its name: %v", c.use.last)
+	}
+	loaded := map[shareKey]*shareWindow{unused: {Window: share.NewWindow(0, cfg.Share), written: 1, changed: make(chan struct{})}}
+	c.live(sh, loaded)
+	c.expire(sh)
+	if len(sh.windows) != 1 {
+		t.Error("a window expired as soon as it was loaded")
+	}
+	now = now.Add(comeBack + time.Second)
+	c.expire(sh)
+	if len(sh.windows) != 0 {
+		t.Error("a window that nobody came back to stays")
+	}
+}
