@@ -68,6 +68,32 @@ func (n *Node) Login(users map[string]string) string {
 	return addr
 }
 
+// Advertise makes the node, before its start, tell clients that it is at addr,
+// where something forwards to it.
+func (n *Node) Advertise(addr string) {
+	n.t.Helper()
+	text, err := os.ReadFile(n.file)
+	if err == nil {
+		at := fmt.Sprintf("addr: %q", n.Kafka)
+		err = os.WriteFile(n.file, []byte(strings.Replace(string(text), at, fmt.Sprintf("%s, advertise: %q", at, addr), 1)), 0o600)
+	}
+	if err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// Configure adds keys, in YAML, to the node's file, before its start.
+func (n *Node) Configure(keys string) {
+	n.t.Helper()
+	text, err := os.ReadFile(n.file)
+	if err == nil {
+		err = os.WriteFile(n.file, []byte(string(text)+keys+"\n"), 0o600)
+	}
+	if err != nil {
+		n.t.Fatal(err)
+	}
+}
+
 func quoted(all []string) string {
 	s := ""
 	for i, one := range all {
