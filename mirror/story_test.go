@@ -2,20 +2,16 @@ package mirror
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storytest"
 )
-
-var rewrite = flag.Bool("rewrite", false, "record the stories' output anew")
 
 // Stories tell what the state machine does, one command a block, its output
 // below the dashes: what the machine asks to be done. A command that answers a
@@ -34,40 +30,10 @@ var rewrite = flag.Bool("rewrite", false, "record the stories' output anew")
 //	pause|resume [TOPIC]
 //	status
 func TestStories(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no stories: %v", err)
-	}
-	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := (&story{t: t}).tell(string(text))
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(text) {
-				t.Errorf("%s: the story goes otherwise now:\n%s", file, difference(string(text), got))
-			}
-		})
-	}
-}
-
-// difference shows the first lines that are not the same.
-func difference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range max(len(w), len(g)) {
-		if i >= len(w) || i >= len(g) || w[i] != g[i] {
-			at := func(lines []string) string { return strings.Join(lines[min(i, len(lines)):min(i+6, len(lines))], "\n") }
-			return fmt.Sprintf("line %d, want:\n%s\ngot:\n%s", i+1, at(w), at(g))
-		}
-	}
-	return ""
+	storytest.Run(t, func(t *testing.T) func(string, storytest.Args) string {
+		s := &story{t: t, now: time.Unix(1_000_000, 0)}
+		return func(verb string, a storytest.Args) string { return s.command(verb, a.Words) }
+	})
 }
 
 type story struct {
@@ -75,30 +41,6 @@ type story struct {
 	now   time.Time
 	core  *core
 	going []any // asked for and not answered
-	line  int
-}
-
-// tell runs the commands of a story and returns it with their output.
-func (s *story) tell(text string) string {
-	s.now = time.Unix(1_000_000, 0)
-	var out strings.Builder
-	skip := false // in recorded output
-	for i, line := range strings.Split(strings.TrimRight(text, "\n"), "\n") {
-		s.line = i + 1
-		switch {
-		case line == "":
-			skip = false
-			out.WriteString("\n")
-		case skip:
-		case line == "----":
-			skip = true
-		case strings.HasPrefix(line, "#"):
-			out.WriteString(line + "\n")
-		default:
-			out.WriteString(line + "\n----\n" + s.command(strings.Fields(line)))
-		}
-	}
-	return out.String()
 }
 
 // args are the key=value words of a command, those after "NAME:" included.
@@ -141,8 +83,7 @@ func (a args) err() error {
 	}
 }
 
-func (s *story) command(words []string) string {
-	verb, rest := words[0], words[1:]
+func (s *story) command(verb string, rest []string) string {
 	a := parseArgs(rest)
 	switch verb {
 	case "link":
@@ -220,7 +161,7 @@ func take[T any](s *story, match func(T) bool) T {
 		}
 	}
 	var none T
-	s.t.Fatalf("line %d: no %T is under way", s.line, none)
+	s.t.Fatalf("no %T is under way", none)
 	return none
 }
 
@@ -258,7 +199,7 @@ func (s *story) event(verb string, rest []string, a args) any {
 		}
 		return e
 	}
-	s.t.Fatalf("line %d: no command %q", s.line, verb)
+	s.t.Fatalf("no command %q", verb)
 	return nil
 }
 

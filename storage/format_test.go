@@ -14,6 +14,7 @@ import (
 
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage/vfs"
+	"github.com/entrepot-hub/entrepot/storytest"
 )
 
 // TestFormatPage compares the tables of docs/format/segment.md with the code.
@@ -63,7 +64,7 @@ func TestFormatPage(t *testing.T) {
 // testdata/v1. What is written once must stay readable.
 func TestReadsVersion1(t *testing.T) {
 	const dir = "testdata/v1"
-	if *rewrite {
+	if storytest.Rewriting() {
 		writeVersion1(t, dir)
 	}
 	mem := vfs.NewMem()

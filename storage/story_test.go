@@ -2,18 +2,15 @@ package storage
 
 import (
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage/vfs"
+	"github.com/entrepot-hub/entrepot/storytest"
 )
 
 // Stories are files of commands with what came of them, prose in between:
@@ -28,42 +25,10 @@ import (
 // the disk (each command flushes unless it says flush=no); recover_*.txt what is
 // found after a stop.
 
-var rewrite = flag.Bool("rewrite", false, "record the stories in testdata anew")
-
 func TestStories(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no stories", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s := newStory(strings.HasPrefix(filepath.Base(file), "sync_order"))
-			got := s.tell(string(text))
-			if *rewrite {
-				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if got != string(text) {
-				t.Errorf("the story goes differently now; -rewrite records it:\n%s", firstDifference(string(text), got))
-			}
-		})
-	}
-}
-
-func firstDifference(want, got string) string {
-	w, g := strings.Split(want, "\n"), strings.Split(got, "\n")
-	for i := range w {
-		if i >= len(g) || w[i] != g[i] {
-			return fmt.Sprintf("line %d\n-%s\n+%s", i+1, strings.Join(w[i:min(i+12, len(w))], "\n-"), strings.Join(g[min(i, len(g)):min(i+12, len(g))], "\n+"))
-		}
-	}
-	return "more lines at the end"
+	storytest.Run(t, func(t *testing.T) func(string, storytest.Args) string {
+		return newStory(strings.Contains(t.Name(), "/sync_order")).run
+	})
 }
 
 // story is a node that does what a file says.
@@ -81,61 +46,20 @@ func newStory(trace bool) *story {
 	return &story{rng: rand.New(rand.NewPCG(1, 1)), mem: vfs.NewMem(), now: time.UnixMilli(1_700_000_000_000), trace: trace}
 }
 
-// tell runs the commands of a story and returns it with what came of them now.
-func (s *story) tell(text string) string {
-	var out strings.Builder
-	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	for i := 0; i < len(lines); i++ {
-		line := lines[i]
-		out.WriteString(line + "\n")
-		if line == "" || line[0] == '#' {
-			continue
-		}
-		for i+1 < len(lines) && lines[i+1] != "" { // what was recorded
-			i++
-		}
-		out.WriteString("----\n")
-		for _, l := range s.run(line) {
-			out.WriteString(l + "\n")
-		}
-	}
-	return out.String()
-}
-
 // run does one command.
-func (s *story) run(line string) []string {
+func (s *story) run(verb string, a storytest.Args) string {
 	s.lines = nil
-	words := strings.Fields(line)
-	args := storyArgs{}
-	for _, w := range words[1:] {
-		k, v, _ := strings.Cut(w, "=")
-		args[k] = v
-	}
-	if err := s.do(words[0], args); err != nil {
+	if err := s.do(verb, a); err != nil {
 		s.say("error: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
 	}
-	return s.lines
+	return strings.Join(s.lines, "\n")
 }
 
 func (s *story) say(format string, args ...any) {
 	s.lines = append(s.lines, fmt.Sprintf(format, args...))
 }
 
-type storyArgs map[string]string
-
-func (a storyArgs) num(name string, or int) int {
-	v, ok := a[name]
-	if !ok {
-		return or
-	}
-	n, err := strconv.Atoi(v)
-	if err != nil {
-		panic(fmt.Sprintf("%s=%s is no number", name, v))
-	}
-	return n
-}
-
-func (s *story) do(verb string, a storyArgs) error {
+func (s *story) do(verb string, a storytest.Args) error {
 	switch verb {
 	case "open":
 		return s.open()
@@ -146,7 +70,7 @@ func (s *story) do(verb string, a storyArgs) error {
 	case "kill":
 		s.mem = s.mem.KillClone()
 	case "wait":
-		s.now = s.now.Add(time.Duration(a.num("ms", 1000)) * time.Millisecond)
+		s.now = s.now.Add(time.Duration(int(a.Int("ms", 1000))) * time.Millisecond)
 		s.flush()
 	case "flush":
 		s.flush()
@@ -158,7 +82,7 @@ func (s *story) do(verb string, a storyArgs) error {
 		return s.verify()
 	case "full":
 		space, err := s.mem.Space("/")
-		s.mem.SetCapacity(space.Total - space.Free + int64(a.num("free", 0)))
+		s.mem.SetCapacity(space.Total - space.Free + a.Int("free", 0))
 		return err
 	case "room":
 		s.mem.SetCapacity(0)
@@ -191,10 +115,10 @@ func (s *story) open() (err error) {
 	return err
 }
 
-func storyID(a storyArgs) LogID { return LogID{Topic: "t", Partition: int32(a.num("p", 0))} }
+func storyID(a storytest.Args) LogID { return LogID{Topic: "t", Partition: int32(a.Int("p", 0))} }
 
 // log does a command on one log.
-func (s *story) log(verb string, a storyArgs) error {
+func (s *story) log(verb string, a storytest.Args) error {
 	if verb == "create" {
 		_, err := s.store.Create(storyID(a), State{Hard: HardState{Term: 1}})
 		s.flush()
@@ -211,11 +135,11 @@ func (s *story) log(verb string, a storyArgs) error {
 	case "append", "supersede", "reset":
 		return s.append(l, verb, a)
 	case "trim":
-		return l.Trim(uint64(a.num("to", 0)))
+		return l.Trim(uint64(a.Int("to", 0)))
 	case "state":
 		return s.state(l)
 	case "read":
-		batches, err := l.Read(int64(a.num("from", 0)), int64(a.num("limit", 1<<40)), a.num("max", 1<<20))
+		batches, err := l.Read(a.Int("from", 0), a.Int("limit", 1<<40), int(a.Int("max", 1<<20)))
 		for _, b := range batches {
 			s.say("batch at %d to %d", b.BaseOffset(), b.LastOffset())
 		}
@@ -226,15 +150,15 @@ func (s *story) log(verb string, a storyArgs) error {
 
 // append appends a round: entries of one record of size bytes each, a hard
 // state as term/vote/commit.
-func (s *story) append(l *Log, verb string, a storyArgs) error {
+func (s *story) append(l *Log, verb string, a storytest.Args) error {
 	last, term := l.Last()
 	_, next := l.Offsets()
-	r := Round{NoSync: a["sync"] == "no", Done: func(err error) {
+	r := Round{NoSync: a.Get("sync") == "no", Done: func(err error) {
 		if s.trace || err != nil {
 			s.say("done: %v", doneText(err))
 		}
 	}}
-	if h, ok := a["hard"]; ok {
+	if h := a.Get("hard"); h != "" {
 		r.Hard = &HardState{}
 		if _, err := fmt.Sscanf(h, "%d/%d/%d", &r.Hard.Term, &r.Hard.Vote, &r.Hard.Commit); err != nil {
 			return err
@@ -242,24 +166,24 @@ func (s *story) append(l *Log, verb string, a storyArgs) error {
 	}
 	switch {
 	case verb == "supersede":
-		last = uint64(a.num("from", 0)) - 1
+		last = uint64(a.Int("from", 0)) - 1
 		at, err := l.placeAfter(last)
 		if err != nil {
 			return err
 		}
 		next, r.Before = at.state.NextOffset, &Aux{}
 	case verb == "reset":
-		last = uint64(a.num("index", 0))
-		next = int64(a.num("offset", 0))
-		r.Reset = &State{Index: last, Term: uint64(a.num("term", 1)), NextOffset: next, Hard: l.Hard()}
-	case a["roll"] != "":
+		last = uint64(a.Int("index", 0))
+		next = a.Int("offset", 0)
+		r.Reset = &State{Index: last, Term: uint64(a.Int("term", 1)), NextOffset: next, Hard: l.Hard()}
+	case a.Get("roll") != "":
 		r.Before = &Aux{}
 	}
-	r.Entries = s.plain(a.num("n", 0), last, uint64(a.num("term", int(max(term, 1)))), next, a.num("size", 10), a["control"] != "")
+	r.Entries = s.plain(int(a.Int("n", 0)), last, uint64(a.Int("term", int64(max(term, 1)))), next, int(a.Int("size", 10)), a.Get("control") != "")
 	if err := l.Append(r); err != nil {
 		return err
 	}
-	if a["flush"] != "no" {
+	if a.Get("flush") != "no" {
 		s.flush()
 	}
 	return nil
@@ -319,20 +243,20 @@ func (s *story) state(l *Log) error {
 	return nil
 }
 
-func (s *story) path(a storyArgs) (string, error) {
+func (s *story) path(a storytest.Args) (string, error) {
 	dir := simDir + "/" + dirName(storyID(a))
 	names, err := s.mem.List(dir)
 	for _, n := range names {
-		if seq, _, ok := parseSegmentName(n); ok && int(seq) == a.num("seg", 1) {
+		if seq, _, ok := parseSegmentName(n); ok && int64(seq) == a.Int("seg", 1) {
 			return dir + "/" + n, nil
 		}
 	}
-	return "", fmt.Errorf("no segment %d: %w", a.num("seg", 1), err)
+	return "", fmt.Errorf("no segment %d: %w", a.Int("seg", 1), err)
 }
 
 // tamper changes a file behind the node's back: at is a byte, counted from the
 // end when negative.
-func (s *story) tamper(verb string, a storyArgs) error {
+func (s *story) tamper(verb string, a storytest.Args) error {
 	name, err := s.path(a)
 	if err != nil {
 		return err
@@ -344,7 +268,7 @@ func (s *story) tamper(verb string, a storyArgs) error {
 	if err != nil {
 		return err
 	}
-	at := int64(a.num("at", -1))
+	at := a.Int("at", -1)
 	if at < 0 {
 		at += info.Size
 	}
@@ -356,7 +280,7 @@ func (s *story) tamper(verb string, a storyArgs) error {
 		return err
 	}
 	if verb == "zeros" {
-		return f.Truncate(info.Size + int64(a.num("n", 512)))
+		return f.Truncate(info.Size + a.Int("n", 512))
 	}
 	return f.Truncate(at)
 }

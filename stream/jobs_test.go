@@ -3,7 +3,6 @@ package stream
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,9 +10,8 @@ import (
 
 	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/connectors/strict"
+	"github.com/entrepot-hub/entrepot/storytest"
 )
-
-var rewrite = flag.Bool("rewrite", false, "write the expected errors of testdata/jobs anew")
 
 func testOptions() strict.Options {
 	return strict.Options{Env: func(name string) (string, bool) { return "s3cret", name == "SECRET" }}
@@ -43,17 +41,7 @@ func TestJobsFiles(t *testing.T) {
 				}
 				return
 			}
-			want := strings.TrimSuffix(path, ".yaml") + ".txt"
-			got := errs.Error() + "\n"
-			if *rewrite {
-				if err := os.WriteFile(want, []byte(got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			expected, err := os.ReadFile(want)
-			if err != nil || string(expected) != got {
-				t.Errorf("got\n%swant\n%s(%v)", got, expected, err)
-			}
+			storytest.Golden(t, strings.TrimSuffix(path, ".yaml")+".txt", errs.Error()+"\n")
 		})
 	}
 }

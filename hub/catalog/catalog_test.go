@@ -10,10 +10,11 @@ import (
 	"testing"
 
 	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storytest"
 )
 
 func TestStories(t *testing.T) {
-	runStories(t, func(t *testing.T) func(string, args) string {
+	storytest.Run(t, func(t *testing.T) func(string, storytest.Args) string {
 		e := &env{t: t, state: New()}
 		return e.do
 	})
@@ -25,12 +26,12 @@ type env struct {
 	state *State
 }
 
-func (e *env) do(verb string, a args) string {
+func (e *env) do(verb string, a storytest.Args) string {
 	switch verb {
 	case "show":
 		return show(e.state)
 	case "settings":
-		topic, ok := e.state.Topic(a.bare())
+		topic, ok := e.state.Topic(a.Bare())
 		if !ok {
 			return "no such topic"
 		}
@@ -90,46 +91,46 @@ func encode(t *testing.T, s *State) []byte {
 	return b
 }
 
-func command(t *testing.T, verb string, a args) Command {
+func command(t *testing.T, verb string, a storytest.Args) Command {
 	t.Helper()
 	switch verb {
 	case "site":
-		return SiteInit{Site: a.get("name"), SiteID: int32(a.int("id"))}
+		return SiteInit{Site: a.Get("name"), SiteID: int32(a.Int("id", 0))}
 	case "register":
-		return RegisterNode{Name: a.get("name"), Site: a.get("site"), Kafka: a.get("kafka"), Rack: a.get("rack")}
+		return RegisterNode{Name: a.Get("name"), Site: a.Get("site"), Kafka: a.Get("kafka"), Rack: a.Get("rack")}
 	case "create":
 		c := CreateTopic{
-			Name: a.bare(), ID: topicID(a.int("id")), Partitions: int32(a.int("partitions")), Replicas: int32(a.int("replicas")),
-			Config: config(a), Created: a.int("at"), Assignment: assignment(t, a), Mirror: mirror(a),
+			Name: a.Bare(), ID: topicID(a.Int("id", 0)), Partitions: int32(a.Int("partitions", 0)), Replicas: int32(a.Int("replicas", 0)),
+			Config: config(a), Created: a.Int("at", 0), Assignment: assignment(t, a), Mirror: mirror(a),
 		}
 		return c
 	case "internal":
-		return InternalTopic(a.bare(), topicID(a.int("id")), int32(a.int("partitions")), int32(a.int("replicas")), a.int("at"))
+		return InternalTopic(a.Bare(), topicID(a.Int("id", 0)), int32(a.Int("partitions", 0)), int32(a.Int("replicas", 0)), a.Int("at", 0))
 	case "delete":
-		return DeleteTopic{Name: a.bare()}
+		return DeleteTopic{Name: a.Bare()}
 	case "alter":
-		c := AlterTopicConfig{Name: a.bare(), Set: config(a)}
-		if r := a.get("remove"); r != "" {
+		c := AlterTopicConfig{Name: a.Bare(), Set: config(a)}
+		if r := a.Get("remove"); r != "" {
 			c.Remove = strings.Split(r, ",")
 		}
 		return c
 	case "grow":
-		return CreatePartitions{Name: a.bare(), Count: int32(a.int("to")), Link: a.get("as"), Assignment: assignment(t, a)}
+		return CreatePartitions{Name: a.Bare(), Count: int32(a.Int("to", 0)), Link: a.Get("as"), Assignment: assignment(t, a)}
 	case "producer-ids":
-		return AllocateProducerIDs{Count: int32(a.int("count"))}
+		return AllocateProducerIDs{Count: int32(a.Int("count", 0))}
 	case "job":
-		return SetJob{Name: a.bare(), Desired: a.get("desired")}
+		return SetJob{Name: a.Bare(), Desired: a.Get("desired")}
 	case "set-mirror":
-		return SetMirror{Name: a.bare(), Mirror: mirror(a)}
+		return SetMirror{Name: a.Bare(), Mirror: mirror(a)}
 	}
 	t.Fatalf("unknown verb %q", verb)
 	return nil
 }
 
 // config collects the arguments that have a dot or are ours.
-func config(a args) map[string]string {
+func config(a storytest.Args) map[string]string {
 	var m map[string]string
-	for _, w := range a.words {
+	for _, w := range a.Words {
 		k, v, ok := strings.Cut(w, "=")
 		if ok && (strings.Contains(k, ".") || k == KeyDurability) {
 			if m == nil {
@@ -141,16 +142,16 @@ func config(a args) map[string]string {
 	return m
 }
 
-func mirror(a args) *Mirror {
-	if a.get("source") == "" {
+func mirror(a storytest.Args) *Mirror {
+	if a.Get("source") == "" {
 		return nil
 	}
-	return &Mirror{Source: a.get("source"), Link: a.get("link"), Epoch: a.int("epoch"), State: MirrorState(a.get("state"))}
+	return &Mirror{Source: a.Get("source"), Link: a.Get("link"), Epoch: a.Int("epoch", 0), State: MirrorState(a.Get("state"))}
 }
 
-func assignment(t *testing.T, a args) [][]int32 {
+func assignment(t *testing.T, a storytest.Args) [][]int32 {
 	t.Helper()
-	v := a.get("on")
+	v := a.Get("on")
 	if v == "" {
 		return nil
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"io"
 	"os"
 	"path/filepath"
@@ -14,9 +13,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/goleak"
-)
 
-var rewrite = flag.Bool("rewrite", false, "write the golden files anew")
+	"github.com/entrepot-hub/entrepot/storytest"
+)
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -79,31 +78,7 @@ func TestHelp(t *testing.T) {
 		}
 	}
 	walk(root)
-	golden(t, "help.txt", all.String())
-}
-
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *rewrite {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got == string(want) {
-		return
-	}
-	gotLines, wantLines := strings.Split(got, "\n"), strings.Split(string(want), "\n")
-	for i := range min(len(gotLines), len(wantLines)) {
-		if gotLines[i] != wantLines[i] {
-			t.Fatalf("%s line %d:\n got %q\nwant %q\n(go test -rewrite takes it)", path, i+1, gotLines[i], wantLines[i])
-		}
-	}
-	t.Fatalf("%s: %d lines, want %d (go test -rewrite takes it)", path, len(gotLines), len(wantLines))
+	storytest.Golden(t, "testdata/help.txt", all.String())
 }
 
 // TestExamplesParse: what the help shows as an example is a call that exists,

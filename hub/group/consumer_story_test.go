@@ -114,7 +114,7 @@ func (b *board) shown(assignment []byte) string {
 }
 
 func (te *teller) topic(t *testing.T, a args) {
-	te.board.set(a["name"], int32(a.number(t, "partitions", 0)))
+	te.board.set(a.Get("name"), int32(a.Int("partitions", 0)))
 }
 
 // hb is a heartbeat: member, epoch (0 unless given), topics, regex, instance,
@@ -122,36 +122,36 @@ func (te *teller) topic(t *testing.T, a args) {
 func (te *teller) hb(t *testing.T, a args) {
 	te.ids++
 	r := ConsumerHeartbeat{
-		MemberID: a["member"], Epoch: int32(a.number(t, "epoch", 0)), Rebalance: -1, ClientID: "c", ClientHost: "/h",
+		MemberID: a.Get("member"), Epoch: int32(a.Int("epoch", 0)), Rebalance: -1, ClientID: "c", ClientHost: "/h",
 	}
 	text := func(key string) *string {
-		if !a.has(key) {
+		if !a.Has(key) {
 			return nil
 		}
-		s := a[key]
+		s := a.Get(key)
 		return &s
 	}
 	r.Instance, r.Assignor, r.Regex, r.Rack = text("instance"), text("assignor"), text("regex"), text("rack")
-	if a.has("topics") {
-		r.Topics = strings.FieldsFunc(a["topics"], func(r rune) bool { return r == ',' })
+	if a.Has("topics") {
+		r.Topics = strings.FieldsFunc(a.Get("topics"), func(r rune) bool { return r == ',' })
 		if r.Topics == nil {
 			r.Topics = []string{}
 		}
 	}
-	if a.has("owned") || r.Epoch == 0 {
-		r.Owned = te.board.assignment(a["owned"])
+	if a.Has("owned") || r.Epoch == 0 {
+		r.Owned = te.board.assignment(a.Get("owned"))
 	}
-	if r.Epoch == 0 || a.has("rebalance") {
-		r.Rebalance = a.duration(t, "rebalance", time.Minute)
+	if r.Epoch == 0 || a.Has("rebalance") {
+		r.Rebalance = a.Duration("rebalance", time.Minute)
 	}
-	te.take(te.g.ConsumerHeartbeat(te.now, Ticket(a.number(t, "t", te.ids)), r, te.board))
+	te.take(te.g.ConsumerHeartbeat(te.now, Ticket(a.Int("t", int64(te.ids))), r, te.board))
 	te.consumerState()
 }
 
 // hbAlive lets time pass while a member sends heartbeats.
 func (te *teller) hbAlive(t *testing.T, a args) {
-	r := ConsumerHeartbeat{MemberID: a["member"], Epoch: int32(a.number(t, "epoch", 0)), Rebalance: -1}
-	for end := te.now.Add(a.duration(t, "by", 0)); te.now.Before(end); te.now = te.now.Add(30 * time.Second) {
+	r := ConsumerHeartbeat{MemberID: a.Get("member"), Epoch: int32(a.Int("epoch", 0)), Rebalance: -1}
+	for end := te.now.Add(a.Duration("by", 0)); te.now.Before(end); te.now = te.now.Add(30 * time.Second) {
 		for _, answer := range te.g.ConsumerHeartbeat(te.now, 1, r, te.board).Answers {
 			if answer.Err != nil {
 				t.Fatal(answer.Err)
@@ -239,13 +239,13 @@ func (te *teller) reloadConsumer(t *testing.T, offsets []OffsetWrite) {
 }
 
 func (te *teller) mayFetch(t *testing.T, a args) {
-	te.say("%v", te.g.CheckFetch(a["member"], int32(a.number(t, "epoch", -1))))
+	te.say("%v", te.g.CheckFetch(a.Get("member"), int32(a.Int("epoch", -1))))
 }
 
 // timing sets session and interval of the group, as a coordinator does that
 // found them in the group's settings.
 func (te *teller) timing(t *testing.T, a args) {
-	te.cfg = te.cfg.WithTiming(Timing{a.duration(t, "session", 45*time.Second), a.duration(t, "interval", 5*time.Second)})
+	te.cfg = te.cfg.WithTiming(Timing{a.Duration("session", 45*time.Second), a.Duration("interval", 5*time.Second)})
 	te.g.Configure(te.cfg)
 	te.say("session %v, heartbeats every %v", te.cfg.Consumer.Session, te.cfg.Consumer.Interval)
 }

@@ -4,10 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,51 +12,12 @@ import (
 	"time"
 
 	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storytest"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write the stories' outputs anew")
-
-// TestStories plays testdata/*.txt. A story is a list of commands, each
-// followed by "----" and what came of it; lines that begin with # are prose.
+// TestStories plays testdata/*.txt.
 func TestStories(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no stories: %v", err)
-	}
-	for _, f := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) { play(t, f) })
-	}
-}
-
-func play(t *testing.T, file string) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tell := newTeller()
-	var out strings.Builder
-	lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
-	for i := 0; i < len(lines); i++ {
-		line := lines[i]
-		out.WriteString(line + "\n")
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		if i+1 < len(lines) && lines[i+1] == "----" {
-			for i++; i+1 < len(lines) && lines[i+1] != ""; i++ {
-			}
-		}
-		out.WriteString("----\n" + tell.command(t, line))
-	}
-	if *rewrite {
-		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if got := out.String(); got != string(text) {
-		t.Errorf("%s tells another story now; look at the difference after -rewrite. It tells:\n%s", file, got)
-	}
+	storytest.Run(t, func(t *testing.T) func(string, args) string { return newTeller().command })
 }
 
 // teller drives one group, and keeps what was made durable.
@@ -88,41 +46,10 @@ func newTeller() *teller {
 	}
 }
 
-// args are the words of a command: key=value, or bare words.
-type args map[string]string
+type args = storytest.Args
 
-func (a args) duration(t *testing.T, key string, d time.Duration) time.Duration {
-	if a[key] == "" {
-		return d
-	}
-	v, err := time.ParseDuration(a[key])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
-}
-
-func (a args) number(t *testing.T, key string, d int) int {
-	if a[key] == "" {
-		return d
-	}
-	v, err := strconv.Atoi(a[key])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return v
-}
-
-func (a args) has(key string) bool { _, ok := a[key]; return ok }
-
-func (te *teller) command(t *testing.T, line string) string {
+func (te *teller) command(name string, a args) string {
 	te.said = nil
-	words := strings.Fields(line)
-	a := args{}
-	for _, w := range words[1:] {
-		k, v, _ := strings.Cut(w, "=")
-		a[k] = v
-	}
 	verb, ok := map[string]func(*testing.T, args){
 		"new": te.create, "join": te.join, "sync": te.sync, "heartbeat": te.heartbeat, "leave": te.leave,
 		"commit": te.commit, "written": te.written, "advance": te.advance, "offsets": te.listOffsets,
@@ -130,20 +57,20 @@ func (te *teller) command(t *testing.T, line string) string {
 		"close": te.close, "txn-commit": te.commit, "txn-end": te.endTransaction,
 		"topic": te.topic, "hb": te.hb, "may-fetch": te.mayFetch,
 		"timing": te.timing, "keep-alive": te.keepAlive, "hb-alive": te.hbAlive,
-	}[words[0]]
+	}[name]
 	if !ok {
-		t.Fatalf("no verb %q", words[0])
+		a.T.Fatalf("no verb %q", name)
 	}
-	verb(t, a)
+	verb(a.T, a)
 	return strings.Join(append(te.said, ""), "\n")
 }
 
 func (te *teller) say(format string, a ...any) { te.said = append(te.said, fmt.Sprintf(format, a...)) }
 
 func (te *teller) create(t *testing.T, a args) {
-	te.cfg.InitialDelay = a.duration(t, "delay", 0)
-	te.cfg.Migration = Migration(cmp.Or(a["policy"], string(MigrateBoth)))
-	te.auto = !a.has("manual")
+	te.cfg.InitialDelay = a.Duration("delay", 0)
+	te.cfg.Migration = Migration(cmp.Or(a.Get("policy"), string(MigrateBoth)))
+	te.auto = !a.Has("manual")
 	te.g, te.writes, te.order = New("g", te.cfg, te.now), map[uint64]Write{}, nil
 	te.state()
 }
@@ -249,27 +176,27 @@ func (te *teller) durable(id uint64, err error) {
 func (te *teller) join(t *testing.T, a args) {
 	te.ids++
 	r := JoinRequest{
-		MemberID: a["member"], NewID: cmp.Or(a["as"], fmt.Sprintf("m%d", te.ids)), Instance: a["instance"],
-		ClientID: a["client"], ClientHost: "/h",
-		Session: a.duration(t, "session", 10*time.Second), Rebalance: a.duration(t, "rebalance", time.Minute),
-		ProtocolType: "consumer", NeedID: a.has("v4"), CanSkip: a.has("v9"),
+		MemberID: a.Get("member"), NewID: cmp.Or(a.Get("as"), fmt.Sprintf("m%d", te.ids)), Instance: a.Get("instance"),
+		ClientID: a.Get("client"), ClientHost: "/h",
+		Session: a.Duration("session", 10*time.Second), Rebalance: a.Duration("rebalance", time.Minute),
+		ProtocolType: "consumer", NeedID: a.Has("v4"), CanSkip: a.Has("v9"),
 	}
-	if a.has("type") {
-		r.ProtocolType = a["type"]
+	if a.Has("type") {
+		r.ProtocolType = a.Get("type")
 	}
-	protocols := a["protocols"]
+	protocols := a.Get("protocols")
 	if protocols == "" {
 		protocols = "range:x"
 	}
 	for p := range strings.SplitSeq(protocols, ",") {
 		name, md, _ := strings.Cut(p, ":")
 		metadata := metadataOf(md)
-		if a.has("owned") {
-			metadata = append(metadata, te.board.bytes(a["owned"])[2:]...)
+		if a.Has("owned") {
+			metadata = append(metadata, te.board.bytes(a.Get("owned"))[2:]...)
 		}
 		r.Protocols = append(r.Protocols, Protocol{Name: name, Metadata: metadata})
 	}
-	te.take(te.g.Join(te.now, Ticket(a.number(t, "t", 0)), r, te.board))
+	te.take(te.g.Join(te.now, Ticket(a.Int("t", 0)), r, te.board))
 	te.state()
 }
 
@@ -297,12 +224,12 @@ func topicsOf(metadata []byte) string {
 }
 
 func (te *teller) sync(t *testing.T, a args) {
-	r := SyncRequest{MemberID: a["member"], Instance: a["instance"], Generation: te.generation(t, a), Assignments: map[string][]byte{}}
-	if a.has("protocol") {
-		p := a["protocol"]
+	r := SyncRequest{MemberID: a.Get("member"), Instance: a.Get("instance"), Generation: te.generation(t, a), Assignments: map[string][]byte{}}
+	if a.Has("protocol") {
+		p := a.Get("protocol")
 		r.Protocol = &p
 	}
-	for w := range strings.SplitSeq(a["assign"], ",") {
+	for w := range strings.SplitSeq(a.Get("assign"), ",") {
 		if id, as, ok := strings.Cut(w, ":"); ok {
 			r.Assignments[id] = []byte(as)
 			if named, ok := strings.CutPrefix(as, "@"); ok {
@@ -310,7 +237,7 @@ func (te *teller) sync(t *testing.T, a args) {
 			}
 		}
 	}
-	te.take(te.g.Sync(te.now, Ticket(a.number(t, "t", 0)), r, te.board))
+	te.take(te.g.Sync(te.now, Ticket(a.Int("t", 0)), r, te.board))
 	te.state()
 }
 
@@ -318,22 +245,22 @@ func (te *teller) sync(t *testing.T, a args) {
 func (te *teller) generation(t *testing.T, a args) int32 {
 	now := te.g.Generation()
 	for _, m := range te.g.DescribeConsumer().Members {
-		if m.ID == a["member"] {
+		if m.ID == a.Get("member") {
 			now = m.Epoch
 		}
 	}
-	return int32(a.number(t, "generation", int(now)))
+	return int32(a.Int("generation", int64(now)))
 }
 
 func (te *teller) heartbeat(t *testing.T, a args) {
-	err := te.g.Heartbeat(te.now, HeartbeatRequest{MemberID: a["member"], Instance: a["instance"], Generation: te.generation(t, a)})
+	err := te.g.Heartbeat(te.now, HeartbeatRequest{MemberID: a.Get("member"), Instance: a.Get("instance"), Generation: te.generation(t, a)})
 	te.say("%v", err)
 }
 
 // keepAlive lets time pass while a member sends heartbeats.
 func (te *teller) keepAlive(t *testing.T, a args) {
-	for end := te.now.Add(a.duration(t, "by", 0)); te.now.Before(end); te.now = te.now.Add(5 * time.Second) {
-		if err := te.g.Heartbeat(te.now, HeartbeatRequest{MemberID: a["member"], Generation: te.generation(t, a)}); err != nil {
+	for end := te.now.Add(a.Duration("by", 0)); te.now.Before(end); te.now = te.now.Add(5 * time.Second) {
+		if err := te.g.Heartbeat(te.now, HeartbeatRequest{MemberID: a.Get("member"), Generation: te.generation(t, a)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -342,11 +269,11 @@ func (te *teller) keepAlive(t *testing.T, a args) {
 
 func (te *teller) leave(t *testing.T, a args) {
 	var ls []Leaver
-	for w := range strings.SplitSeq(a["members"], ",") {
+	for w := range strings.SplitSeq(a.Get("members"), ",") {
 		id, inst, _ := strings.Cut(w, "/")
 		ls = append(ls, Leaver{MemberID: id, Instance: inst})
 	}
-	te.take(te.g.Leave(te.now, Ticket(a.number(t, "t", 1)), ls))
+	te.take(te.g.Leave(te.now, Ticket(a.Int("t", 1)), ls))
 	te.state()
 }
 
@@ -357,41 +284,41 @@ func tp(s string) record.TopicPartition {
 }
 
 func (te *teller) commit(t *testing.T, a args) {
-	r := CommitRequest{MemberID: a["member"], Instance: a["instance"], Generation: int32(a.number(t, "generation", -1))}
-	for w := range strings.SplitSeq(a["offsets"], ",") {
+	r := CommitRequest{MemberID: a.Get("member"), Instance: a.Get("instance"), Generation: int32(a.Int("generation", -1))}
+	for w := range strings.SplitSeq(a.Get("offsets"), ",") {
 		name, off, _ := strings.Cut(w, ":")
 		n, _ := strconv.Atoi(off)
 		o := &Offset{Offset: int64(n), LeaderEpoch: 1, CommitTime: te.now.UnixMilli()}
-		if a.has("metadata") {
-			o.Metadata = strings.Repeat("m", a.number(t, "metadata", 0))
+		if a.Has("metadata") {
+			o.Metadata = strings.Repeat("m", int(a.Int("metadata", 0)))
 		}
 		r.Offsets = append(r.Offsets, OffsetWrite{TopicPartition: tp(name), Offset: o})
 	}
-	r.OldVersion, r.IDs = a.has("v8"), map[string]record.TopicID{}
+	r.OldVersion, r.IDs = a.Has("v8"), map[string]record.TopicID{}
 	for name, topic := range te.board.topics {
 		r.IDs[name] = topic.id
 	}
-	if a.has("producer") {
-		te.take(te.g.CommitTransactional(te.now, Ticket(a.number(t, "t", 0)), r, Transactional{ProducerID: int64(a.number(t, "producer", 0))}))
+	if a.Has("producer") {
+		te.take(te.g.CommitTransactional(te.now, Ticket(a.Int("t", 0)), r, Transactional{ProducerID: int64(a.Int("producer", 0))}))
 		return
 	}
-	te.take(te.g.Commit(te.now, Ticket(a.number(t, "t", 0)), r))
+	te.take(te.g.Commit(te.now, Ticket(a.Int("t", 0)), r))
 }
 
 var errDisk = errors.New("the disk is full")
 
 func (te *teller) written(t *testing.T, a args) {
 	var err error
-	if a.has("fails") {
+	if a.Has("fails") {
 		err = errDisk
 	}
-	te.durable(uint64(a.number(t, "id", int(te.order[0]))), err)
+	te.durable(uint64(a.Int("id", int64(te.order[0]))), err)
 	te.state()
 }
 
 // advance lets time pass and calls Tick whenever it is due.
 func (te *teller) advance(t *testing.T, a args) {
-	end := te.now.Add(a.duration(t, "by", 0))
+	end := te.now.Add(a.Duration("by", 0))
 	for {
 		d := te.g.Deadline()
 		if d.IsZero() || d.After(end) {
@@ -425,25 +352,25 @@ func (te *teller) listOffsets(_ *testing.T, _ args) {
 }
 
 func (te *teller) endTransaction(t *testing.T, a args) {
-	te.g.EndTransaction(int64(a.number(t, "producer", 0)), a.has("commit"))
+	te.g.EndTransaction(int64(a.Int("producer", 0)), a.Has("commit"))
 	te.listOffsets(t, a)
 }
 
 func (te *teller) expire(_ *testing.T, _ args) { te.take(te.g.Expire(te.now)); te.state() }
 
-func (te *teller) forget(_ *testing.T, a args) { te.take(te.g.Forget(a["topic"])); te.state() }
+func (te *teller) forget(_ *testing.T, a args) { te.take(te.g.Forget(a.Get("topic"))); te.state() }
 
 func (te *teller) remove(t *testing.T, a args) {
-	te.take(te.g.Delete(Ticket(a.number(t, "t", 0))))
+	te.take(te.g.Delete(Ticket(a.Int("t", 0))))
 	te.state()
 }
 
 func (te *teller) removeOffsets(t *testing.T, a args) {
 	var tps []record.TopicPartition
-	for w := range strings.SplitSeq(a["of"], ",") {
+	for w := range strings.SplitSeq(a.Get("of"), ",") {
 		tps = append(tps, tp(w))
 	}
-	te.take(te.g.DeleteOffsets(Ticket(a.number(t, "t", 0)), tps))
+	te.take(te.g.DeleteOffsets(Ticket(a.Int("t", 0)), tps))
 	te.state()
 }
 

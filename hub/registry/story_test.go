@@ -1,26 +1,19 @@
 package registry
 
 import (
-	"bytes"
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/entrepot-hub/entrepot/hub/registry/schema"
+	"github.com/entrepot-hub/entrepot/storytest"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write what the stories print into their files")
-
-// TestStories runs testdata/*.txt. A line is a verb with its arguments, and the
-// lines after it that begin with "> " are what it prints. After each verb the
-// state that a restart gives, with and without compaction of the topic, is
+// TestStories plays testdata/*.txt. After each verb the state that a restart gives, with and without compaction of the topic, is
 // compared with the one at hand.
 //
 //	register SUBJECT SCHEMA [type=T] [ref=NAME,SUBJECT,VERSION] [id=N] [version=N]
@@ -31,40 +24,13 @@ var rewrite = flag.Bool("rewrite", false, "write what the stories print into the
 //	record KEY [VALUE]          from a mirrored topic, or a vandal
 //	show                        all that the state says
 func TestStories(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatal("no stories", err)
-	}
-	for _, file := range files {
-		t.Run(filepath.Base(file), func(t *testing.T) {
-			text, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			var out bytes.Buffer
-			st := &story{t: t, state: newState()}
-			for line := range strings.Lines(string(text)) {
-				if strings.HasPrefix(line, "> ") {
-					continue
-				}
-				out.WriteString(line)
-				if line = strings.TrimSpace(line); line == "" || line[0] == '#' {
-					continue
-				}
-				for said := range strings.Lines(st.run(strings.Split(line, " "))) {
-					out.WriteString("> " + strings.TrimRight(said, "\n") + "\n")
-				}
-				st.restart(line)
-			}
-			if *rewrite {
-				if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			} else if !bytes.Equal(out.Bytes(), text) {
-				t.Errorf("%s differs; it now says (run with -rewrite to take it):\n%s", file, out.String())
-			}
-		})
-	}
+	storytest.Run(t, func(t *testing.T) func(string, storytest.Args) string {
+		st := &story{t: t, state: newState()}
+		return func(verb string, a storytest.Args) string {
+			defer st.restart(verb, a.Words)
+			return st.run(verb, a.Words)
+		}
+	})
 }
 
 type story struct {
@@ -75,7 +41,7 @@ type story struct {
 }
 
 // restart replays the log, whole and compacted.
-func (st *story) restart(line string) {
+func (st *story) restart(verb string, words []string) {
 	st.t.Helper()
 	want := dump(st.state)
 	last := map[string]int{}
@@ -90,7 +56,7 @@ func (st *story) restart(line string) {
 			}
 		}
 		if got := dump(s); got != want {
-			st.t.Fatalf("after %q a restart (compacted: %v) gives\n%s\nwant\n%s", line, compacted, got, want)
+			st.t.Fatalf("after %s %q a restart (compacted: %v) gives\n%s\nwant\n%s", verb, words, compacted, got, want)
 		}
 	}
 	if st.used == nil {
@@ -99,7 +65,7 @@ func (st *story) restart(line string) {
 	for id, all := range st.state.ids[defaultContext] {
 		for _, v := range all {
 			if had, ok := st.used[id]; ok && had != st.state.identity(v) {
-				st.t.Fatalf("after %q ID %d means another schema than before", line, id)
+				st.t.Fatalf("after %s %q ID %d means another schema than before", verb, words, id)
 			}
 			st.used[id] = st.state.identity(v)
 		}
@@ -132,9 +98,9 @@ func (st *story) write(out []entry) {
 	}
 }
 
-func (st *story) run(words []string) string {
+func (st *story) run(verb string, words []string) string {
 	options, args := map[string]string{}, []string{}
-	for _, w := range words[1:] {
+	for _, w := range words {
 		name, value, isOption := strings.Cut(w, "=")
 		if isOption || w == "permanent" || w == "force" || w == "deleted" {
 			options[name] = value
@@ -142,7 +108,7 @@ func (st *story) run(words []string) string {
 			args = append(args, w)
 		}
 	}
-	said, err := st.verb(words[0], args, options)
+	said, err := st.verb(verb, args, options)
 	if e, ok := errors.AsType[*Error](err); ok {
 		return fmt.Sprintf("%d: %s", e.Code, e.Message)
 	}

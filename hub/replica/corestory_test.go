@@ -11,12 +11,13 @@ import (
 
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage"
+	"github.com/entrepot-hub/entrepot/storytest"
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
 )
 
 func TestStories(t *testing.T) {
-	runStories(t, func(t *testing.T) func(string, args) string {
+	storytest.Run(t, func(t *testing.T) func(string, storytest.Args) string {
 		e := &cluster{t: t, nodes: map[uint64]*member{}, cut: map[uint64]bool{}, auto: true, now: 1_000_000}
 		return e.do
 	})
@@ -50,11 +51,11 @@ type member struct {
 	hw     int64 // highest seen since the last start
 }
 
-func (e *cluster) do(verb string, a args) string {
+func (e *cluster) do(verb string, a storytest.Args) string {
 	e.told.Reset()
 	switch verb {
 	case "nodes":
-		e.start(int(a.int("count")))
+		e.start(int(a.Int("count", 0)))
 	case "manual":
 		e.auto = false
 	case "auto":
@@ -73,7 +74,7 @@ func (e *cluster) do(verb string, a args) string {
 		clear(e.cut)
 	case "tick":
 		for _, m := range e.members(a) {
-			e.step(m, input{ticks: int(a.int("count"))})
+			e.step(m, input{ticks: int(a.Int("count", 0))})
 		}
 	case "campaign":
 		e.step(e.node(a), input{campaign: true})
@@ -85,20 +86,20 @@ func (e *cluster) do(verb string, a args) string {
 		e.step(e.node(a), input{rollNow: true})
 	case "trim":
 		m := e.node(a)
-		m.log.trim(uint64(a.int("index")))
+		m.log.trim(uint64(a.Int("index", 0)))
 		e.step(m, input{trimmed: true})
 	case "disk":
-		e.full = a.bare() == "full"
+		e.full = a.Bare() == "full"
 	case "topic":
 		m := e.node(a)
 		m.topic = TopicConfig{
-			ReadOnly: a.get("read-only") == "true", LogAppendTime: a.get("log-append-time") == "true",
-			MaxMessageBytes: int(a.int("max-bytes")), Replicated: a.get("replicated") == "true",
+			ReadOnly: a.Get("read-only") == "true", LogAppendTime: a.Get("log-append-time") == "true",
+			MaxMessageBytes: int(a.Int("max-bytes", 0)), Replicated: a.Get("replicated") == "true",
 		}
 		m.core.cfg.topic = m.topic
 	case "expire":
 		e.expired = true
-		e.step(e.node(a), input{expire: a.int("before")})
+		e.step(e.node(a), input{expire: a.Int("before", 0)})
 	case "log", "state", "epoch-end", "rounds", "transactions":
 		return e.show(verb, e.node(a), a)
 	default:
@@ -113,9 +114,9 @@ func (e *cluster) do(verb string, a args) string {
 
 func (e *cluster) say(format string, v ...any) { fmt.Fprintf(&e.told, format+"\n", v...) }
 
-func (e *cluster) node(a args) *member {
+func (e *cluster) node(a storytest.Args) *member {
 	id := uint64(1)
-	if b := a.bare(); strings.HasPrefix(b, "n") {
+	if b := a.Bare(); strings.HasPrefix(b, "n") {
 		fmt.Sscanf(b, "n%d", &id)
 	}
 	m := e.nodes[id]
@@ -125,8 +126,8 @@ func (e *cluster) node(a args) *member {
 	return m
 }
 
-func (e *cluster) members(a args) []*member {
-	if a.bare() != "" {
+func (e *cluster) members(a storytest.Args) []*member {
+	if a.Bare() != "" {
 		return []*member{e.node(a)}
 	}
 	var all []*member
@@ -147,7 +148,7 @@ func (e *cluster) start(n int) {
 		e.nodes[id] = m
 		e.open(m)
 	}
-	for _, m := range e.members(args{}) {
+	for _, m := range e.members(storytest.Args{}) {
 		e.step(m, input{})
 	}
 }
@@ -221,43 +222,43 @@ func (e *cluster) deliver() bool {
 func (e *cluster) settle() {
 	for again := true; again; {
 		again = e.deliver()
-		for _, m := range e.members(args{}) {
+		for _, m := range e.members(storytest.Args{}) {
 			again = e.flush(m) || again
 		}
 	}
 }
 
 // propose proposes what the verb says; the outcome is told when it is known.
-func (e *cluster) propose(verb string, m *member, a args) {
+func (e *cluster) propose(verb string, m *member, a storytest.Args) {
 	e.props++
 	name := fmt.Sprintf("p%d", e.props)
 	p := &proposal{}
 	switch verb {
 	case "produce":
 		p.kind = propAppend
-		for range max(a.int("batches"), 1) {
+		for range max(a.Int("batches", 0), 1) {
 			p.batches = append(p.batches, e.batch(a, len(p.batches)))
 		}
 		p.appended = func(r []record.Appended, err error) { e.say("%s: %s", name, outcome(r, err)) }
-		if v := a.get("guard"); v != "" {
-			p.guarded, p.ended = true, a.int("guard")
+		if v := a.Get("guard"); v != "" {
+			p.guarded, p.ended = true, a.Int("guard", 0)
 		}
 	case "end":
 		p.kind = propMarker
-		p.marker = record.TransactionMarker{ProducerID: a.int("pid"), ProducerEpoch: int16(a.int("pepoch")), Commit: a.get("as") == "commit", CoordinatorEpoch: int32(a.int("coordinator"))}
+		p.marker = record.TransactionMarker{ProducerID: a.Int("pid", 0), ProducerEpoch: int16(a.Int("pepoch", 0)), Commit: a.Get("as") == "commit", CoordinatorEpoch: int32(a.Int("coordinator", 0))}
 	case "mirrored":
 		b := e.batch(a, 0)
-		if a.get("end") != "" {
-			b = record.NewMarker(a.int("pid"), int16(a.int("pepoch")), a.get("end") == "commit", int32(a.int("coordinator")), e.now)
+		if a.Get("end") != "" {
+			b = record.NewMarker(a.Int("pid", 0), int16(a.Int("pepoch", 0)), a.Get("end") == "commit", int32(a.Int("coordinator", 0)), e.now)
 		}
-		b.SetBaseOffset(a.int("at"))
-		b.SetLeaderEpoch(int32(a.int("leader-epoch")))
+		b.SetBaseOffset(a.Int("at", 0))
+		b.SetLeaderEpoch(int32(a.Int("leader-epoch", 0)))
 		p.kind, p.batches = propMirrored, []record.Batch{b}
-		p.guard = MirrorGuard{Link: a.get("link"), Epoch: a.int("epoch"), Next: a.int("next")}
+		p.guard = MirrorGuard{Link: a.Get("link"), Epoch: a.Int("epoch", 0), Next: a.Int("next", 0)}
 	case "control":
 		p.kind, p.control = propControl, controlEntry(e.t, a)
 	case "add-voter", "remove-voter":
-		change := pb.ConfChangeSingle{Type: pb.ConfChangeAddNode, NodeID: uint64(a.int("id"))}
+		change := pb.ConfChangeSingle{Type: pb.ConfChangeAddNode, NodeID: uint64(a.Int("id", 0))}
 		if verb == "remove-voter" {
 			change.Type = pb.ConfChangeRemoveNode
 		} else if e.nodes[change.NodeID] == nil {
@@ -276,40 +277,40 @@ func (e *cluster) propose(verb string, m *member, a args) {
 	e.step(m, input{props: []*proposal{p}})
 }
 
-func (e *cluster) batch(a args, i int) record.Batch {
+func (e *cluster) batch(a storytest.Args, i int) record.Batch {
 	b := record.NewBuilder(record.None)
-	n := max(int(a.int("count")), 1)
-	if v := a.get("pid"); v != "" {
-		b.ProducerID, b.ProducerEpoch = a.int("pid"), int16(a.int("pepoch"))
-		b.BaseSequence = int32((a.int("seq") + int64(i*n)) & 0x7fffffff)
+	n := max(int(a.Int("count", 0)), 1)
+	if v := a.Get("pid"); v != "" {
+		b.ProducerID, b.ProducerEpoch = a.Int("pid", 0), int16(a.Int("pepoch", 0))
+		b.BaseSequence = int32((a.Int("seq", 0) + int64(i*n)) & 0x7fffffff)
 	}
-	b.Transactional = a.get("txn") == "true"
-	b.Control = a.get("marker") == "true"
+	b.Transactional = a.Get("txn") == "true"
+	b.Control = a.Get("marker") == "true"
 	if b.Control {
 		b.BaseSequence = -1
 	}
 	vals := make([]string, n)
 	for j := range vals {
-		vals[j] = fmt.Sprintf("%s-%d", a.get("value"), j)
+		vals[j] = fmt.Sprintf("%s-%d", a.Get("value"), j)
 	}
 	return build(e.t, b, 5000, vals...)
 }
 
-func controlEntry(t *testing.T, a args) ControlEntry {
+func controlEntry(t *testing.T, a storytest.Args) ControlEntry {
 	t.Helper()
 	switch {
-	case a.get("log-start") != "":
-		return LogStart{Offset: a.int("log-start")}
-	case a.get("start") != "":
-		return MirrorStart{Link: a.get("start"), Source: a.get("source"), Epoch: a.int("epoch")}
-	case a.get("stop") != "":
-		return MirrorStop{Epoch: a.int("stop")}
-	case a.get("read-only") != "":
-		return ReadOnly{On: a.get("read-only") == "true"}
-	case a.get("epoch-base") != "":
-		return EpochBase{Base: int32(a.int("epoch-base"))}
+	case a.Get("log-start") != "":
+		return LogStart{Offset: a.Int("log-start", 0)}
+	case a.Get("start") != "":
+		return MirrorStart{Link: a.Get("start"), Source: a.Get("source"), Epoch: a.Int("epoch", 0)}
+	case a.Get("stop") != "":
+		return MirrorStop{Epoch: a.Int("stop", 0)}
+	case a.Get("read-only") != "":
+		return ReadOnly{On: a.Get("read-only") == "true"}
+	case a.Get("epoch-base") != "":
+		return EpochBase{Base: int32(a.Int("epoch-base", 0))}
 	}
-	t.Fatalf("which control entry is %v?", a.words)
+	t.Fatalf("which control entry is %v?", a.Words)
 	return nil
 }
 
@@ -330,7 +331,7 @@ func outcome(r []record.Appended, err error) string {
 	return s
 }
 
-func (e *cluster) show(verb string, m *member, a args) string {
+func (e *cluster) show(verb string, m *member, a storytest.Args) string {
 	var b strings.Builder
 	c := m.core
 	switch verb {
@@ -343,7 +344,7 @@ func (e *cluster) show(verb string, m *member, a args) string {
 			fmt.Fprintf(&b, "segment after %d/%d, next offset %d, %d entries\n", s.header.Index, s.header.Term, s.header.NextOffset, len(s.entries))
 		}
 	case "epoch-end":
-		end := epochEnd(c.control.lineage, int32(a.int("epoch")), c.offsets().LeaderEpoch, c.hw)
+		end := epochEnd(c.control.lineage, int32(a.Int("epoch", 0)), c.offsets().LeaderEpoch, c.hw)
 		fmt.Fprintf(&b, "epoch %d ends at %d", end.Epoch, end.End)
 	case "transactions":
 		off := c.offsets()
@@ -387,7 +388,7 @@ func describe(e *storage.Entry) string {
 
 // check verifies what must hold whatever the story does.
 func (e *cluster) check() {
-	for _, m := range e.members(args{}) {
+	for _, m := range e.members(storytest.Args{}) {
 		c := m.core
 		if c.hw < m.hw {
 			e.t.Errorf("node %d: high watermark %d < %d before", m.id, c.hw, m.hw)

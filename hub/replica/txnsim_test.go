@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/entrepot-hub/entrepot/storytest"
 )
 
 // TestTransactionsOverLeaderChanges runs three voters through elections, cut
@@ -16,14 +18,14 @@ func TestTransactionsOverLeaderChanges(t *testing.T) {
 	for seed := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, 5))
 		e := &cluster{t: t, nodes: map[uint64]*member{}, cut: map[uint64]bool{}, auto: true, now: 1_000_000}
-		do := func(verb string, words ...string) { e.do(verb, args{t: t, words: words}) }
+		do := func(verb string, words ...string) { e.do(verb, storytest.Args{T: t, Words: words}) }
 		do("nodes", "count=3")
 		do("campaign", "n1")
 		seq := map[string]int{}
 		for range 120 {
 			n := fmt.Sprintf("n%d", 1+rng.IntN(3))
 			pid := fmt.Sprint(1 + rng.IntN(4))
-			last := e.node(args{t: t, words: []string{n}}).core.tail.index
+			last := e.node(storytest.Args{T: t, Words: []string{n}}).core.tail.index
 			switch rng.IntN(16) {
 			case 0, 1, 2, 3, 4:
 				seq[pid]++ // a new epoch each time: any batch is in order
@@ -48,7 +50,7 @@ func TestTransactionsOverLeaderChanges(t *testing.T) {
 			case 15:
 				do([]string{"manual", "auto", "settle"}[rng.IntN(3)])
 			}
-			if e.node(args{t: t, words: []string{n}}).core.tail.index < last {
+			if e.node(storytest.Args{T: t, Words: []string{n}}).core.tail.index < last {
 				superseded++
 			}
 			if t.Failed() {

@@ -2,10 +2,7 @@ package txn
 
 import (
 	"errors"
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,54 +10,17 @@ import (
 	"time"
 
 	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storytest"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write the stories' outputs anew")
-
-// TestStories plays testdata/*.txt. A story is a list of commands, each
-// followed by "----" and what came of it; lines that begin with # are prose.
-// Writes are durable at once unless the story is told to be manual; markers
-// wait for the command.
+// TestStories plays testdata/*.txt. Writes are durable at once unless the story
+// is told to be manual; markers wait for the command.
 func TestStories(t *testing.T) {
-	files, err := filepath.Glob("testdata/*.txt")
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no stories: %v", err)
-	}
-	for _, f := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(f), ".txt"), func(t *testing.T) { play(t, f) })
-	}
-}
-
-func play(t *testing.T, file string) {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	te := &teller{t: t, cfg: Default(), auto: true, now: time.UnixMilli(0)}
-	te.x = New("x", te.cfg, te.now)
-	var out strings.Builder
-	lines := strings.Split(strings.TrimRight(string(text), "\n"), "\n")
-	for i := 0; i < len(lines); i++ {
-		line := lines[i]
-		out.WriteString(line + "\n")
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		if i+1 < len(lines) && lines[i+1] == "----" {
-			for i++; i+1 < len(lines) && lines[i+1] != ""; i++ {
-			}
-		}
-		out.WriteString("----\n" + te.command(line))
-	}
-	if *rewrite {
-		if err := os.WriteFile(file, []byte(out.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if got := out.String(); got != string(text) {
-		t.Errorf("%s tells another story now; look at the difference after -rewrite. It tells:\n%s", file, got)
-	}
+	storytest.Run(t, func(t *testing.T) func(string, args) string {
+		te := &teller{t: t, cfg: Default(), auto: true, now: time.UnixMilli(0)}
+		te.x = New("x", te.cfg, te.now)
+		return te.command
+	})
 }
 
 // teller drives one transactional ID, and keeps what was made durable.
@@ -75,34 +35,12 @@ type teller struct {
 	said  []string
 }
 
-// args are the words of a command: key=value, or bare words.
-type args map[string]string
-
-func (a args) has(key string) bool { _, ok := a[key]; return ok }
-
-func (te *teller) number(a args, key string, d int64) int64 {
-	if a[key] == "" {
-		return d
-	}
-	v, err := strconv.ParseInt(a[key], 10, 64)
-	if err != nil {
-		te.t.Fatal(err)
-	}
-	return v
-}
-
-func (te *teller) duration(s string) time.Duration {
-	d, err := time.ParseDuration(s)
-	if err != nil {
-		te.t.Fatal(err)
-	}
-	return d
-}
+type args = storytest.Args
 
 // producer reads id/epoch.
 func (te *teller) producer(a args) Producer {
 	p := None
-	if s := a["producer"]; s != "" {
+	if s := a.Get("producer"); s != "" {
 		if _, err := fmt.Sscanf(s, "%d/%d", &p.ID, &p.Epoch); err != nil {
 			te.t.Fatal(err)
 		}
@@ -124,21 +62,15 @@ func (te *teller) partitions(s string) (tps []record.TopicPartition) {
 
 func (te *teller) say(format string, a ...any) { te.said = append(te.said, fmt.Sprintf(format, a...)) }
 
-func (te *teller) command(line string) string {
+func (te *teller) command(name string, a args) string {
 	te.said = nil
-	words := strings.Fields(line)
-	a := args{}
-	for _, w := range words[1:] {
-		k, v, _ := strings.Cut(w, "=")
-		a[k] = v
-	}
 	verb, ok := map[string]func(args){
 		"manual": te.manual, "init": te.init, "add": te.add, "verify": te.verify, "end": te.end, "written": te.written,
 		"marked": te.marked, "advance": te.advance, "expire": te.expire, "reload": te.reload, "describe": te.describe,
 		"epoch": te.epoch, "close": te.close,
-	}[words[0]]
+	}[name]
 	if !ok {
-		te.t.Fatalf("no verb %q", words[0])
+		te.t.Fatalf("no verb %q", name)
 	}
 	verb(a)
 	return strings.Join(append(te.said, ""), "\n")
@@ -148,30 +80,30 @@ func (te *teller) manual(args) { te.auto = false }
 
 func (te *teller) init(a args) {
 	timeout := time.Minute
-	if a["timeout"] != "" {
-		timeout = te.duration(a["timeout"])
+	if a.Get("timeout") != "" {
+		timeout = a.Duration("timeout", 0)
 	}
-	te.take(te.x.Init(te.now, Ticket(te.number(a, "t", 0)), InitRequest{
-		Timeout: timeout, Producer: te.producer(a), Fresh: te.number(a, "fresh", -1),
+	te.take(te.x.Init(te.now, Ticket(a.Int("t", 0)), InitRequest{
+		Timeout: timeout, Producer: te.producer(a), Fresh: a.Int("fresh", -1),
 	}))
 }
 
 func (te *teller) add(a args) {
-	te.take(te.x.Add(te.now, Ticket(te.number(a, "t", 0)), AddRequest{
-		Producer: te.producer(a), Partitions: te.partitions(a["to"]), Version: int16(te.number(a, "v", 2)), Wait: a.has("wait"),
+	te.take(te.x.Add(te.now, Ticket(a.Int("t", 0)), AddRequest{
+		Producer: te.producer(a), Partitions: te.partitions(a.Get("to")), Version: int16(a.Int("v", 2)), Wait: a.Has("wait"),
 	}))
 }
 
 func (te *teller) verify(a args) {
-	tps := te.partitions(a["to"])
+	tps := te.partitions(a.Get("to"))
 	for i, err := range te.x.Verify(te.producer(a), tps) {
 		te.say("%s: %s", tps[i], outcomeOf(err))
 	}
 }
 
 func (te *teller) end(a args) {
-	te.take(te.x.End(te.now, Ticket(te.number(a, "t", 0)), EndRequest{
-		Producer: te.producer(a), Commit: a.has("commit"), Version: int16(te.number(a, "v", 2)), Fresh: te.number(a, "fresh", -1),
+	te.take(te.x.End(te.now, Ticket(a.Int("t", 0)), EndRequest{
+		Producer: te.producer(a), Commit: a.Has("commit"), Version: int16(a.Int("v", 2)), Fresh: a.Int("fresh", -1),
 	}))
 }
 
@@ -182,7 +114,7 @@ func (te *teller) written(a args) {
 	}
 	te.write = nil
 	var err error
-	if a.has("fail") {
+	if a.Has("fail") {
 		err = errors.New("the write failed")
 	} else {
 		te.kept = w.Record
@@ -191,14 +123,18 @@ func (te *teller) written(a args) {
 }
 
 func (te *teller) marked(a args) {
-	for tp := range a {
+	for _, tp := range a.Words {
 		te.take(te.x.Marked(te.now, te.partitions(tp)[0]))
 	}
 }
 
 func (te *teller) advance(a args) {
-	for d := range a {
-		te.now = te.now.Add(te.duration(d))
+	for _, w := range a.Words {
+		d, err := time.ParseDuration(w)
+		if err != nil {
+			te.t.Fatal(err)
+		}
+		te.now = te.now.Add(d)
 	}
 	if d := te.x.Deadline(); !d.IsZero() && !te.now.Before(d) {
 		te.take(te.x.Tick(te.now))
@@ -224,14 +160,14 @@ func (te *teller) reload(args) {
 
 // epoch makes the present epoch nearly used up.
 func (te *teller) epoch(a args) {
-	for e := range a {
+	for _, e := range a.Words {
 		n, err := strconv.ParseInt(e, 10, 16)
 		if err != nil {
 			te.t.Fatal(err)
 		}
 		te.kept.Producer.Epoch = int16(n)
 	}
-	te.reload(nil)
+	te.reload(args{})
 }
 
 func (te *teller) close(args) { te.take(te.x.Close(errors.New("handed over"))) }
