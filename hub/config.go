@@ -116,7 +116,7 @@ type ClusterConfig struct {
 func Default() Config {
 	return Config{
 		Node:      NodeConfig{DataDir: "entrepot-data"},
-		Listeners: ListenersConfig{Kafka: KafkaListenerConfig{ListenerConfig: ListenerConfig{Addr: ":9092"}}, Admin: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":8080"}}, Peer: ListenerConfig{Addr: ":7948"}, Registry: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":8081"}}},
+		Listeners: ListenersConfig{Kafka: KafkaListenerConfig{ListenerConfig: ListenerConfig{Addr: ":9092"}}, Admin: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":8080"}}, Peer: ListenerConfig{Addr: ":7948"}, Registry: RegistryListenerConfig{AdminListenerConfig: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":8081"}}}},
 		Mesh:      MeshConfig{LAN: PoolConfig{Addr: ":7946"}, WAN: PoolConfig{Addr: ":7947"}},
 		Cluster:   ClusterConfig{BootstrapExpect: 1},
 

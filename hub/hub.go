@@ -182,9 +182,13 @@ func (h *Hub) join(context.Context) error {
 	if err != nil {
 		return err
 	}
-	h.registry = registry.New(registry.Config{
+	rc := registry.Config{
 		Dial: h.pipe.dial, Seeds: []string{h.Kafka()}, ClusterID: clusterID(h.cfg), Version: h.deps.Version, Logger: h.log.With("part", "registry"),
-	})
+	}
+	if h.cfg.Listeners.Registry.Login {
+		rc.Login = passwords(pc.SASL)
+	}
+	h.registry = registry.New(rc)
 	h.admin, err = admin.New(admin.Config{Logger: h.log.With("part", "admin")},
 		admin.Sources{Node: nodeView{h}, Mesh: meshView{h}, Links: linksView{h}, Jobs: jobsView{h}, Samples: []admin.Samples{kafkaSamples{h}, registrySamples{h}}})
 	return err

@@ -26,7 +26,7 @@ type ListenersConfig struct {
 	Admin AdminListenerConfig            `yaml:"admin"`
 	Peer  ListenerConfig                 `yaml:"peer"`
 	// Registry is the schema registry's port; addr "off" runs none.
-	Registry AdminListenerConfig `yaml:"registry"`
+	Registry RegistryListenerConfig `yaml:"registry"`
 }
 
 // ListenerConfig is one port: where to listen and what others are told.
@@ -40,6 +40,14 @@ type KafkaListenerConfig struct {
 	ListenerConfig `yaml:",inline"`
 	TLS            *TLSConfig `yaml:"tls"`  // nil: in clear
 	SASL           []string   `yaml:"sasl"` // mechanisms of which a client must use one; none: no login
+}
+
+// RegistryListenerConfig is the port of the schema registry.
+type RegistryListenerConfig struct {
+	AdminListenerConfig `yaml:",inline"`
+	// Login asks each request for a user and his password (HTTP Basic).
+	// Default: nobody is asked.
+	Login bool `yaml:"login"`
 }
 
 // AdminListenerConfig is a port of HTTP: the admin API with its console, or the

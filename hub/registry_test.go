@@ -164,3 +164,35 @@ func TestSchemasAreMirrored(t *testing.T) {
 		t.Errorf("what is there already: %+v %v", again, err)
 	}
 }
+
+// TestRegistryAsksForLogins: with listeners.registry.login only the users of the
+// site get an answer.
+func TestRegistryAsksForLogins(t *testing.T) {
+	t.Setenv("HUB_TEST_PASSWORD", "secret")
+	c := parsed(t, config(t, "solo"), `
+listeners: {registry: {addr: "127.0.0.1:0", login: true}}
+security: {users: {alice: "${env:HUB_TEST_PASSWORD}"}}
+`)
+	h, _ := start(t, c, Deps{})
+	for _, who := range []struct {
+		user, password string
+		in             bool
+	}{{"alice", "secret", true}, {"alice", "Secret", false}, {"bob", "secret", false}, {"alice", "secret\x00", false}, {"\x00alice", "secret", false}, {"", "", false}} {
+		cl, err := sr.NewClient(sr.URLs("http://"+h.Registry()), sr.BasicAuth(who.user, who.password))
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch _, err := cl.CreateSchema(t.Context(), "s", sr.Schema{Schema: `"int"`}); {
+		case who.in && err != nil:
+			t.Errorf("%q with %q: %v", who.user, who.password, err)
+		case !who.in && !sameCode(err, 401):
+			t.Errorf("%q with %q: %v, want 401", who.user, who.password, err)
+		}
+	}
+	if _, err := registryClient(t, h).Subjects(t.Context()); !sameCode(err, 401) {
+		t.Errorf("without a login: %v, want 401", err)
+	}
+	if n := h.registry.FailedLogins(); n != 5 {
+		t.Errorf("%d failed logins are counted, want 5", n)
+	}
+}

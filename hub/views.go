@@ -237,5 +237,8 @@ func (v registrySamples) Samples() []admin.Sample {
 	if !known {
 		value = math.NaN()
 	}
-	return []admin.Sample{{Name: "registry_subjects", Help: "Subjects of the schema registry that have a schema.", Value: value}}
+	return []admin.Sample{
+		{Name: "registry_subjects", Help: "Subjects of the schema registry that have a schema.", Value: value},
+		{Name: "registry_failed_logins_total", Help: "Logins at the schema registry that failed.", Value: float64(v.h.registry.FailedLogins()), Counter: true},
+	}
 }

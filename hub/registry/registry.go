@@ -24,6 +24,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -36,6 +37,8 @@ type Config struct {
 	ClusterID string
 	Version   string
 	Logger    *slog.Logger // nil: silent
+	// Login checks the user and password of each request; nil: nobody is asked.
+	Login func(ctx context.Context, user, password string) error
 }
 
 // Registry serves the API. Make it with New; it answers once Run has read the
@@ -46,6 +49,8 @@ type Registry struct {
 	turn   chan struct{} // held by the one write under way
 	unsure bool          // by the holder of turn: the last write failed and may still have been written
 	made   chan struct{} // a signal that the topic was made just now
+
+	refused atomic.Int64 // logins
 
 	mu struct {
 		sync.Mutex

@@ -48,7 +48,7 @@ func (r *Registry) Handler() http.Handler {
 	mux.Handle("/", r.handle(func(req *request) (any, error) {
 		return nil, fail(http.StatusNotFound, "HTTP 404 Not Found: %s %.200s", req.Method, req.URL.Path)
 	}))
-	return inContext(mux)
+	return r.guard(inContext(mux))
 }
 
 // routes is the one table of what is answered. A subject may hold any
