@@ -48,6 +48,7 @@ func TestParseRefuses(t *testing.T) {
 		head + "listeners: {registry: {addr: on}}":                                  `n.yaml:2:30: listeners.registry.addr is "on": want host:port or :port`,
 		head + "listeners: {extra: {kafka: {addr: \":1\"}}}":                        `listeners.extra.kafka: want a name other than kafka`,
 		head + "listeners: {extra: {in: {addr: here}}}":                             `n.yaml:2:32: listeners.extra.in.addr is "here"`,
+		head + "listeners: {kafka: {receive_buffer: 1KiB}}":                         `n.yaml:2:37: listeners.kafka.receive_buffer is 1024 bytes: want 16KiB to 1GiB, or 0`,
 		head + "listeners: {kafka: {sasl: [GSSAPI]}}":                               `listeners.kafka.sasl has "GSSAPI"`,
 		head + "listeners: {kafka: {sasl: [OAUTHBEARER]}}":                          `security.oauth must say whose tokens`,
 		head + "listeners: {kafka: {tls: {cert: c}}}":                               `listeners.kafka.tls: TLS needs cert and key`,
@@ -75,6 +76,21 @@ func TestParseRefuses(t *testing.T) {
 		_, errs := Parse("n.yaml", []byte(text), Default(), noReferences())
 		if err := errs.Err(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q:\n got %v\nwant %s", text, err, want)
+		}
+	}
+}
+
+func TestReceiveBuffer(t *testing.T) {
+	const head = "node: {id: a-1, site: a}\n"
+	for text, want := range map[string]int{
+		"":                                256 << 10,
+		"listeners: {kafka: {tls: null}}": 256 << 10,
+		"listeners: {kafka: {receive_buffer: 0}}":    0,
+		"listeners: {kafka: {receive_buffer: 4MiB}}": 4 << 20,
+	} {
+		c, errs := Parse("n.yaml", []byte(head+text), Default(), noReferences())
+		if got := c.Listeners.named("kafka").receiveBuffer(); errs.Err() != nil || got != want {
+			t.Errorf("%q: %d bytes (%v), want %d", text, got, errs.Err(), want)
 		}
 	}
 }

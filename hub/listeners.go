@@ -40,6 +40,20 @@ type KafkaListenerConfig struct {
 	ListenerConfig `yaml:",inline"`
 	TLS            *TLSConfig `yaml:"tls"`  // nil: in clear
 	SASL           []string   `yaml:"sasl"` // mechanisms of which a client must use one; none: no login
+	// ReceiveBuffer is how much of a connection the system keeps for the node
+	// to read (Kafka's socket.receive.buffer.bytes, 100 KiB there). Default: 256KiB.
+	// 0 lets the system choose, which suits few clients that are far away.
+	ReceiveBuffer *strict.Size `yaml:"receive_buffer"`
+}
+
+// defaultReceiveBuffer is ReceiveBuffer when the file does not say it.
+const defaultReceiveBuffer = 256 << 10
+
+func (c KafkaListenerConfig) receiveBuffer() int {
+	if c.ReceiveBuffer == nil {
+		return defaultReceiveBuffer
+	}
+	return int(*c.ReceiveBuffer)
 }
 
 // RegistryListenerConfig is the port of the schema registry.
@@ -162,6 +176,9 @@ func (c Config) validateListeners() error {
 		}
 		if err := l.TLS.validate(at, path); err != nil {
 			return err
+		}
+		if n := l.receiveBuffer(); n != 0 && (n < 16<<10 || n > 1<<30) {
+			return wrong(fmt.Sprintf("%s.receive_buffer is %d bytes: want 16KiB to 1GiB, or 0", at, n), append(path, "receive_buffer")...)
 		}
 		for _, m := range l.SASL {
 			if !slices.Contains(auth.Mechanisms(), m) {

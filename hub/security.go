@@ -27,7 +27,7 @@ func (h *Hub) listen(ctx context.Context) error {
 	var lc net.ListenConfig
 	for _, name := range h.cfg.Listeners.names() {
 		l := h.cfg.Listeners.named(name)
-		door := protocol.Listener{Name: name, SASL: l.SASL, Names: rules}
+		door := protocol.Listener{Name: name, SASL: l.SASL, Names: rules, ReceiveBuffer: l.receiveBuffer()}
 		if door.TLS, err = h.serverTLS(l.TLS); err != nil {
 			return fmt.Errorf("listener %s: %w", name, err)
 		}

@@ -62,6 +62,61 @@ func TestGarbageEndsTheConnection(t *testing.T) {
 	ask[*kmsg.ApiVersionsResponse](s.dial(t), &kmsg.ApiVersionsRequest{Version: 3})
 }
 
+// sizedListener notes the receive buffers that its connections are given.
+type sizedListener struct {
+	net.Listener
+	sizes chan int
+}
+
+type sizedConn struct {
+	*net.TCPConn
+	sizes chan int
+}
+
+func (l sizedListener) Accept() (net.Conn, error) {
+	nc, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return sizedConn{nc.(*net.TCPConn), l.sizes}, nil
+}
+
+func (c sizedConn) SetReadBuffer(bytes int) error {
+	c.sizes <- bytes
+	return c.TCPConn.SetReadBuffer(bytes)
+}
+
+// The system may hold as much of a connection unread as its listener says: a
+// client whose whole queue fits in there never makes larger batches.
+func TestListenerBoundsWhatWaitsUnread(t *testing.T) {
+	s := startSite(t, quick())
+	for _, size := range []int{256 << 10, 0} {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		sized := sizedListener{ln, make(chan int, 1)}
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = s.srv.Serve(ctx, Listener{Name: MainListener, Net: sized, ReceiveBuffer: size}) })
+		c := dialAt(t, ln.Addr().String())
+		ask[*kmsg.ApiVersionsResponse](c, &kmsg.ApiVersionsRequest{Version: 3})
+		select {
+		case got := <-sized.sizes:
+			if got != size || size == 0 {
+				t.Errorf("a buffer of %d bytes, want %d", got, size)
+			}
+		default:
+			if size != 0 {
+				t.Errorf("no size was set, want %d", size)
+			}
+		}
+		_ = c.nc.Close()
+		cancel()
+		wg.Wait()
+	}
+}
+
 // What lies about its contents is refused before anything is built of it.
 func TestLiesAreFoundBeforeDecoding(t *testing.T) {
 	head := []byte{0, 3, 0, 12, 0, 0, 0, 1, 0xff, 0xff, 0}

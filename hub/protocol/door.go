@@ -22,6 +22,20 @@ type Listener struct {
 	SASL []string    // mechanisms of which one must be used; none: no login
 	// Names make principals of client certificates.
 	Names auth.NameRules
+	// ReceiveBuffer is how many bytes the system keeps of a connection that the
+	// server has not read yet; 0: as many as the system likes. What waits there
+	// is what the client has sent already: with room for its whole queue, a
+	// client that writes to many partitions sends records one by one, each a
+	// request of its own, rather than gathering them into batches.
+	ReceiveBuffer int
+}
+
+// prepare sets up a connection that has come in. A system that refuses keeps
+// its own size.
+func (d *Listener) prepare(nc net.Conn) {
+	if c, ok := nc.(interface{ SetReadBuffer(bytes int) error }); ok && d.ReceiveBuffer > 0 {
+		_ = c.SetReadBuffer(d.ReceiveBuffer)
+	}
 }
 
 // MainListener is the name of the listener whose address is Node.Kafka.

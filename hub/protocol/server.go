@@ -111,6 +111,7 @@ func (s *Server) Serve(ctx context.Context, door Listener) error {
 			}
 			continue
 		}
+		door.prepare(nc)
 		wg.Go(func() { s.serveConn(ctx, &door, nc) })
 	}
 }
