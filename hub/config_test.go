@@ -93,6 +93,10 @@ func TestReceiveBuffer(t *testing.T) {
 			t.Errorf("%q: %d bytes (%v), want %d", text, got, errs.Err(), want)
 		}
 	}
+	h, _ := start(t, config(t, "here"), Deps{})
+	if got := h.doors[0].ReceiveBuffer; got != defaultReceiveBuffer {
+		t.Errorf("the listener has a buffer of %d bytes, want %d", got, defaultReceiveBuffer)
+	}
 }
 
 func TestDevStaysOnLoopback(t *testing.T) {
