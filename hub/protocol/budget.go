@@ -49,6 +49,18 @@ func (b *budget) take(ctx context.Context, n int64) (int64, error) {
 	}
 }
 
+// takeNow takes n bytes if they are free and nobody waits, and reports whether
+// it did.
+func (b *budget) takeNow(n int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.mu.queue) > 0 || b.mu.free < n {
+		return false
+	}
+	b.mu.free -= n
+	return true
+}
+
 // giveUp ends a wait; the draw may have been served at the same moment.
 func (b *budget) giveUp(d *draw, err error) (int64, error) {
 	b.mu.Lock()

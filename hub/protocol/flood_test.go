@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"bufio"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -12,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -350,4 +352,83 @@ func TestQuotaOfPartitions(t *testing.T) {
 	if r := create(7, false, "c"); r.Topics[0].ErrorCode != 0 || r.ThrottleMillis != 0 {
 		t.Errorf("with a higher quota: error %d, throttled for %d ms, want neither", r.Topics[0].ErrorCode, r.ThrottleMillis)
 	}
+}
+
+// Frames that came together are read without waiting, and not past the budget:
+// the second has no room until the first gives its own back, and is refused
+// when that takes too long.
+func TestFramesThatCameTogetherKeepToTheBudget(t *testing.T) {
+	for _, gives := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			client, server := net.Pipe()
+			defer client.Close()
+			defer server.Close()
+			limits := Default().Limits
+			r := frameReader{nc: server, br: bufio.NewReader(server), limits: limits, budget: newBudget(12), least: requestHeader}
+			two := append([]byte{0, 0, 0, 8}, make([]byte, 8)...)
+			two = append(two, two...)
+			go func() { _, _ = client.Write(two) }()
+			waiting := func() bool { return false }
+			first, err := r.next(t.Context(), waiting)
+			if err != nil || first.taken != 8 || len(first.bytes) != 8 {
+				t.Fatalf("%d bytes, %d taken, %v", len(first.bytes), first.taken, err)
+			}
+			if gives {
+				time.AfterFunc(limits.Frame/2, func() { r.budget.give(first.taken) })
+			}
+			begin := time.Now()
+			second, err := r.next(t.Context(), waiting)
+			switch took := time.Since(begin); {
+			case gives && (err != nil || second.taken != 8 || took != limits.Frame/2):
+				t.Errorf("%d taken after %v, %v", second.taken, took, err)
+			case !gives && (err == nil || took != limits.Frame):
+				t.Errorf("%v after %v, want no memory after %v", err, took, limits.Frame)
+			}
+		})
+	}
+}
+
+// Who takes only what is free now does not go ahead of one who waits.
+func TestTakeNowDoesNotOvertake(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBudget(10)
+		if !b.takeNow(8) || b.takeNow(3) {
+			t.Fatal("8 of 10 are free, 3 more are not")
+		}
+		got := make(chan int64)
+		go func() {
+			n, _ := b.take(t.Context(), 5)
+			got <- n
+		}()
+		synctest.Wait()
+		if b.takeNow(2) {
+			t.Error("2 bytes were taken ahead of one who waits for 5")
+		}
+		b.give(8)
+		if n := <-got; n != 5 || b.used() != 5 {
+			t.Errorf("%d bytes, %d used; want 5", n, b.used())
+		}
+	})
+}
+
+// A frame that began together with another one and does not go on is given up
+// as any other.
+func TestFrameThatStopsBehindAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		client, server := net.Pipe()
+		defer client.Close()
+		defer server.Close()
+		limits := Default().Limits
+		r := frameReader{nc: server, br: bufio.NewReader(server), limits: limits, budget: newBudget(100), least: requestHeader}
+		go func() { _, _ = client.Write([]byte{0, 0, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0, 0, 8, 1}) }()
+		waiting := func() bool { return false }
+		first, err := r.next(t.Context(), waiting)
+		if err != nil || string(first.bytes) != "\x01\x02\x03\x04\x05\x06\x07\x08" {
+			t.Fatalf("%v, %v", first.bytes, err)
+		}
+		begin := time.Now()
+		if _, err := r.next(t.Context(), waiting); err == nil || time.Since(begin) != limits.Frame || r.budget.used() != 8 {
+			t.Errorf("%v after %v with %d bytes held, want the end after %v with 8", err, time.Since(begin), r.budget.used(), limits.Frame)
+		}
+	})
 }

@@ -42,6 +42,9 @@ func (r *frameReader) next(ctx context.Context, waiting func() bool) (frame, err
 	if err != nil {
 		return frame{}, err
 	}
+	if f, ok := r.arrived(size); ok {
+		return f, nil
+	}
 	limit := r.limits.Frame + time.Duration(size/minRate)*time.Second
 	if err := r.within(ctx, limit); err != nil {
 		return frame{}, err
@@ -56,22 +59,21 @@ func (r *frameReader) next(ctx context.Context, waiting func() bool) (frame, err
 	return f, nil
 }
 
+// arrived reads a frame that is in the buffer already and finds room in the
+// budget. A client that sends many small ones has most of them there, and
+// deadlines would cost more than the rest.
+func (r *frameReader) arrived(size int) (frame, bool) {
+	if r.br.Buffered() < size || !r.budget.takeNow(int64(size)) {
+		return frame{}, false
+	}
+	f := frame{bytes: make([]byte, size), taken: int64(size)}
+	_, err := io.ReadFull(r.br, f.bytes)
+	return f, err == nil // it cannot fail
+}
+
 // size waits for a frame and reads its length.
 func (r *frameReader) size(ctx context.Context, waiting func() bool) (int, error) {
-	for {
-		if err := r.within(ctx, r.limits.Idle); err != nil {
-			return 0, err
-		}
-		_, err := r.br.Peek(1)
-		if err == nil {
-			break
-		}
-		if isTimeout(err) && waiting() {
-			continue
-		}
-		return 0, err
-	}
-	if err := r.within(ctx, r.limits.Frame); err != nil {
+	if err := r.begin(ctx, waiting); err != nil {
 		return 0, err
 	}
 	var head [4]byte
@@ -83,6 +85,28 @@ func (r *frameReader) size(ctx context.Context, waiting func() bool) (int, error
 		return 0, fmt.Errorf("%w: a request of %d bytes, want %d to %d", errMalformed, n, r.least, r.limits.Request)
 	}
 	return int(n), nil
+}
+
+// begin waits for the first byte of a frame, and sets until when its length
+// must be there.
+func (r *frameReader) begin(ctx context.Context, waiting func() bool) error {
+	if r.br.Buffered() >= 4 {
+		return ctx.Err()
+	}
+	for {
+		if err := r.within(ctx, r.limits.Idle); err != nil {
+			return err
+		}
+		_, err := r.br.Peek(1)
+		if err == nil {
+			break
+		}
+		if isTimeout(err) && waiting() {
+			continue
+		}
+		return err
+	}
+	return r.within(ctx, r.limits.Frame)
 }
 
 // within sets how long reads may take. Whoever ends ctx sets a deadline in the
