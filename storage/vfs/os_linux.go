@@ -12,6 +12,12 @@ import (
 // maxIovecs is Linux's IOV_MAX.
 const maxIovecs = 1024
 
+// maxGathered is the most bytes that one call takes from several buffers. For
+// more, Linux looks for memory in pieces of 2 MiB, and a virtual machine that
+// reports free memory to its host has given up just those: each page of them
+// has to come back first (docs/benchmarks.md, "What a write costs").
+const maxGathered = 1 << 20
+
 var iovecPool = sync.Pool{New: func() any { s := make([]syscall.Iovec, 0, 64); return &s }}
 
 // writeGather is pwritev(2), repeated until everything is written.
@@ -40,7 +46,7 @@ func writeGather(f *os.File, bufs [][]byte, off int64) (int, error) {
 
 func pwritevAll(fd uintptr, vec []syscall.Iovec, off int64) (total int, err error) {
 	for len(vec) > 0 {
-		k := min(len(vec), maxIovecs)
+		k := oneCall(vec)
 		// The kernel takes the offset in two halves; on 64-bit machines the
 		// low one holds all of it.
 		r, _, errno := syscall.Syscall6(syscall.SYS_PWRITEV, fd, uintptr(unsafe.Pointer(unsafe.SliceData(vec))),
@@ -57,6 +63,18 @@ func pwritevAll(fd uintptr, vec []syscall.Iovec, off int64) (total int, err erro
 		vec = advance(vec, int(r))
 	}
 	return total, nil
+}
+
+// oneCall is how many of the buffers go into the next call: at least one.
+func oneCall(vec []syscall.Iovec) int {
+	most := min(len(vec), maxIovecs)
+	bytes := vec[0].Len
+	for k := 1; k < most; k++ {
+		if bytes += vec[k].Len; bytes > maxGathered {
+			return k
+		}
+	}
+	return most
 }
 
 // advance drops the first n bytes of vec.

@@ -171,6 +171,26 @@ func TestManyBuffers(t *testing.T) {
 	})
 }
 
+// TestLargeBuffers gathers more bytes than one system call is given.
+func TestLargeBuffers(t *testing.T) {
+	each(t, func(t *testing.T, fsys FS, dir string) {
+		var bufs [][]byte
+		var want bytes.Buffer
+		for i, size := range []int{64, 3 << 20, 0, 64, 1<<20 - 64, 64, 700_000, 700_000, 1} {
+			b := bytes.Repeat([]byte{byte('a' + i)}, size)
+			bufs = append(bufs, b)
+			want.Write(b)
+		}
+		f, err := fsys.Create(dir + "/f")
+		must(t, err)
+		n, err := f.WriteGather(bufs, 0)
+		must(t, err, f.Close())
+		if got := content(t, fsys, dir+"/f"); got != want.String() || n != want.Len() {
+			t.Errorf("%d bytes written, %d read, want %d, and the same", n, len(got), want.Len())
+		}
+	})
+}
+
 func randOf(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 1)) }
 
 // TestPowerCutKeepsWhatWasSynced: bytes after Sync, names after SyncDir,
