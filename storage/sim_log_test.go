@@ -255,6 +255,9 @@ func everything(l *Log) (all []Entry, err error) {
 		if err != nil {
 			return all, err
 		}
+		if len(entries) == 0 {
+			return all, fmt.Errorf("entry %d: nothing was read, the last is %d", whole, last)
+		}
 		all = append(all, entries...)
 		whole += uint64(len(entries))
 	}

@@ -2,6 +2,7 @@ package storage
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -31,8 +32,8 @@ func (n *replicaNode) start() error {
 	if h.Term < n.term && n.life == 0 {
 		return fmt.Errorf("term %d after %d", h.Term, n.term)
 	}
-	*n = replicaNode{id: n.id, g: n.g, mem: n.mem, store: st, log: l, term: h.Term, vote: h.Vote, commit: h.Commit, role: "follower", life: n.life + 1}
-	return n.checkCommitted(l.First().Index)
+	*n = replicaNode{id: n.id, g: n.g, mem: n.mem, store: st, log: l, term: h.Term, vote: h.Vote, commit: h.Commit, role: "follower", life: n.life + 1, gone: n.gone}
+	return errors.Join(n.checkCommitted(l.First().Index), n.checkCompacted())
 }
 
 // stop takes the machine down, by power cut or kill, and leaves it with what
@@ -168,8 +169,9 @@ func (n *replicaNode) lead() {
 	n.role = "leader"
 	first, last := n.log.First().Index, uint64(0)
 	last, _ = n.log.Last()
+	n.g.try(n, n.checkCompacted())
 	for i, e := range n.g.committed {
-		if i <= first {
+		if i <= first || i+1 < n.log.Whole() {
 			continue
 		}
 		if term, err := n.log.Term(i); err != nil || term != e.Term {
@@ -210,6 +212,9 @@ func (n *replicaNode) durable(index uint64) func() {
 
 // replicate sends a peer what comes next for it.
 func (n *replicaNode) replicate(p int) {
+	if n.next[p] < n.log.Whole() && !n.g.try(n, n.log.Trim(n.log.Whole()-1)) {
+		return // what is compacted cannot be sent as entries
+	}
 	first := n.log.First()
 	if n.next[p] <= first.Index {
 		n.send(message{kind: "snapshot", to: p, state: first})
@@ -229,7 +234,7 @@ func (n *replicaNode) replicate(p int) {
 
 func (n *replicaNode) onAppend(m message) {
 	n.role = "follower"
-	base := n.log.First().Index
+	base := n.base()
 	last, _ := n.log.Last()
 	for m.index < base && len(m.entries) > 0 {
 		m.index, m.logT, m.entries = m.entries[0].Index, m.entries[0].Term, m.entries[1:]
@@ -344,6 +349,7 @@ func (n *replicaNode) advance() {
 // checkCommitted compares what the node says is committed, above an index,
 // with what others said.
 func (n *replicaNode) checkCommitted(above uint64) error {
+	above = max(above, n.base())
 	if n.commit <= above {
 		return nil
 	}
@@ -352,14 +358,87 @@ func (n *replicaNode) checkCommitted(above uint64) error {
 		return fmt.Errorf("commit %d: %w", n.commit, err)
 	}
 	for _, e := range entries {
-		c, ok := n.g.committed[e.Index]
-		if !ok {
+		if _, ok := n.g.committed[e.Index]; !ok {
 			n.g.committed[e.Index] = e
-		} else if c.Term != e.Term || c.BaseOffset != e.BaseOffset || c.Kind != e.Kind || !bytes.Equal(c.Payload, e.Payload) {
-			return fmt.Errorf("entry %d is committed as term %d at offset %d and as term %d at %d", e.Index, c.Term, c.BaseOffset, e.Term, e.BaseOffset)
+		} else if err := n.g.same(e); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// same compares a committed entry with what others said it is.
+func (g *trio) same(e Entry) error {
+	if c := g.committed[e.Index]; c.Term != e.Term || c.BaseOffset != e.BaseOffset || c.Kind != e.Kind || !bytes.Equal(c.Payload, e.Payload) {
+		return fmt.Errorf("entry %d is committed as term %d at offset %d and as term %d at %d", e.Index, c.Term, c.BaseOffset, e.Term, e.BaseOffset)
+	}
+	return nil
+}
+
+// base is the index above which entries can be read one by one.
+func (n *replicaNode) base() uint64 { return max(n.log.First().Index, n.log.Whole()-1) }
+
+// checkCompacted looks at what is left below base: all that was committed, as it
+// was committed, but for what the node left out.
+func (n *replicaNode) checkCompacted() error {
+	if len(n.gone) == 0 && n.log.Whole() <= n.log.First().Index+1 {
+		return nil
+	}
+	all, err := everything(n.log)
+	if err != nil {
+		return fmt.Errorf("compacted entries: %w", err)
+	}
+	there := map[uint64]bool{}
+	for _, e := range all {
+		if there[e.Index] = true; e.Index <= n.base() {
+			err = errors.Join(err, n.g.same(e))
+		}
+		if n.gone[e.Index] {
+			err = errors.Join(err, fmt.Errorf("entry %d is back, which was compacted away", e.Index))
+		}
+	}
+	for i := n.log.First().Index + 1; i <= n.base(); i++ {
+		if _, may := n.gone[i]; !there[i] && !may {
+			err = errors.Join(err, fmt.Errorf("entry %d is missing and was not compacted away", i))
+		}
+	}
+	return err
+}
+
+// compact leaves entries out of committed segments, once that is durable.
+func (n *replicaNode) compact() {
+	if !n.persist(Round{}, nil) {
+		return
+	}
+	n.flush()
+	if n.mem.Dead() || n.g.failed != nil {
+		return
+	}
+	infos, rng := n.log.Segments(), n.g.rng
+	count := 0
+	for count+1 < len(infos) && infos[count].LastIndex <= n.log.Hard().Commit {
+		count++
+	}
+	if count == 0 {
+		return
+	}
+	from := rng.IntN(count)
+	to := from + rng.IntN(min(count-from, 3))
+	var left []uint64
+	_, err := n.log.Rewrite(context.Background(), Rewrite{First: infos[from].Seq, Last: infos[to].Seq, Keep: func(e Entry) ([]byte, error) {
+		if rng.IntN(3) > 0 {
+			return e.Payload, nil
+		}
+		n.gone[e.Index] = false
+		left = append(left, e.Index)
+		return nil, nil
+	}})
+	for _, i := range left {
+		n.gone[i] = err == nil && !n.mem.Dead()
+	}
+	if !errors.Is(err, ErrNotSealed) {
+		n.g.try(n, err)
+	}
 }
 
 // trim deletes what was applied, so that a follower may be left behind.

@@ -13,13 +13,14 @@ import (
 
 // A group of three replicas, reduced to what touches the log: elections,
 // appends with conflicts, commits by a majority, snapshots for a follower
-// behind the leader's first entry. Every node has its own disk, and stops and
+// behind the leader's first entry, and compaction, by each node as it likes, of
+// what is committed. Every node has its own disk, and stops and
 // starts by itself. Checked at all times:
 //   - an entry that was committed is on every node that says it is committed,
 //     the same at the same index and offset;
 //   - no term has two leaders, so no vote was forgotten;
 //   - a new leader has every entry that was ever committed: nothing that was
-//     acknowledged is lost;
+//     acknowledged is lost, but for what the node itself compacted away;
 //   - a damaged node says so and stays out of it.
 //
 // At the end all nodes that are not damaged start, hear each other, and must
@@ -37,6 +38,7 @@ type trio struct {
 	net       []message
 	committed map[uint64]Entry
 	leaders   map[uint64]int // term → node
+	compacts  bool           // in half of the schedules: it makes conflicts rarer
 	noSync    bool           // durability "replicated": no power is cut then
 	alone     int            // node that nobody hears
 	failed    error
@@ -70,15 +72,18 @@ type replicaNode struct {
 	votes       map[int]bool
 	next, match [3]uint64
 	life        int // counts starts: completions of an earlier one are void
+	// gone are entries that compaction has left out: true for certain, false if
+	// it was cut short.
+	gone map[uint64]bool
 }
 
 var trioID = LogID{Topic: "g", Partition: 0}
 
 func runTrio(seed uint64, p plant) error {
-	g := &trio{rng: rand.New(rand.NewPCG(seed, 3)), plant: p, now: time.UnixMilli(1_700_000_000_000), committed: map[uint64]Entry{}, leaders: map[uint64]int{}, alone: -1}
+	g := &trio{rng: rand.New(rand.NewPCG(seed, 3)), plant: p, now: time.UnixMilli(1_700_000_000_000), committed: map[uint64]Entry{}, leaders: map[uint64]int{}, alone: -1, compacts: seed%2 == 1}
 	g.noSync = g.rng.IntN(5) == 0
 	for i := range 3 {
-		n := &replicaNode{id: i, g: g, mem: vfs.NewMem()}
+		n := &replicaNode{id: i, g: g, mem: vfs.NewMem(), gone: map[uint64]bool{}}
 		g.nodes = append(g.nodes, n)
 		if err := n.start(); err != nil {
 			return err
@@ -131,6 +136,8 @@ func (g *trio) step() {
 		g.flip(n)
 	case k == 111:
 		n.full()
+	case k < 116 && k > 112 && g.compacts:
+		n.compact()
 	case k == 112:
 		g.alone = g.rng.IntN(6) // cut off from the others; 3 and above: nobody is
 	default:
@@ -263,7 +270,7 @@ func (g *trio) compare(leader *replicaNode, whole []*replicaNode) error {
 		if i, t := n.log.Last(); i != last || t != term {
 			return fmt.Errorf("node %d ends with entry %d of term %d, the leader with %d of term %d", n.id, i, t, last, term)
 		}
-		if err := n.checkCommitted(n.log.First().Index); err != nil {
+		if err := errors.Join(n.checkCommitted(n.log.First().Index), n.checkCompacted()); err != nil {
 			return fmt.Errorf("node %d: %w", n.id, err)
 		}
 	}
