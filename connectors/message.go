@@ -45,6 +45,11 @@ type Message struct {
 	// its position and Original, and goes to the dead letters.
 	Err error
 
+	// Mark says that the message is only a place: it moves the position and is
+	// no record. A source sends one when it has gone through what is not for
+	// it, so that it may forget that too.
+	Mark bool
+
 	// Partition and Offset are where a sink's record was read.
 	Partition record.TopicPartition
 	Offset    int64

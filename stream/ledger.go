@@ -15,6 +15,7 @@ const (
 	produced                // acknowledged in the output topic
 	filtered                // dropped by a filter
 	dead                    // acknowledged in the dead-letter topic
+	moved                   // no message, only a place (connectors.Message.Mark)
 )
 
 // Counters are totals since a job was first started.
@@ -100,6 +101,9 @@ func (l *ledger) settle(seq int64, o outcome, at record.TopicPartition, offset i
 func (l *ledger) advance(e *entry) {
 	p := &l.prefix
 	p.Position, p.Origin = e.position, e.origin
+	if e.outcome == moved {
+		return
+	}
 	p.Counters.Read++
 	switch e.outcome {
 	case filtered:

@@ -171,6 +171,10 @@ func (s *splitRun) handle(m *connectors.Message) error {
 	seq := s.mu.ledger.add(m.Position, m.Origin)
 	s.mu.Unlock()
 	s.read = m.Position
+	if m.Mark {
+		s.settle(seq, landed{outcome: moved, offset: -1})
+		return nil
+	}
 	s.unsaved++
 	name := sourceName(s.prefix, m.Identity())
 	if l, ok := s.seen[string(name)]; ok {

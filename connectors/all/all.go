@@ -17,7 +17,8 @@ import (
 func Builtin() connectors.Registry {
 	return connectors.Registry{
 		Sources: map[string]connectors.Source{
-			"file": file.Source{},
+			"file":         file.Source{},
+			"postgres-cdc": postgres.CDC{},
 		},
 		Sinks: map[string]connectors.Sink{
 			"files":    files.Sink{},

@@ -221,7 +221,7 @@ func (s *PostgresServer) start() error {
 	defer input.Close()
 	cmd := s.command("sh", "-c", supervise, "sh", s.dir, filepath.Join(s.bin, "postgres"), "-D", s.data(),
 		"-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(s.port), "-c", "unix_socket_directories=",
-		"-c", "max_connections=60", "-c", "log_min_messages=fatal", "-c", "log_min_error_statement=panic")
+		"-c", "max_connections=60", "-c", "wal_level=logical", "-c", "max_wal_senders=30", "-c", "max_replication_slots=60", "-c", "log_min_messages=fatal", "-c", "log_min_error_statement=panic")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = input, log, log
 	if err := cmd.Start(); err != nil {
 		return err

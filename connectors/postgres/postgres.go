@@ -1,7 +1,9 @@
-// Package postgres is the sink that writes JSON records into a PostgreSQL
-// table, each exactly once. It needs PostgreSQL 12 or later.
+// Package postgres reads and writes PostgreSQL, each record exactly once: Sink
+// writes JSON records into a table, CDC follows tables by logical replication.
+// What CDC guarantees, and by what, is said there; the rest of this text is
+// about the sink. It needs PostgreSQL 12 or later, CDC 14 or later.
 //
-// # How it is exact
+// # How the sink is exact
 //
 // A plan is one transaction. The rows and the row in entrepot_offsets that
 // says how far the partition was loaded become visible together or not at all.
@@ -56,9 +58,10 @@
 // entrepot_offsets to where it shall begin: the destination's word counts more
 // than the hub's. Where there is no row the hub's offset counts.
 //
-// Goroutines: none of its own outlive a call of the writer. The driver has
-// one per transaction, to send a cancel, and one during COPY, to hear the
-// server; both end with the transaction or the connection.
+// Goroutines: none of the sink's own outlive a call of the writer. The driver
+// has one per transaction, to send a cancel, and one during COPY, to hear the
+// server; both end with the transaction or the connection. CDC has two while it
+// follows changes (see wal), which end with the reader or the connection.
 package postgres
 
 import (
