@@ -8,7 +8,7 @@ GO    ?= go
 export ENTREPOT_TEST_PYTHON ?= $(CURDIR)/.cache/venv/bin/python
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build demo test test-setup compat vet lint bench compare idle kill sim fuzz fmt
+.PHONY: build demo test test-setup services compat vet lint bench compare idle kill sim fuzz fmt
 
 build: ## one static binary: ./entrepot
 	CGO_ENABLED=0 $(GO) build -trimpath -o entrepot .
@@ -21,6 +21,9 @@ test: test-setup vet ## all tests, real servers included
 
 test-setup: ## install what the tests talk to, if it is missing
 	@deploy/test/setup.sh
+
+services: ## PostgreSQL, RabbitMQ and ClickHouse on this machine, to try examples with; make services DO=stop ends them
+	@deploy/services/services.sh $(or $(DO),start)
 
 compat: test-setup ## suites of other people's clients in full; writes docs/compatibility.md; make compat SUITE=Kgo runs one
 	ENTREPOT_TEST_TOOLS=all ENTREPOT_COMPAT=full $(GO) test -count=1 -v -timeout 120m $(if $(SUITE),-run $(SUITE)) ./hub/hubtest/compat

@@ -5,7 +5,6 @@ package conntest
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -17,7 +16,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 )
 
 // Postgres makes an empty database in a private PostgreSQL server and returns
@@ -40,8 +38,7 @@ type PostgresServer struct {
 	bin, dir string
 	port     int
 	cred     *syscall.Credential
-	cmd      *exec.Cmd // nil while it does not run
-	rein     *os.File  // see supervise
+	process  *process
 	made     *atomic.Int64
 }
 
@@ -53,7 +50,7 @@ func OwnPostgres(t testing.TB) *PostgresServer {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		s.end("")
+		s.process.end("")
 		if err := os.RemoveAll(s.dir); err != nil {
 			t.Error(err)
 		}
@@ -69,11 +66,11 @@ func (s *PostgresServer) Database(t testing.TB) (dsn string) {
 
 // Stop ends the server, and with it all its connections; what runs is rolled
 // back.
-func (s *PostgresServer) Stop() { s.end("stop\n") }
+func (s *PostgresServer) Stop() { s.process.end("stop\n") }
 
 // Crash ends the server without a shutdown: the next start recovers from its
 // log.
-func (s *PostgresServer) Crash() { s.end("crash\n") }
+func (s *PostgresServer) Crash() { s.process.end("crash\n") }
 
 // Start starts the server again, at the same address.
 func (s *PostgresServer) Start(t testing.TB) {
@@ -137,17 +134,14 @@ func (s *PostgresServer) init() error {
 	if err := os.WriteFile(filepath.Join(s.data(), "pg_hba.conf"), []byte(accessRules), 0o644); err != nil {
 		return err
 	}
-	var err error
-	for range 5 { // the port may be taken between the choice and the start
-		if s.port, err = freePort(); err != nil {
-			return err
+	return startSomewhere(func(port int) error {
+		s.port = port
+		err := s.start()
+		if err != nil {
+			s.process.end("stop\n")
 		}
-		if err = s.start(); err == nil {
-			return nil
-		}
-		s.end("stop\n")
-	}
-	return err
+		return err
+	})
 }
 
 // accessRules lets everyone in except members of the role "guarded", who need
@@ -196,70 +190,19 @@ func (s *PostgresServer) run(name string, args ...string) (string, error) {
 	return strings.TrimSpace(out.String()), nil
 }
 
-// supervise runs the server until its standard input says so or ends, which
-// it does when the test binary is gone for whatever reason; then nobody needs
-// the folder any more either.
-const supervise = `
-folder=$1; shift
-"$@" & server=$!
-read -r order
-case $order in crash) kill -QUIT $server;; *) kill -INT $server;; esac
-wait $server
-[ -n "$order" ] || rm -rf "$folder"
-`
-
 func (s *PostgresServer) start() error {
-	log, err := os.Create(filepath.Join(s.dir, "log"))
-	if err != nil {
-		return err
-	}
-	defer log.Close()
-	input, rein, err := os.Pipe()
-	if err != nil {
-		return err
-	}
-	defer input.Close()
-	cmd := s.command("sh", "-c", supervise, "sh", s.dir, filepath.Join(s.bin, "postgres"), "-D", s.data(),
+	cmd := s.command("postgres", "-D", s.data(),
 		"-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(s.port), "-c", "unix_socket_directories=",
 		"-c", "max_connections=60", "-c", "wal_level=logical", "-c", "max_wal_senders=30", "-c", "max_replication_slots=60", "-c", "log_min_messages=fatal", "-c", "log_min_error_statement=panic")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = input, log, log
-	if err := cmd.Start(); err != nil {
+	p, err := startProcess(cmd, s.dir, "QUIT", "INT")
+	if err != nil {
 		return err
 	}
-	s.cmd, s.rein = cmd, rein
-	return s.await()
-}
-
-// await waits until the server answers, and is the one that was started.
-func (s *PostgresServer) await() error {
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(time.Minute)
-	for {
-		if answer, err := s.psql("postgres", "SHOW data_directory"); err == nil && answer == s.data() {
-			return nil
-		}
-		log, _ := os.ReadFile(filepath.Join(s.dir, "log"))
-		if bytes.Contains(log, []byte("could not create any TCP/IP sockets")) {
-			return fmt.Errorf("the port is taken: %s", log)
-		}
-		select {
-		case <-tick.C:
-		case <-deadline:
-			return fmt.Errorf("it does not answer after a minute: %s", log)
-		}
-	}
-}
-
-// end stops the server and waits for that.
-func (s *PostgresServer) end(order string) {
-	if s.cmd == nil {
-		return
-	}
-	_, _ = s.rein.WriteString(order)
-	_ = s.rein.Close()
-	_ = s.cmd.Wait()
-	s.cmd = nil
+	s.process = p
+	return p.await(func() bool { // and is the one that was started
+		answer, err := s.psql("postgres", "SHOW data_directory")
+		return err == nil && answer == s.data()
+	})
 }
 
 func (s *PostgresServer) psql(database, query string) (string, error) {
@@ -273,13 +216,4 @@ func (s *PostgresServer) database(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.port, name)
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }

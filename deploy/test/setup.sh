@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests talk to and is quick when it is there already:
-#   PostgreSQL and kcat from Debian; Python clients of Kafka and a reader of
+#   PostgreSQL, RabbitMQ, ClickHouse and kcat from Debian; Python clients of Kafka and a reader of
 #   Parquet, at the versions of requirements.txt, in .cache/venv; kafkajs, at
 #   the version of deploy/compat/kafkajs, in .cache/kafkajs; Apache Kafka's
 #   programs with Java and Maven, in .cache/kafka.
@@ -15,7 +15,6 @@ pins=$here/requirements.txt
 python=/usr/bin/python3
 
 missing=()
-compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
 command -v kcat >/dev/null || missing+=(kcat)
 { [ -x "$python" ] && "$python" -c 'import venv, ensurepip' 2>/dev/null; } || missing+=(python3 python3-venv)
 command -v node >/dev/null || missing+=(nodejs)
@@ -59,3 +58,6 @@ fi
 
 # Apache Kafka's own programs, with Java and Maven.
 "$here/../kafka/kafka.sh" setup
+
+# The servers that connectors are tested against.
+"$here/../services/services.sh" install

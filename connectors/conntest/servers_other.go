@@ -1,0 +1,22 @@
+//go:build !unix
+
+package conntest
+
+import "testing"
+
+// Private servers are for systems on which their processes can be supervised.
+
+// Postgres skips the test.
+func Postgres(t testing.TB) (dsn string) { return unsupervised(t, "PostgreSQL") }
+
+// RabbitMQ skips the test.
+func RabbitMQ(t testing.TB) (amqp, management string) { return unsupervised(t, "RabbitMQ"), "" }
+
+// ClickHouse skips the test.
+func ClickHouse(t testing.TB) (dsn string) { return unsupervised(t, "ClickHouse") }
+
+func unsupervised(t testing.TB, what string) string {
+	t.Helper()
+	t.Skipf("a private %s server needs a Unix system", what)
+	return ""
+}
