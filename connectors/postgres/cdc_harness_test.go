@@ -89,6 +89,17 @@ func next(t testing.TB, r connectors.Reader, n int) []connectors.Message {
 	return all
 }
 
+// rowsThere reads the n rows that were there, and to the end of them.
+func rowsThere(t testing.TB, r connectors.Reader, n int) []connectors.Message {
+	t.Helper()
+	all := next(t, r, n)
+	b, err := r.Read(t.Context(), connectors.Limits{Wait: time.Minute})
+	if err != nil || len(b.Messages) != 1 || !b.Messages[0].Mark {
+		t.Fatalf("after the rows came %q, %v, want their end", texts(b.Messages), err)
+	}
+	return all
+}
+
 // texts are records as key=value; an error is shown in place of the value.
 func texts(all []connectors.Message) []string {
 	out := make([]string, len(all))

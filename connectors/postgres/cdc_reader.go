@@ -21,7 +21,6 @@ type cdcReader struct {
 	cfg   *pgconn.Config
 
 	catalog *catalog
-	tables  []*published
 	repl    *session  // until it follows
 	snap    *snapshot // while rows are read
 	wal     *wal      // while changes are followed

@@ -53,6 +53,7 @@ func openSnapshot(ctx context.Context, cfg *pgconn.Config, tables []*published, 
 	if exported != "" {
 		begin += "SET TRANSACTION SNAPSHOT " + pq.QuoteLiteral(exported) + "; "
 	}
+	begin += lockTables(tables)
 	// A scan has to begin at the beginning and give rows as they lie on disk.
 	begin += "SET LOCAL synchronize_seqscans = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL cursor_tuple_fraction = 1; SELECT pg_current_snapshot()"
 	row, err := s.one(ctx, "begin to read the rows", begin)
@@ -61,6 +62,19 @@ func openSnapshot(ctx context.Context, cfg *pgconn.Config, tables []*published, 
 		return nil, err
 	}
 	return &snapshot{session: s, tables: tables, from: from, seen: string(row[0]), rows: 100}, nil
+}
+
+// lockTables keeps tables from being rewritten or truncated: an older snapshot
+// would find them empty then. Reading and writing rows goes on.
+func lockTables(tables []*published) string {
+	if len(tables) == 0 {
+		return ""
+	}
+	all := make([]string, len(tables))
+	for i, t := range tables {
+		all[i] = t.name.qualified()
+	}
+	return "LOCK TABLE " + strings.Join(all, ", ") + " IN ACCESS SHARE MODE; "
 }
 
 // rowsOf is a run of rows of one table with their keys.
@@ -131,14 +145,25 @@ func (s *snapshot) declare(ctx context.Context, p *published, f *form) error {
 	if p.filter != "" {
 		where = append(where, "("+p.filter+")")
 	}
+	if len(p.order) == 0 {
+		files, err := s.files(ctx, p)
+		if err != nil {
+			return err
+		}
+		t.seen += "/" + files
+	}
 	if p.name.String() == s.from.table {
 		after, err := t.order.after(s.from.key)
 		if err != nil {
 			return connectors.Fatal(fmt.Errorf("table %s: the key of the checkpoint is not of the key that the table has now: %w; reset the job's offsets", p.name, err))
 		}
 		where = append(where, after)
-		if len(p.order) == 0 && s.from.seen != "" {
-			if t.older, err = xidsOf(s.from.seen, s.seen); err != nil {
+		if len(p.order) == 0 {
+			then, files, _ := strings.Cut(s.from.seen, "/")
+			if !strings.HasSuffix(t.seen, "/"+files) {
+				return connectors.Fatalf("table %s has no key and was rewritten while its rows were being read: reset the job's offsets to read all rows anew", p.name)
+			}
+			if t.older, err = xidsOf(then, s.seen); err != nil {
 				return err
 			}
 			t.seen = s.from.seen
@@ -167,6 +192,16 @@ func (s *snapshot) declare(ctx context.Context, p *published, f *form) error {
 	}
 	s.cur = t
 	return nil
+}
+
+// files names the files that the table is in. Where rows lie means nothing
+// any more when they are others.
+func (s *snapshot) files(ctx context.Context, p *published) (string, error) {
+	row, err := s.one(ctx, "look at table "+p.name.String(), fmt.Sprintf("SELECT md5(string_agg(relid::oid || ' ' || coalesce(pg_relation_filenode(relid), 0), ',' ORDER BY relid::oid)) FROM (SELECT relid FROM pg_partition_tree(%[1]d) UNION SELECT %[1]d::regclass) AS t", p.oid))
+	if err != nil {
+		return "", err
+	}
+	return string(row[0]), nil
 }
 
 // take makes tuples of rows, and leaves out those that the stream will bring.

@@ -116,24 +116,51 @@ func (r *cdcReader) start(ctx context.Context, fresh bool) error {
 	if err := r.catalog.publish(ctx, &r.cdcSettings); err != nil {
 		return err
 	}
-	if r.tables, err = r.catalog.tables(ctx, &r.cdcSettings); err != nil {
+	if r.from.streaming {
+		if r.only {
+			return connectors.Fatalf("the checkpoint is of changes: with snapshot: only, reset the job's offsets")
+		}
+		if _, err := r.begin(ctx, false, system); err != nil {
+			return err
+		}
+		r.at = r.from
+		return r.follow(ctx)
+	}
+	return r.startRows(ctx, fresh, system)
+}
+
+// startRows begins with the rows. The tables are described, and the slot is
+// made, while none of them can be rewritten.
+func (r *cdcReader) startRows(ctx context.Context, fresh bool, system uint64) error {
+	tables, err := r.catalog.tables(ctx, &r.cdcSettings)
+	if err != nil {
+		return err
+	}
+	if _, err := r.catalog.query(ctx, "lock the tables against rewriting", "BEGIN; "+lockTables(tables)); err != nil {
+		return err
+	}
+	if tables, err = r.catalog.tables(ctx, &r.cdcSettings); err != nil {
 		return err
 	}
 	exported := ""
-	if r.only {
-		if fresh {
-			r.from = place{system: system}
-		} else if r.from.streaming || r.from.system != system {
-			return connectors.Fatalf("the checkpoint is of another server, or of changes: with snapshot: only, reset the job's offsets")
+	switch {
+	case !r.only:
+		if exported, err = r.begin(ctx, fresh, system); err != nil {
+			return err
 		}
-	} else if exported, err = r.begin(ctx, fresh, system); err != nil {
-		return err
+	case fresh:
+		r.from = place{system: system}
+	case r.from.system != system:
+		return connectors.Fatalf("the checkpoint is of another server: with snapshot: only, reset the job's offsets")
 	}
-	r.at = r.from
-	if r.from.streaming {
-		return r.follow(ctx)
+	if r.at = r.from; r.from.streaming {
+		err = r.follow(ctx)
+	} else {
+		r.snap, err = openSnapshot(ctx, r.cfg, tables, r.from, exported)
 	}
-	r.snap, err = openSnapshot(ctx, r.cfg, r.tables, r.from, exported)
+	if err == nil {
+		_, err = r.catalog.query(ctx, "unlock the tables", "COMMIT")
+	}
 	return err
 }
 

@@ -22,6 +22,12 @@ const (
 	// statusEvery is how often the server hears from us; it gives a silent
 	// client up after wal_sender_timeout, a minute by default.
 	statusEvery = 5 * time.Second
+	// statusGap is the least time between two of them.
+	statusGap = 50 * time.Millisecond
+	// A server that shuts down waits for us to confirm all of its log, and
+	// asks again as soon as it is answered. What is not in the hub is not
+	// confirmed; a server that goes on asking is let go.
+	shutdownPatience = 2 * time.Second
 	// walAhead is how many bytes are read ahead of who takes them.
 	walAhead = 8 << 20
 )
@@ -45,6 +51,8 @@ type wal struct {
 	ready     chan struct{} // the queue has got something
 	done      chan struct{} // closed by close
 	wg        sync.WaitGroup
+
+	asked, askedFirst time.Time // when the server asked for a status, without a pause in between
 
 	mu struct {
 		sync.Mutex
@@ -122,6 +130,11 @@ func (w *wal) tell() {
 			return
 		case <-w.nudge:
 			ask = 0
+			select {
+			case <-w.done:
+				return
+			case <-time.After(statusGap):
+			}
 		case <-tick.C:
 			ask = 1
 		}
@@ -163,10 +176,24 @@ func (w *wal) piece(b []byte) error {
 	case len(b) == alive && b[0] == 'k':
 		if b[alive-1] == 1 {
 			poke(w.nudge)
+			if w.insists(time.Now()) {
+				return errShutdown
+			}
 		}
 		return w.push(walItem{end: pgoutput.LSN(binary.BigEndian.Uint64(b[1:]))})
 	}
 	return fmt.Errorf("the server sent %d bytes that are neither a change nor a sign of life", len(b))
+}
+
+var errShutdown = errors.New("the server shuts down")
+
+// insists reports whether the server has asked again and again.
+func (w *wal) insists(now time.Time) bool {
+	if now.Sub(w.asked) > shutdownPatience/2 {
+		w.askedFirst = now
+	}
+	w.asked = now
+	return now.Sub(w.askedFirst) > shutdownPatience
 }
 
 // push waits until there is room.
@@ -197,6 +224,7 @@ func (w *wal) fail(err error) {
 		w.mu.err = err
 	}
 	w.mu.Unlock()
+	_ = w.sock.Close() // the server need not wait until someone reads the error
 	poke(w.ready)
 }
 
