@@ -16,8 +16,8 @@ import (
 //	stream    2, lsn (8) change (4) part (2) | system (8)
 //
 // What is before the bar is the message's place. The rest are hints: the
-// server's identity, where the slot began, and, for a table without a key,
-// which transactions its rows were read after.
+// server's identity, where the slot began, and the snapshot that was taken then,
+// followed by a table's files when that has no key.
 const (
 	inSnapshot byte = 1
 	inStream   byte = 2
@@ -33,7 +33,7 @@ type place struct {
 	table string
 	key   []byte
 	start pgoutput.LSN
-	seen  string // pg_current_snapshot() of the first reading; "" where it does not matter
+	seen  string // pg_current_snapshot() of the first reading; "" when it is not known
 	// Later: the transaction by its commit, the number of the change, and the
 	// part of it: a changed key gives two.
 	lsn    pgoutput.LSN
@@ -80,12 +80,12 @@ func decodePlace(b []byte) (p place, ok bool) {
 		p.change, p.part = binary.BigEndian.Uint32(b[9:]), binary.BigEndian.Uint16(b[13:])
 		p.system = binary.BigEndian.Uint64(b[15:])
 		return p, true
-	case len(b) > 2+hintSize && b[0] == inSnapshot:
+	case len(b) > 1+hintSize && b[0] == inSnapshot:
 		body, hints := b[1:len(b)-hintSize], b[len(b)-hintSize:]
 		p.system, p.start = binary.BigEndian.Uint64(hints), pgoutput.LSN(binary.BigEndian.Uint64(hints[8:]))
 		key, seen := uint64(binary.BigEndian.Uint32(hints[16:])), uint64(binary.BigEndian.Uint32(hints[20:]))
 		n := uint64(len(body))
-		if key+seen+2 > n || body[n-key-seen-1] != 0 {
+		if key+seen+1 > n || body[n-key-seen-1] != 0 {
 			return p, false
 		}
 		p.table, p.key, p.seen = string(body[:n-key-seen-1]), body[n-key-seen:n-seen], string(body[n-seen:])

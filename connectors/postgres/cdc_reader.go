@@ -106,10 +106,7 @@ func (r *cdcReader) readRows(ctx context.Context) error {
 	r.pending = make([]connectors.Message, 0, len(got.tuples))
 	for i, t := range got.tuples {
 		ev := event{op: 'r', after: t, lsn: r.from.start, ts: connectors.NoTimestamp}
-		at := place{system: r.from.system, start: r.from.start, table: got.name.String(), key: got.keys[i]}
-		if got.order.disk {
-			at.seen = got.seen
-		}
+		at := place{system: r.from.system, start: r.from.start, table: got.name.String(), key: got.keys[i], seen: got.seen}
 		r.add(r.envelope.message(got.form, &ev), at)
 	}
 	return nil

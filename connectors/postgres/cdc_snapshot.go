@@ -25,7 +25,8 @@ type snapshot struct {
 	*session
 	tables []*published
 	from   place  // where to begin
-	seen   string // pg_current_snapshot()
+	now    string // pg_current_snapshot()
+	first  string // the same when the slot was made, as far as it is known
 
 	next   int // in tables
 	cur    *tableScan
@@ -39,7 +40,7 @@ type tableScan struct {
 	form  *form
 	order rowOrder
 	older xids   // set when rows that came later are skipped
-	seen  string // the first snapshot under which it was read
+	seen  string // for positions
 }
 
 // openSnapshot begins. exported is the snapshot of the slot that was just
@@ -61,7 +62,11 @@ func openSnapshot(ctx context.Context, cfg *pgconn.Config, tables []*published, 
 		s.close()
 		return nil, err
 	}
-	return &snapshot{session: s, tables: tables, from: from, seen: string(row[0]), rows: 100}, nil
+	first, _, _ := strings.Cut(from.seen, "/")
+	if first == "" {
+		first = string(row[0])
+	}
+	return &snapshot{session: s, tables: tables, from: from, now: string(row[0]), first: first, rows: 100}, nil
 }
 
 // lockTables keeps tables from being rewritten or truncated: an older snapshot
@@ -140,7 +145,7 @@ func (s *snapshot) adapt(rows [][][]byte) {
 
 // declare opens the cursor for a table, behind the last row of an earlier run.
 func (s *snapshot) declare(ctx context.Context, p *published, f *form) error {
-	t := &tableScan{published: p, form: f, order: orderOf(p), seen: s.seen}
+	t := &tableScan{published: p, form: f, order: orderOf(p), seen: s.first}
 	var where []string
 	if p.filter != "" {
 		where = append(where, "("+p.filter+")")
@@ -151,6 +156,12 @@ func (s *snapshot) declare(ctx context.Context, p *published, f *form) error {
 			return err
 		}
 		t.seen += "/" + files
+		if p.name.String() == s.from.table && t.seen != s.from.seen {
+			return connectors.Fatalf("table %s has no key and was rewritten while its rows were being read: reset the job's offsets to read all rows anew", p.name)
+		}
+		if t.older, err = xidsOf(s.first, s.now); err != nil {
+			return err
+		}
 	}
 	if p.name.String() == s.from.table {
 		after, err := t.order.after(s.from.key)
@@ -158,16 +169,6 @@ func (s *snapshot) declare(ctx context.Context, p *published, f *form) error {
 			return connectors.Fatal(fmt.Errorf("table %s: the key of the checkpoint is not of the key that the table has now: %w; reset the job's offsets", p.name, err))
 		}
 		where = append(where, after)
-		if len(p.order) == 0 {
-			then, files, _ := strings.Cut(s.from.seen, "/")
-			if !strings.HasSuffix(t.seen, "/"+files) {
-				return connectors.Fatalf("table %s has no key and was rewritten while its rows were being read: reset the job's offsets to read all rows anew", p.name)
-			}
-			if t.older, err = xidsOf(then, s.seen); err != nil {
-				return err
-			}
-			t.seen = s.from.seen
-		}
 	}
 	columns := t.order.selected()
 	for _, c := range p.columns {

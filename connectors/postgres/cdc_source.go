@@ -161,6 +161,11 @@ func (r *cdcReader) startRows(ctx context.Context, fresh bool, system uint64) er
 	if err == nil {
 		_, err = r.catalog.query(ctx, "unlock the tables", "COMMIT")
 	}
+	if err == nil && fresh && r.snap != nil && !r.only {
+		// A mark makes durable under which snapshot reading began.
+		r.add(connectors.Message{Mark: true, Timestamp: connectors.NoTimestamp, Origin: connectors.Origin{Name: "the beginning"}},
+			place{system: system, start: r.from.start, seen: r.snap.first})
+	}
 	return err
 }
 
