@@ -76,6 +76,7 @@ type fetch struct {
 	answer  *fetchAnswer
 	parts   []*fetchPart
 	limit   int // bytes of the whole answer
+	left    int // of limit
 	settled bool
 }
 
@@ -143,7 +144,7 @@ func (f *fetch) refuse(p *fetchPart, err error) {
 // read fills all partitions from what the logs have now.
 // watched says that it goes on to wait for what changes after this.
 func (f *fetch) read(watched bool) (total int) {
-	left := f.limit
+	f.left = f.limit
 	for _, p := range f.parts {
 		if p.log == nil {
 			continue
@@ -151,8 +152,8 @@ func (f *fetch) read(watched bool) (total int) {
 		if watched {
 			p.changed = p.log.Changed() // before the read: what comes after it is not missed
 		}
-		n := f.readPart(p, left, total == 0)
-		left -= n
+		n := f.readPart(p, total == 0)
+		f.left -= n
 		total += n
 	}
 	f.answer.size = int64(total)
@@ -161,10 +162,10 @@ func (f *fetch) read(watched bool) (total int) {
 
 // readPart reads one partition; first says that no batch was found yet, so that
 // one is returned whatever its size.
-func (f *fetch) readPart(p *fetchPart, left int, first bool) int {
+func (f *fetch) readPart(p *fetchPart, first bool) int {
 	p.out.reset(p.req.Partition)
-	limit := min(left, max(int(p.req.PartitionMaxBytes), 0))
-	if left <= 0 && !first {
+	limit := min(f.left, max(int(p.req.PartitionMaxBytes), 0))
+	if f.left <= 0 && !first {
 		return f.skipPart(p)
 	}
 	chunk, err := p.log.Read(p.req.FetchOffset, max(limit, 1))
@@ -187,8 +188,11 @@ func (f *fetch) readPart(p *fetchPart, left int, first bool) int {
 	if f.answer.committed {
 		p.out.batches = below(p.out.batches, chunk.Offsets.LastStable)
 	}
-	if !first {
+	if !first && len(p.out.batches) > 0 {
 		p.out.batches = within(p.out.batches, limit)
+		if len(p.out.batches) == 0 && limit == f.left {
+			f.left = 0 // full: the other logs would be read for nothing, too
+		}
 	}
 	if f.answer.committed {
 		if p.out.aborted, err = abortedIn(p.log, p.out.batches); err != nil {

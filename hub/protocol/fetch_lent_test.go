@@ -77,3 +77,35 @@ func TestFullFetchReadsNoMore(t *testing.T) {
 		t.Errorf("the partition without room: %+v", got[1])
 	}
 }
+
+// A batch that does not fit any more fills the answer: the logs behind it are
+// not read for one that would not fit either.
+func TestFetchStopsAtWhatDoesNotFit(t *testing.T) {
+	s := startSite(t, quick())
+	topic := s.topic(t, "t", 3)
+	c := s.dial(t)
+	b := batch(t, record.None, "v")
+	for p := range int32(3) {
+		r := produceRequest(9, "t", topic.ID, bytes.Clone(b))
+		r.Topics[0].Partitions[0].Partition = p
+		produced(c, r)
+	}
+	reads := 0
+	log := s.memLog(t, "t", 2)
+	log.mu.Lock()
+	log.mu.onRead = func() { reads++ }
+	log.mu.Unlock()
+	f := fetchRequest(12, "t", topic.ID, 0)
+	f.MaxBytes = int32(len(b)) + 1
+	for p := range int32(2) {
+		f.Topics[0].Partitions = append(f.Topics[0].Partitions, f.Topics[0].Partitions[0])
+		f.Topics[0].Partitions[p+1].Partition = p + 1
+	}
+	got := ask[*kmsg.FetchResponse](c, f).Topics[0].Partitions
+	if len(got[0].RecordBatches) == 0 || len(got[1].RecordBatches)+len(got[2].RecordBatches) != 0 || reads != 0 {
+		t.Errorf("%d, %d and %d bytes, the last log was read %d times", len(got[0].RecordBatches), len(got[1].RecordBatches), len(got[2].RecordBatches), reads)
+	}
+	if got[2].HighWatermark != 1 || got[2].ErrorCode != 0 {
+		t.Errorf("the partition without room: %+v", got[2])
+	}
+}
