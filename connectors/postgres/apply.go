@@ -1,7 +1,9 @@
 package postgres
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 )
 
@@ -88,16 +90,67 @@ func (a *applier) try(lo, hi int) (refusal, err error) {
 	if a.deletes {
 		statements += a.target.remove(staged) + "; "
 	}
-	statements += a.target.insert(staged) + "; RELEASE SAVEPOINT part"
-	_, err = a.exec(statements)
-	if err == nil {
+	statements += a.target.insert(staged, "")
+	kept := a.kept(lo, hi)
+	if len(kept) == 0 {
+		statements += "; RELEASE SAVEPOINT part"
+	}
+	if _, err = a.exec(statements); err == nil && len(kept) > 0 {
+		refusal, err = a.partial(staged, kept)
+	}
+	if err == nil && refusal == nil {
 		return nil, nil
 	}
-	if !aboutRows(err) {
-		return nil, fmt.Errorf("table %s: %w", a.target.table, err)
+	if err != nil {
+		if !aboutRows(err) {
+			return nil, fmt.Errorf("table %s: %w", a.target.table, err)
+		}
+		refusal = err
 	}
 	if _, err := a.exec("ROLLBACK TO SAVEPOINT part; RELEASE SAVEPOINT part"); err != nil {
 		return nil, err
 	}
-	return err, nil
+	return refusal, nil
+}
+
+// keptRows are rows that leave the same columns as they are.
+type keptRows struct {
+	kept  string
+	count int64
+}
+
+func (a *applier) kept(lo, hi int) []keptRows {
+	counts := map[string]int64{}
+	for _, l := range a.rows.lines[lo:hi] {
+		if l.kept != "" {
+			counts[l.kept]++
+		}
+	}
+	var all []keptRows
+	for _, kept := range slices.Sorted(maps.Keys(counts)) {
+		all = append(all, keptRows{kept, counts[kept]})
+	}
+	return all
+}
+
+var errNoRow = errors.New("it leaves columns as they are (__unchanged), and there is no row of its key")
+
+// partial writes rows that leave columns as they are, those that leave the
+// same ones together.
+func (a *applier) partial(staged string, kept []keptRows) (refusal, err error) {
+	for _, k := range kept {
+		statement := a.target.update(staged, k.kept)
+		if a.target.merge {
+			statement = a.target.insert(staged, k.kept)
+		}
+		n, err := a.exec(statement)
+		if err != nil {
+			return nil, err
+		}
+		if n < k.count && !a.target.merge {
+			return errNoRow, nil
+		}
+	}
+	_, err = a.exec("RELEASE SAVEPOINT part")
+	return nil, err
 }

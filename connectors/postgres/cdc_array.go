@@ -7,7 +7,10 @@ import (
 	"strconv"
 )
 
-var errArray = errors.New("the server sent an array that cannot be read")
+var (
+	errArray    = errors.New("the server sent an array that cannot be read")
+	errDeepJSON = errors.New("dimensions cannot be told from elements")
+)
 
 // appendRounded writes a number as the nearest double. The config asked for it.
 func appendRounded(dst, text []byte) ([]byte, error) {
@@ -22,13 +25,19 @@ func appendRounded(dst, text []byte) ([]byte, error) {
 const maxDepth = 6
 
 // appendArray writes {1,NULL,{…}} as JSON. An array whose numbering does not
-// begin with 1 cannot be one in JSON: it is a string, as the server prints it.
+// begin with 1 cannot be one in JSON, and one of several dimensions whose
+// elements are JSON could not be told from one of arrays: they are strings, as
+// the server prints them.
 func (m *mapping) appendArray(dst, text []byte, t *wireType) ([]byte, error) {
 	if len(text) > 0 && text[0] == '[' {
 		return appendQuoted(dst, text)
 	}
+	start := len(dst)
 	a := arrayReader{mapping: m, typ: t, rest: text}
 	dst, err := a.list(dst, 1)
+	if errors.Is(err, errDeepJSON) {
+		return appendQuoted(dst[:start], text)
+	}
 	if err == nil && len(a.rest) > 0 {
 		err = errArray
 	}
@@ -55,6 +64,9 @@ func (a *arrayReader) eat(c byte) bool {
 func (a *arrayReader) list(dst []byte, depth int) ([]byte, error) {
 	if !a.eat('{') || depth > maxDepth {
 		return dst, errArray
+	}
+	if depth > 1 && a.typ.elem.shape == shapeJSON {
+		return dst, errDeepJSON
 	}
 	dst = append(dst, '[')
 	if a.eat('}') {

@@ -17,6 +17,7 @@ const maxName = 63
 type settings struct {
 	table, offsets name
 	upsert         bool
+	merge          bool // an upsert that leaves fields that are not there as they are
 	key            []string
 	columns        []declared // none: to be found
 	create         bool
@@ -43,7 +44,7 @@ func nameOf(s string) name {
 func settingsOf(cfg connectors.Config) settings {
 	s := settings{
 		table: nameOf(cfg.String("table")), offsets: nameOf(cfg.String("offsets_table")),
-		upsert: cfg.String("mode") == "upsert", key: cfg.Strings("key"), create: cfg.Bool("create"),
+		upsert: cfg.String("mode") != "insert", merge: cfg.String("mode") == "merge", key: cfg.Strings("key"), create: cfg.Bool("create"),
 		failOnExtra: cfg.String("extra") == "fail", deletes: cfg.Bool("delete_on_tombstone"),
 	}
 	for _, c := range cfg.Objects("columns") {
@@ -64,12 +65,12 @@ func (s settings) check() []connectors.Finding {
 	}
 	switch {
 	case s.upsert && len(s.key) == 0:
-		add("key", "mode upsert needs a key", "list the columns that identify a row, such as key: [id]")
+		add("key", "modes upsert and merge need a key", "list the columns that identify a row, such as key: [id]")
 	case !s.upsert && len(s.key) > 0:
-		add("key", "a key has no meaning in mode insert", "set mode: upsert, or leave key out")
+		add("key", "a key has no meaning in mode insert", "set mode: upsert or merge, or leave key out")
 	}
 	if s.deletes && !s.upsert {
-		add("delete_on_tombstone", "without a key there is no row to delete", "set mode: upsert and a key")
+		add("delete_on_tombstone", "without a key there is no row to delete", "set mode: upsert or merge, and a key")
 	}
 	names := make([]string, len(s.columns))
 	for i, c := range s.columns {

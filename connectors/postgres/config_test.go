@@ -36,7 +36,7 @@ func TestFieldsThatAreWrong(t *testing.T) {
 		"cannot be a":         {"offsets_table": "o\x00"},
 		`"id" is there twice`: {"key": []string{"id", "id"}},
 		`"varchar" is not`:    {"columns": []map[string]any{{"name": "id", "type": "varchar"}}},
-		`"merge" is not one`:  {"mode": "merge"},
+		`"patch" is not one`:  {"mode": "patch"},
 		"field \"name\" is":   {"columns": []map[string]any{{"type": "text"}}},
 	} {
 		_, err := connectors.NewConfig(Sink{}.Spec().Fields, with(with(upsertFields(), map[string]any{"dsn": "x"}), fields))

@@ -68,7 +68,7 @@ func (t *tx) describe(n name) ([]found, error) {
 
 // match decides which columns of the table are written, and from what.
 func (s settings) match(n name, table []found) (*target, error) {
-	t := &target{table: n.qualified(), failOnExtra: s.failOnExtra, tombstones: s.deletes}
+	t := &target{table: n.qualified(), failOnExtra: s.failOnExtra, tombstones: s.deletes, merge: s.merge}
 	wanted := s.columns
 	if len(wanted) == 0 {
 		var err error

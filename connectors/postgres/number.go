@@ -99,7 +99,7 @@ var (
 // appendNumeric passes a number, or text of one, through digit by digit.
 func (t sqlType) appendNumeric(dst, raw []byte) ([]byte, error) {
 	text := format.Text(raw)
-	if raw[0] == '"' && string(text) == "NaN" {
+	if raw[0] == '"' && (string(text) == "NaN" || !t.bounded && (string(text) == "Infinity" || string(text) == "-Infinity")) {
 		return append(dst, text...), nil
 	}
 	d, ok := parseDecimal(text)

@@ -26,11 +26,18 @@
 // copied before the fence is passed, so a writer that freezes while it sends
 // holds no lock that its successor would wait for.
 //
-// In mode upsert the last record of a key wins, also within a batch. Keys are
+// In the modes upsert and merge the last record of a key wins, also within a batch. Keys are
 // compared as the server does: where equal keys may have different texts (a
 // collation that ignores case, floats), the server picks the last one. Rows go
 // in the order of their keys, so that writers do not deadlock; what collides
 // all the same is done again.
+//
+// A record may say that columns stay as they are: by its field __unchanged, as
+// the CDC source does for large values that were not sent, or, in mode merge, by
+// not having their fields. What the batch has written of the key before counts.
+// A row for __unchanged has to be there; a record without one is a bad record.
+// Records of the CDC source that say of themselves that a row is gone (__op d)
+// are tombstones here; those of a TRUNCATE are bad records.
 //
 // # How a bad record is found
 //
@@ -95,8 +102,8 @@ func fields() []connectors.Field {
 			Description: "table to write, with or without its schema; names are taken as written, upper and lower case are kept",
 		},
 		{
-			Name: "mode", Kind: connectors.KindString, Options: []string{"insert", "upsert"}, Default: "insert", Example: "upsert",
-			Description: "insert adds a row for each record; upsert keeps one row for each key, and the last record of a key wins",
+			Name: "mode", Kind: connectors.KindString, Options: []string{"insert", "upsert", "merge"}, Default: "insert", Example: "upsert",
+			Description: "insert adds a row for each record; upsert keeps one row for each key, and the last record of a key wins; merge does the same and leaves columns as they are whose fields a record does not have. In both a column that the record's field __unchanged lists stays as it is",
 		},
 		{
 			Name: "key", Kind: connectors.KindStrings, Check: checkKey, Example: "[id]",
@@ -116,7 +123,7 @@ func fields() []connectors.Field {
 		},
 		{
 			Name: "delete_on_tombstone", Kind: connectors.KindBool, Example: "true",
-			Description: "true deletes the row when a record without a value comes, by the record's key (mode upsert); false sends such a record to the dead letters",
+			Description: "true deletes the row when a record without a value comes, by the record's key (modes upsert and merge); false sends such a record to the dead letters",
 		},
 		{
 			Name: "offsets_table", Kind: connectors.KindString, Default: "entrepot_offsets", Check: checkTable, Example: "etl.entrepot_offsets",

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"unicode/utf8"
@@ -23,6 +24,7 @@ type line struct {
 	start, end int // in text
 	gone       bool
 	superseded bool
+	kept       string // for each column 1 when it stays as it is; "" when none does
 }
 
 // deletes reports whether any row is to be deleted.
@@ -55,7 +57,14 @@ type encoder struct {
 	key   []byte
 	extra string // first field that no column takes
 	known int    // fields found in the record that have a slot
+	kept  []byte // of the row; empty when no column stays as it is
 }
+
+// Fields that a record has for itself.
+const (
+	fieldUnchanged = "__unchanged"
+	fieldOp        = "__op"
+)
 
 func newEncoder(t *target) *encoder {
 	e := &encoder{target: t, slots: map[string]int{}}
@@ -64,6 +73,11 @@ func newEncoder(t *target) *encoder {
 			e.slots[c.path[0]] = len(e.slots)
 		}
 		e.slot = append(e.slot, e.slots[c.path[0]])
+	}
+	for _, own := range []string{fieldUnchanged, fieldOp} {
+		if _, ok := e.slots[own]; !ok {
+			e.slots[own] = len(e.slots)
+		}
 	}
 	e.raws = make([][]byte, len(e.slots))
 	return e
@@ -78,18 +92,24 @@ func (e *encoder) encode(messages []connectors.Message) (*rows, []connectors.Rec
 	)
 	for i := range messages {
 		m := &messages[i]
-		l := line{index: i, start: len(r.text), gone: m.Value == nil}
+		l := line{index: i, start: len(r.text)}
 		var err error
-		if r.text, err = e.appendLine(r.text, m, i); err != nil {
+		if r.text, l.gone, err = e.appendLine(r.text, m, i); err == nil {
+			l.end, l.kept = len(r.text), string(e.kept)
+			before, again := last[string(e.key)]
+			if again && len(e.keys) > 0 && l.kept != "" {
+				err = e.complete(r, &l, r.lines[before])
+			}
+			if again && len(e.keys) > 0 && err == nil {
+				r.lines[before].superseded = true
+			}
+		}
+		if err != nil {
 			r.text = r.text[:l.start]
 			wrong = append(wrong, connectors.RecordError{Index: i, Offset: m.Offset, Err: connectors.Poison(err)})
 			continue
 		}
-		l.end = len(r.text)
 		if len(e.keys) > 0 {
-			if before, ok := last[string(e.key)]; ok {
-				r.lines[before].superseded = true
-			}
 			last[string(e.key)] = len(r.lines)
 		}
 		r.lines = append(r.lines, l)
@@ -109,30 +129,44 @@ func sizeOf(messages []connectors.Message) (bytes int) {
 	return bytes
 }
 
-// appendLine writes one message as a line, and leaves its key in e.key.
-func (e *encoder) appendLine(dst []byte, m *connectors.Message, index int) ([]byte, error) {
+// appendLine writes one message as a line, and leaves its key in e.key and
+// what stays as it is in e.kept. gone tells that the row is to be deleted.
+func (e *encoder) appendLine(dst []byte, m *connectors.Message, index int) (_ []byte, gone bool, err error) {
 	dst = strconv.AppendInt(dst, int64(index), 10)
-	e.key = e.key[:0]
+	e.key, e.kept = e.key[:0], e.kept[:0]
 	if m.Value == nil {
-		return e.appendTombstone(append(dst, "\tt"...), m)
+		dst, err = e.appendTombstone(append(dst, "\tt\t"...), m)
+		return dst, true, err
 	}
 	if err := e.split(m.Value); err != nil {
-		return dst, err
+		return dst, false, err
+	}
+	if len(e.keys) > 0 && e.own(fieldOp) != nil {
+		switch op := string(e.own(fieldOp)); op {
+		case `"d"`:
+			dst, err = e.appendGone(append(dst, "\tt\t"...))
+			return dst, true, err
+		case `"t"`:
+			return dst, false, errTruncated
+		}
 	}
 	if e.extra != "" && e.failOnExtra {
-		return dst, fmt.Errorf("field %q has no column, and extra is fail", e.extra)
+		return dst, false, fmt.Errorf("field %q has no column, and extra is fail", e.extra)
 	}
-	dst = append(dst, "\tf"...)
+	if err := e.findKept(); err != nil {
+		return dst, false, err
+	}
+	dst = append(append(dst, "\tf\t"...), e.kept...)
 	for i := range e.columns {
 		raw, err := e.raw(i)
 		if err != nil {
-			return dst, err
+			return dst, false, err
 		}
 		if dst, err = e.appendCell(append(dst, '\t'), &e.columns[i], raw); err != nil {
-			return dst, err
+			return dst, false, err
 		}
 	}
-	return append(dst, '\n'), nil
+	return append(dst, '\n'), false, nil
 }
 
 // split finds the raw values that the columns take.
@@ -194,11 +228,39 @@ func (c *column) appendKey(dst, cell []byte) []byte {
 	return append(dst, cell...)
 }
 
+var (
+	errTombstone = errors.New("the record has no value (a tombstone), or says that its row is gone; delete_on_tombstone: true in mode upsert or merge makes it delete the row of its key")
+	errTruncated = errors.New("the record says that a whole table was emptied (TRUNCATE), which this sink does not do: truncate: skip in the source leaves it out")
+)
+
+// appendGone writes a row to delete that the record names by its own fields.
+func (e *encoder) appendGone(dst []byte) ([]byte, error) {
+	if !e.tombstones {
+		return dst, errTombstone
+	}
+	for i := range e.columns {
+		c := &e.columns[i]
+		dst = append(dst, '\t')
+		if !c.key {
+			dst = append(dst, `\N`...)
+			continue
+		}
+		raw, err := e.raw(i)
+		if err != nil {
+			return dst, err
+		}
+		if dst, err = e.appendCell(dst, c, raw); err != nil {
+			return dst, err
+		}
+	}
+	return append(dst, '\n'), nil
+}
+
 // appendTombstone writes a row to delete: its key and nothing else.
 func (e *encoder) appendTombstone(dst []byte, m *connectors.Message) ([]byte, error) {
 	switch {
 	case !e.tombstones:
-		return dst, fmt.Errorf("the record has no value (a tombstone); delete_on_tombstone: true in mode upsert makes it delete the row of its key")
+		return dst, errTombstone
 	case len(m.Key) == 0:
 		return dst, fmt.Errorf("the record has neither a value nor a key: there is no telling which row to delete")
 	}

@@ -22,6 +22,7 @@ type target struct {
 	keys        []int // in columns; none in mode insert
 	failOnExtra bool
 	tombstones  bool // delete rows
+	merge       bool // fields that a record does not have stay as they are
 }
 
 // distinct reports whether equal keys may have come through the encoder as
@@ -42,7 +43,7 @@ func (t *target) stage() string { return fmt.Sprintf("entrepot_stage_%d", len(t.
 
 func (t *target) createStage() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "CREATE TEMPORARY TABLE IF NOT EXISTS %s (n integer NOT NULL, gone boolean NOT NULL", t.stage())
+	fmt.Fprintf(&b, "CREATE TEMPORARY TABLE IF NOT EXISTS %s (n integer NOT NULL, gone boolean NOT NULL, kept text NOT NULL", t.stage())
 	for i := range t.columns {
 		fmt.Fprintf(&b, ", c%d text", i)
 	}
@@ -68,7 +69,7 @@ func (t *target) nothing() string {
 	for i := range cells {
 		cells[i] = fmt.Sprintf("NULL::text AS c%d", i)
 	}
-	return "SELECT 0 AS n, false AS gone, " + strings.Join(cells, ", ") + " WHERE false"
+	return "SELECT 0 AS n, false AS gone, '' AS kept, " + strings.Join(cells, ", ") + " WHERE false"
 }
 
 func (t *target) cast(i int, of string) string {
@@ -83,31 +84,38 @@ func (t *target) keyCasts(of string) string {
 	return strings.Join(all, ", ")
 }
 
-// insert writes the rows of a query over the stage. They go in the order of
-// their keys, so that two writers never wait for each other in a circle.
-func (t *target) insert(query string) string {
-	names, casts := make([]string, len(t.columns)), make([]string, len(t.columns))
+// insert writes the rows of a query over the stage, of those that leave these
+// columns as they are ("" for none). They go in the order of their keys, so
+// that two writers never wait for each other in a circle.
+func (t *target) insert(query, kept string) string {
+	var names, casts []string
 	for i, c := range t.columns {
-		names[i], casts[i] = pq.QuoteIdentifier(c.name), t.cast(i, "s.")
+		if !keeps(kept, i) {
+			names, casts = append(names, pq.QuoteIdentifier(c.name)), append(casts, t.cast(i, "s."))
+		}
 	}
 	order := "s.n"
 	if len(t.keys) > 0 {
 		order = t.keyCasts("s.")
 	}
-	return fmt.Sprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM (%s) AS s WHERE NOT s.gone ORDER BY %s%s",
-		t.table, strings.Join(names, ", "), strings.Join(casts, ", "), query, order, t.onConflict())
+	return fmt.Sprintf("INSERT INTO %s (%s) OVERRIDING SYSTEM VALUE SELECT %s FROM (%s) AS s WHERE NOT s.gone AND s.kept = '%s' ORDER BY %s%s",
+		t.table, strings.Join(names, ", "), strings.Join(casts, ", "), query, kept, order, t.onConflict(kept))
 }
 
-func (t *target) onConflict() string {
+// keeps reports whether a column is one that stays as it is.
+func keeps(kept string, column int) bool { return kept != "" && kept[column] == '1' }
+
+func (t *target) onConflict(kept string) string {
 	if len(t.keys) == 0 {
 		return ""
 	}
 	var keys, sets []string
-	for _, c := range t.columns {
+	for i, c := range t.columns {
 		quoted := pq.QuoteIdentifier(c.name)
-		if c.key {
+		switch {
+		case c.key:
 			keys = append(keys, quoted)
-		} else {
+		case !keeps(kept, i):
 			sets = append(sets, quoted+" = EXCLUDED."+quoted)
 		}
 	}
@@ -116,6 +124,24 @@ func (t *target) onConflict() string {
 		action = "DO UPDATE SET " + strings.Join(sets, ", ")
 	}
 	return fmt.Sprintf(" ON CONFLICT (%s) %s", strings.Join(keys, ", "), action)
+}
+
+// update changes rows that have to be there: the columns that stay as they
+// are cannot be made up.
+func (t *target) update(query, kept string) string {
+	var same, sets []string
+	for i, c := range t.columns {
+		quoted := pq.QuoteIdentifier(c.name)
+		switch {
+		case c.key:
+			same = append(same, fmt.Sprintf("t.%s = %s", quoted, t.cast(i, "s.")))
+			sets = append(sets, fmt.Sprintf("%s = t.%s", quoted, quoted)) // there may be no other
+		case !keeps(kept, i):
+			sets = append(sets, fmt.Sprintf("%s = %s", quoted, t.cast(i, "s.")))
+		}
+	}
+	return fmt.Sprintf("UPDATE %s AS t SET %s FROM (%s) AS s WHERE NOT s.gone AND s.kept = '%s' AND %s",
+		t.table, strings.Join(sets, ", "), query, kept, strings.Join(same, " AND "))
 }
 
 // remove deletes the rows whose tombstones are in a query over the stage.

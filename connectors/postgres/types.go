@@ -29,6 +29,7 @@ const (
 	kindJSONB
 	kindUUID
 	kindBytea
+	kindArray
 )
 
 // sqlType is the type of a column of a table that exists.
@@ -41,6 +42,8 @@ type sqlType struct {
 	precision, scale int  // decimal digits, as PostgreSQL defines them
 	runes            int  // the most characters a text may have; 0 is no bound
 	fraction         int  // decimal digits of seconds, at most 6
+
+	elem *sqlType // of an array
 
 	// exact says that two keys are equal in the table just when the texts
 	// made for them here are.
@@ -58,6 +61,10 @@ var kinds = map[string]kind{
 // typeOf makes a type of what the catalog says of a column. typmod is the
 // number in which PostgreSQL keeps a type's bounds, -1 for none.
 func typeOf(shown, cast string, typmod int, deterministic bool) sqlType {
+	if of, ok := strings.CutSuffix(cast, "[]"); ok {
+		elem := typeOf(strings.TrimSuffix(shown, "[]"), of, typmod, deterministic)
+		return sqlType{kind: kindArray, shown: shown, cast: cast, elem: &elem}
+	}
 	t := sqlType{kind: kinds[cast], shown: shown, cast: cast, fraction: 6}
 	switch t.kind {
 	case kindNumeric:

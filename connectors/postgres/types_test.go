@@ -86,7 +86,7 @@ func TestValuesOfTypes(t *testing.T) {
 		"character varying(3)":        {{`"abc"`, "abc"}, {`"äöü"`, "äöü"}, {`"abcd"`, "!a shorter text"}, {`"abc "`, "!a shorter text"}},
 		"character(3)":                {{`"ab"`, "ab "}, {`"abcd"`, "!a shorter text"}},
 		"boolean":                     {{`true`, "true"}, {`false`, "false"}, {`1`, "!want true or false, got 1"}, {`"true"`, "!want true or false"}},
-		"timestamp with time zone":    {{`"2015-05-17T10:05:03Z"`, "2015-05-17 10:05:03+00"}, {`"2015-05-17T10:05:03.000001+02:00"`, "2015-05-17 08:05:03.000001+00"}, {`"2015-05-17T10:05:03.1234567Z"`, "!no more digits"}, {`"2015-05-17T10:05:03.1234560Z"`, "2015-05-17 10:05:03.123456+00"}, {`"2015-05-17T10:05:03"`, "!with its zone"}, {`"2015-02-29T00:00:00Z"`, "!with its zone"}, {`"0000-01-01T00:00:00Z"`, "!with its zone"}, {`"0001-01-01T00:00:00Z"`, "0001-01-01 00:00:00+00"}, {`"9999-12-31T23:59:59.999999-12:00"`, "10000-01-01 11:59:59.999999+00"}, {`1431857103`, "!with its zone"}, {`"infinity"`, "!with its zone"}, {`"2015-05-17T10:05:03,5Z"`, "!with its zone"}},
+		"timestamp with time zone":    {{`"2015-05-17T10:05:03Z"`, "2015-05-17 10:05:03+00"}, {`"2015-05-17T10:05:03.000001+02:00"`, "2015-05-17 08:05:03.000001+00"}, {`"2015-05-17T10:05:03.1234567Z"`, "!no more digits"}, {`"2015-05-17T10:05:03.1234560Z"`, "2015-05-17 10:05:03.123456+00"}, {`"2015-05-17T10:05:03"`, "!with its zone"}, {`"2015-02-29T00:00:00Z"`, "!with its zone"}, {`"0000-01-01T00:00:00Z"`, "!with its zone"}, {`"0001-01-01T00:00:00Z"`, "0001-01-01 00:00:00+00"}, {`"9999-12-31T23:59:59.999999-12:00"`, "10000-01-01 11:59:59.999999+00"}, {`1431857103`, "!with its zone"}, {`"infinity"`, "infinity"}, {`"infinit"`, "!with its zone"}, {`"10000-01-01T00:00:00"`, "!with its zone"}, {`"294276-12-31T23:59:59.1234567Z"`, "!with its zone"}, {`"294276-12-31T23:59:59.5Z"`, "294276-12-31 23:59:59.5+00"}, {`"2015-05-17T10:05:03,5Z"`, "!with its zone"}},
 		"timestamp(3) with time zone": {{`"2015-05-17T10:05:03.123Z"`, "2015-05-17 10:05:03.123+00"}, {`"2015-05-17T10:05:03.1234Z"`, "!no more digits than it keeps"}},
 		"timestamp without time zone": {{`"2015-05-17T10:05:03.5"`, "2015-05-17 10:05:03.5"}, {`"2015-05-17 10:05:03"`, "2015-05-17 10:05:03"}, {`"2015-05-17T10:05:03Z"`, "!without a zone"}, {`"2015-05-17"`, "!without a zone"}, {`"2015-05-17T10:05:03.0000001"`, "!without a zone"}},
 		"date":                        {{`"2015-05-17"`, "2015-05-17"}, {`"2015-5-17"`, "!a date such as"}, {`"2015-13-01"`, "!a date"}, {`"0000-01-01"`, "!a date"}, {`16572`, "!a date"}},
@@ -98,7 +98,7 @@ func TestValuesOfTypes(t *testing.T) {
 		"interval":                    {{`"1 day 2:03"`, "1 day 02:03:00"}},
 		"mood":                        {{`"fine"`, "fine"}, {`"odd"`, `!enum mood: "odd"`}},
 		"positive":                    {{`5`, "5"}, {`-5`, "!positive_check"}, {`"x"`, "!invalid input syntax"}},
-		"text[]":                      {{`"{a,NULL,\"b c\"}"`, `{a,NULL,"b c"}`}, {`["a"]`, "!malformed array literal"}},
+		"text[]":                      {{`"{a,NULL,\"b c\"}"`, `{a,NULL,"b c"}`}, {`["a",null,"b\"c\\"]`, `{a,NULL,"b\"c\\"}`}, {`[["a"],["b"]]`, "{{a},{b}}"}, {`[["a"],"b"]`, "!malformed array literal"}, {`7`, "!an array"}, {`["a\u0000"]`, "!u0000"}},
 	}
 	r := newRig(t)
 	r.exec(`CREATE TYPE mood AS ENUM ('fine')`, `CREATE DOMAIN positive AS integer CHECK (VALUE > 0)`, fmt.Sprintf("ALTER DATABASE %s SET timezone = 'UTC'", r.text("SELECT current_database()")))
@@ -161,7 +161,8 @@ func FuzzValue(f *testing.F) {
 		columns = append(columns, column{name: name, path: []string{"v"}, typ: typeOf(name, name, -1, true)})
 	}
 	columns = append(columns, column{name: "bounded", path: []string{"v"}, typ: typeOf("numeric(5,2)", "numeric", (5<<16|2)+4, true)},
-		column{name: "other", path: []string{"v"}, typ: typeOf("inet", "inet", -1, true)})
+		column{name: "other", path: []string{"v"}, typ: typeOf("inet", "inet", -1, true)},
+		column{name: "array", path: []string{"v"}, typ: typeOf("text[]", "text[]", -1, true)}, column{name: "array of json", path: []string{"v"}, typ: typeOf("jsonb[]", "jsonb[]", -1, true)})
 	f.Fuzz(func(t *testing.T, value []byte) {
 		for _, c := range columns {
 			one := &target{columns: []column{c}}
@@ -169,7 +170,7 @@ func FuzzValue(f *testing.F) {
 			if len(wrong) > 0 {
 				continue
 			}
-			if text := string(r.text); strings.Count(text, "\t") != 2 || strings.Count(text, "\n") != 1 || strings.ContainsAny(text, "\r\x00") {
+			if text := string(r.text); strings.Count(text, "\t") != 3 || strings.Count(text, "\n") != 1 || strings.ContainsAny(text, "\r\x00") {
 				t.Fatalf("%s: %q became %q", c.name, value, text)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -54,6 +55,8 @@ func (t sqlType) append(dst, raw []byte) ([]byte, error) {
 		return appendEscaped(dst, raw), nil
 	case kindJSON:
 		return appendEscaped(dst, raw), nil
+	case kindArray:
+		return t.appendArray(dst, raw)
 	case kindOther:
 		return appendText(dst, format.Text(raw))
 	}
@@ -80,6 +83,9 @@ func (t sqlType) appendString(dst, text []byte) ([]byte, error) {
 		return t.appendLocal(dst, text)
 	case kindDate:
 		d, err := time.Parse(time.DateOnly, string(text))
+		if t.beyondGo(text) && !bytes.Contains(text, []byte("T")) {
+			return append(dst, text...), nil
+		}
 		if err != nil || d.Year() == 0 {
 			return dst, errWantDate
 		}
@@ -99,8 +105,26 @@ func (t sqlType) appendString(dst, text []byte) ([]byte, error) {
 	return appendText(dst, text)
 }
 
+// beyond are the times that PostgreSQL has and Go has not: infinity, and years
+// before 1 and after 9999, as the CDC source writes them. Their digits are
+// checked, their meaning is left to the server.
+var beyond = regexp.MustCompile(`^(-?infinity|\d{4,6}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d{1,6})?Z?)? BC|\d{5,7}-\d\d-\d\d(T\d\d:\d\d:\d\d(\.\d{1,6})?Z?)?)$`)
+
+func (t sqlType) beyondGo(text []byte) bool {
+	last := len(text) - 1
+	if last < 1 || text[last] != 'y' && text[last] != 'C' && (last < 5 || text[4] == '-') || !beyond.Match(text) {
+		return false
+	}
+	_, fraction, _ := bytes.Cut(text, []byte("."))
+	digits := len(fraction) - len(bytes.TrimLeft(fraction, "0123456789"))
+	return digits <= t.fraction
+}
+
 // appendInstant brings a time to UTC, so that equal instants are equal texts.
 func (t sqlType) appendInstant(dst, text []byte) ([]byte, error) {
+	if t.beyondGo(text) && (text[len(text)-1] == 'y' || bytes.Contains(text, []byte("Z"))) {
+		return append(dst, bytes.Replace(text, []byte("Z"), []byte("+00"), 1)...), nil
+	}
 	at, err := time.Parse(time.RFC3339Nano, string(text))
 	if err != nil || !t.keeps(at, text) {
 		return dst, errWantInstant
@@ -113,6 +137,9 @@ func (t sqlType) appendInstant(dst, text []byte) ([]byte, error) {
 }
 
 func (t sqlType) appendLocal(dst, text []byte) ([]byte, error) {
+	if t.beyondGo(text) && !bytes.Contains(text, []byte("Z")) {
+		return append(dst, text...), nil
+	}
 	at, err := time.Parse("2006-01-02T15:04:05.999999999", strings.Replace(string(text), " ", "T", 1))
 	if err != nil || at.Year() < 1 || !t.keeps(at, text) {
 		return dst, errWantLocal

@@ -179,7 +179,7 @@ func (w *writer) plan(t *tx, n name) (*target, error) {
 	if err != nil {
 		return nil, err
 	}
-	statements := []string{target.insert(target.nothing())}
+	statements := []string{target.insert(target.nothing(), "")}
 	if target.tombstones {
 		statements = append(statements, target.remove(target.nothing()))
 	}
