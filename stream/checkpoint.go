@@ -12,7 +12,8 @@ import (
 // CheckpointTopic is the compacted topic that holds the durable state of all
 // jobs. Its keys are
 //
-//	source/JOB/SPLIT              how far a split is read and acknowledged
+//	source/JOB/SPLIT              how far a split is read and committed
+//	dedup/JOB/SPLIT/SLOT          message IDs of a queue, in chunks
 //	sink/JOB/TOPIC/PARTITION      the last plan of a partition
 //	epoch/JOB                     the number of the job's last start
 //
@@ -62,7 +63,7 @@ func offsetsMap(list []partitionOffset) map[record.TopicPartition]int64 {
 	return m
 }
 
-func (p prefix) checkpoint(done bool) sourceCheckpoint {
+func (p progress) checkpoint(done bool) sourceCheckpoint {
 	c := sourceCheckpoint{V: checkpointVersion, Position: p.Position, Counters: p.Counters, Ends: offsetsList(p.Ends), Done: done}
 	if p.Origin != (connectors.Origin{}) {
 		c.Where = p.Origin.String()
@@ -70,8 +71,8 @@ func (p prefix) checkpoint(done bool) sourceCheckpoint {
 	return c
 }
 
-func (c sourceCheckpoint) prefix() prefix {
-	p := prefix{Counters: c.Counters, Ends: offsetsMap(c.Ends)}
+func (c sourceCheckpoint) progress() progress {
+	p := progress{Counters: c.Counters, Ends: offsetsMap(c.Ends)}
 	if len(c.Position) > 0 {
 		p.Position = c.Position
 	}

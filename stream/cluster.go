@@ -140,8 +140,27 @@ func spans(ctx context.Context, adm *kadm.Client, topics ...string) (map[record.
 }
 
 // scan reads [start, end) of every partition given and calls fn for each
-// record, in the order of each partition.
+// record, in the order of each partition, whatever became of its transaction.
 func (c *cluster) scan(ctx context.Context, id string, ranges map[record.TopicPartition]span, fn func(*kgo.Record)) error {
+	return c.read(ctx, id, ranges, kgo.ReadUncommitted(), func(r *kgo.Record) {
+		if !r.Attrs.IsControl() {
+			fn(r)
+		}
+	})
+}
+
+// scanCommitted is scan without the records of aborted transactions. It waits
+// for transactions that are open in the ranges.
+func (c *cluster) scanCommitted(ctx context.Context, id string, ranges map[record.TopicPartition]span, fn func(*kgo.Record)) error {
+	return c.read(ctx, id, ranges, kgo.ReadCommitted(), func(r *kgo.Record) {
+		if !r.Attrs.IsControl() {
+			fn(r)
+		}
+	})
+}
+
+// read is scan with the markers of transactions.
+func (c *cluster) read(ctx context.Context, id string, ranges map[record.TopicPartition]span, level kgo.IsolationLevel, fn func(*kgo.Record)) error {
 	from := map[string]map[int32]kgo.Offset{}
 	left := map[record.TopicPartition]int64{}
 	for tp, s := range ranges {
@@ -157,7 +176,8 @@ func (c *cluster) scan(ctx context.Context, id string, ranges map[record.TopicPa
 	if len(left) == 0 {
 		return nil
 	}
-	cl, closed, err := c.client(ctx, id, kgo.ConsumePartitions(from), kgo.KeepControlRecords(), kgo.FetchMaxBytes(fetchBytes))
+	cl, closed, err := c.client(ctx, id, kgo.ConsumePartitions(from), kgo.KeepControlRecords(),
+		kgo.FetchIsolationLevel(level), kgo.FetchMaxBytes(fetchBytes))
 	if err != nil {
 		return err
 	}
@@ -168,12 +188,7 @@ func (c *cluster) scan(ctx context.Context, id string, ranges map[record.TopicPa
 			return err
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			tp := record.TopicPartition{Topic: r.Topic, Partition: r.Partition}
-			end, ok := left[tp]
-			if !ok || r.Offset >= end {
-				return
-			}
-			if !r.Attrs.IsControl() {
+			if end, ok := left[record.TopicPartition{Topic: r.Topic, Partition: r.Partition}]; ok && r.Offset < end {
 				fn(r)
 			}
 		})

@@ -165,6 +165,10 @@ func checkLines(t *testing.T, w *world, splits map[string][]string) {
 			}
 		}
 	}
+	// All readers see each line once, those that read uncommitted too.
+	if all, committed := len(w.records("out")), len(w.committed("out")); all != committed {
+		t.Errorf("%d records, %d of them committed", all, committed)
+	}
 	got := map[string][]string{}
 	for _, r := range w.records("out") {
 		got[string(r.Key)] = append(got[string(r.Key)], string(r.Value))

@@ -38,7 +38,8 @@ type deadLetters struct {
 	attempt int64
 	tp      record.TopicPartition
 	client  *kgo.Client
-	most    int
+	limit   int32 // bytes of a batch
+	most    int   // of a letter
 
 	mu struct {
 		sync.Mutex
@@ -69,7 +70,7 @@ func openDeadLetters(ctx context.Context, c *cluster, adm *kadm.Client, spec Con
 	if err != nil {
 		return nil, nil, err
 	}
-	d := &deadLetters{job: spec.Name, attempt: attempt, tp: tp, client: cl, most: int(limit) - recordOverhead}
+	d := &deadLetters{job: spec.Name, attempt: attempt, tp: tp, client: cl, limit: limit, most: int(limit) - recordOverhead}
 	d.mu.floor = bounds[tp].end
 	return d, closed, nil
 }
@@ -92,16 +93,21 @@ type letter struct {
 	fallback string // the step, when err does not say
 }
 
-// send writes a letter; done is called once with its offset, maybe later and
-// by another goroutine.
-func (d *deadLetters) send(ctx context.Context, l letter, done func(offset int64, err error)) {
+// record is a letter as the topic takes it.
+func (d *deadLetters) record(l letter) *kgo.Record {
 	r := &kgo.Record{Topic: d.tp.Topic, Key: l.key, Value: l.value, Headers: d.headers(l)}
 	if size := recordSize(r); size > d.most {
 		keep := max(0, len(r.Value)-(size-d.most)-64)
 		r.Headers = append(r.Headers, kgo.RecordHeader{Key: HeaderDeadTruncated, Value: strconv.AppendInt(nil, int64(len(r.Value)), 10)})
 		r.Value = r.Value[:keep]
 	}
-	d.client.Produce(ctx, r, func(r *kgo.Record, err error) {
+	return r
+}
+
+// send writes a letter by itself, outside of any transaction; done is called
+// once with its offset, maybe later and by another goroutine.
+func (d *deadLetters) send(ctx context.Context, l letter, done func(offset int64, err error)) {
+	d.client.Produce(ctx, d.record(l), func(r *kgo.Record, err error) {
 		if err == nil {
 			d.mu.Lock()
 			d.mu.floor = max(d.mu.floor, r.Offset+1)

@@ -42,6 +42,7 @@ type wire struct {
 	after bool
 	cut   func()
 	down  bool
+	held  chan struct{} // not nil: what is written waits until it is closed
 	conns []net.Conn
 	gone  sync.WaitGroup // server sides of the connections
 }
@@ -138,8 +139,11 @@ func (c *clientConn) Write(b []byte) (int, error) {
 	w.mu.Lock()
 	last := w.left == 0
 	w.left--
-	down, after := w.down, w.after
+	down, after, held := w.down, w.after, w.held
 	w.mu.Unlock()
+	if held != nil {
+		<-held
+	}
 	if down {
 		return 0, net.ErrClosed
 	}
@@ -152,6 +156,21 @@ func (c *clientConn) Write(b []byte) (int, error) {
 	}
 	w.kill()
 	return n, net.ErrClosed
+}
+
+// hold stops all requests on their way, as a process or a network that is
+// frozen does; release lets them go on.
+func (w *wire) hold() (release func()) {
+	held := make(chan struct{})
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held = held
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.held = nil
+		close(held)
+	}
 }
 
 // kill ends all connections at once and lets none be made again.
@@ -272,8 +291,20 @@ func (l *life) await(job string, most time.Duration, ok func(JobStatus) bool) Jo
 
 func inState(s State) func(JobStatus) bool { return func(j JobStatus) bool { return j.State == s } }
 
-// records reads a whole topic, in the order of each partition.
+// records reads a whole topic, in the order of each partition, also what was
+// aborted.
 func (w *world) records(topic string) []*kgo.Record {
+	w.t.Helper()
+	return w.read(topic, kgo.ReadUncommitted())
+}
+
+// committed is records without what was aborted.
+func (w *world) committed(topic string) []*kgo.Record {
+	w.t.Helper()
+	return w.read(topic, kgo.ReadCommitted())
+}
+
+func (w *world) read(topic string, level kgo.IsolationLevel) []*kgo.Record {
 	w.t.Helper()
 	c := &cluster{dial: w.net.over(w.wire), seeds: w.cluster.ListenAddrs()}
 	bounds, err := spans(w.t.Context(), w.admin, topic)
@@ -281,7 +312,12 @@ func (w *world) records(topic string) []*kgo.Record {
 		w.t.Fatal(err)
 	}
 	var out []*kgo.Record
-	if err := c.scan(w.t.Context(), "check", bounds, func(r *kgo.Record) { out = append(out, r) }); err != nil {
+	err = c.read(w.t.Context(), "check", bounds, level, func(r *kgo.Record) {
+		if !r.Attrs.IsControl() {
+			out = append(out, r)
+		}
+	})
+	if err != nil {
 		w.t.Fatal(err)
 	}
 	slices.SortStableFunc(out, func(a, b *kgo.Record) int {

@@ -200,7 +200,7 @@ func FuzzDecodeCheckpoint(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var source sourceCheckpoint
 		if decodeCheckpoint("k", text, &source) == nil {
-			again, err := encodeCheckpoint(source.prefix().checkpoint(source.Done))
+			again, err := encodeCheckpoint(source.progress().checkpoint(source.Done))
 			if err != nil || decodeCheckpoint("k", again, &source) != nil {
 				t.Errorf("%s does not survive", text)
 			}

@@ -27,7 +27,8 @@ type lane struct {
 	buffer []connectors.Message
 	bytes  int64
 	since  time.Time // when the first of buffer came
-	next   int64     // offset after the last of buffer
+	next   int64     // offset after the last of buffer, and the markers behind it
+	passed int64     // offset after the last marker that was read
 }
 
 // take adds a fetched record to the buffer.
@@ -41,6 +42,15 @@ func (l *lane) take(r *kgo.Record, now time.Time) int64 {
 	size := int64(m.Size() + messageOverhead)
 	l.bytes += size
 	return size
+}
+
+// pass goes over the marker of a transaction: there is nothing to write, but
+// what stands behind it is not outstanding.
+func (l *lane) pass(next int64) {
+	l.passed = next
+	if len(l.buffer) > 0 {
+		l.next = next
+	}
 }
 
 // messageOverhead is about what a message costs beyond its key and value.
@@ -89,6 +99,9 @@ func (l *lane) done(p connectors.Plan, c Counters) {
 func (l *lane) lag() int64 {
 	if l.end < 0 {
 		return -1
+	}
+	if len(l.buffer) == 0 {
+		return max(0, l.end-max(l.commit.offset, l.passed))
 	}
 	return max(0, l.end-l.commit.offset)
 }

@@ -8,11 +8,16 @@ import (
 )
 
 // HeaderSource is the header that tells which message of which source a
-// record is: job / split / place (connectors.Message.Place). A job that was cut off finds by it which
-// of its outputs are already in (docs/adr/0001). A job's name has no slash
-// and a position's text has none either, so the three parts are one unique
-// name even where the split's has slashes.
+// record is: job / split / place (connectors.Message.Place), or of a queue
+// job / split / ~ID. A job that was cut off finds by it which of its outputs
+// are already in (docs/adr/0009). A job's name has no slash and the text of a
+// position or an ID has none either, so the three parts are one unique name
+// even where the split's has slashes.
 const HeaderSource = "entrepot-src"
+
+// idMark stands before an ID, where a position would be; no position's text
+// has it.
+const idMark = "~"
 
 // sourcePrefix begins the source names of all outputs of a split.
 func sourcePrefix(job, split string) string { return job + "/" + split + "/" }

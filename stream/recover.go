@@ -116,7 +116,7 @@ func (t *sinkTask) count(l *lane, from, to int64) (Counters, error) {
 	var c Counters
 	b := t.bounds[l.tp]
 	within := span{max(from, b.start), min(to, b.end)}
-	err := t.cluster.scan(t.hard, "entrepot-recover-"+t.name, map[record.TopicPartition]span{l.tp: within}, func(r *kgo.Record) {
+	err := t.cluster.scanCommitted(t.hard, "entrepot-recover-"+t.name, map[record.TopicPartition]span{l.tp: within}, func(r *kgo.Record) {
 		c.Read++
 		m := message(r)
 		keep, err := t.pipe.apply(&m)
@@ -158,7 +158,7 @@ func (t *sinkTask) again(l *lane) error {
 		return connectors.Fatalf("%s ends at offset %d, but a plan goes to %d: the topic was made anew or cut", l.tp, b.end, l.todo.To)
 	}
 	var batch []connectors.Message
-	err := t.cluster.scan(t.hard, "entrepot-recover-"+t.name, map[record.TopicPartition]span{l.tp: {l.todo.From, l.todo.To}}, func(r *kgo.Record) {
+	err := t.cluster.scanCommitted(t.hard, "entrepot-recover-"+t.name, map[record.TopicPartition]span{l.tp: {l.todo.From, l.todo.To}}, func(r *kgo.Record) {
 		batch = append(batch, message(r))
 	})
 	if err != nil {

@@ -28,6 +28,7 @@ type session struct {
 
 	cluster *cluster
 	store   *store
+	kafka   *kgo.Client
 	admin   *kadm.Client
 	spec    ConnectorSpec
 	site    string
@@ -92,7 +93,7 @@ func (s *session) open() error {
 		return err
 	}
 	s.closers = append(s.closers, closed)
-	s.admin = kadm.NewClient(cl)
+	s.kafka, s.admin = cl, kadm.NewClient(cl)
 	if err := s.store.load(s.soft); err != nil {
 		return err
 	}

@@ -69,7 +69,7 @@ func (t *sinkTask) consume() error {
 	cl, closed, err := t.cluster.client(t.hard, "entrepot-sink-"+t.name,
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{t.spec.Topic: from}),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()), kgo.FetchMaxBytes(fetchBytes), kgo.FetchMaxPartitionBytes(fetchBytes/4),
-		kgo.FetchMaxWait(500*time.Millisecond))
+		kgo.FetchMaxWait(500*time.Millisecond), kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords())
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,10 @@ func (t *sinkTask) poll(cl *kgo.Client) error {
 		}
 		l.end = max(l.end, p.HighWatermark)
 		for _, r := range p.Records {
-			if err == nil {
+			switch {
+			case r.Attrs.IsControl():
+				l.pass(r.Offset + 1)
+			case err == nil:
 				err = t.buffer(l, r, now)
 			}
 		}

@@ -2,11 +2,9 @@ package stream
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
-	"sync"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors"
@@ -15,22 +13,21 @@ import (
 )
 
 const (
-	// checkpointEvery and checkpointRecords say when a split's position is
-	// made durable, by what comes first. Both bound what a later run has to
-	// look through.
-	checkpointEvery   = 500 * time.Millisecond
-	checkpointRecords = 20_000
+	// commitEvery and commitRecords say when a split's transaction is
+	// committed, by what comes first, unless its source wants it sooner. Both
+	// bound what a later run has to look through, and the first how long a
+	// consumer that reads committed records waits.
+	commitEvery   = 500 * time.Millisecond
+	commitRecords = 100_000
+	// maxInFlight is the number of records sent and not yet acknowledged.
+	maxInFlight = 20_000
+	// longestRead bounds one Read: a split's goroutine also commits.
+	longestRead = 100 * time.Millisecond
 )
 
-// readLimits bounds one Read. The wait is short because a split's goroutine
-// also writes its checkpoints.
-func readLimits() connectors.Limits {
-	return connectors.Limits{Records: 1000, Bytes: 1 << 20, Wait: 100 * time.Millisecond}
-}
-
 // splitRun reads one split. Its goroutine alone reads, transforms, sends and
-// writes checkpoints; acknowledgements come from the client's goroutine and
-// touch nothing but the ledger.
+// commits; acknowledgements come from the client's goroutine and touch
+// nothing but the transaction.
 type splitRun struct {
 	*sourceRun
 	split  connectors.Split
@@ -40,41 +37,15 @@ type splitRun struct {
 
 	known bool // there is a checkpoint
 	done  bool // it says that the split is finished
-	seen  map[string]landed
+	base  progress
+	next  progress // base, and what the open transaction holds
 
-	read    connectors.Position // after the last message taken up
-	saved   connectors.Position // in the newest durable checkpoint
-	savedAt time.Time
-	unsaved int // messages taken up since then
+	txn     *transaction      // nil until there is something to write
+	seen    map[string]landed // outputs that are in, beyond the checkpoint
+	ids     *dedup            // of a connectors.Queue, else nil
+	unsaved int               // messages taken up since the last commit
+	began   time.Time         // when the first of them came
 	where   string
-
-	mu struct {
-		sync.Mutex
-		ledger *ledger
-	}
-}
-
-// rebase makes the offsets from which a later run looks as late as is safe:
-// when nothing of this split lies beyond its checkpoint, that is the end of
-// every partition.
-func (s *splitRun) rebase(bounds map[record.TopicPartition]span) error {
-	if s.done || len(s.seen) > 0 {
-		return nil
-	}
-	for tp, b := range bounds {
-		s.mu.ledger.prefix.Ends[tp] = max(s.mu.ledger.prefix.Ends[tp], b.end)
-	}
-	if s.known {
-		return nil
-	}
-	s.known = true
-	return s.store.put(s.hard, s.key, s.mu.ledger.snapshot().checkpoint(false))
-}
-
-// beyond tells whether a source name is of a message after the checkpoint.
-func (s *splitRun) beyond(name string) bool {
-	p, err := base64.RawURLEncoding.DecodeString(name[len(s.prefix):])
-	return err == nil && connectors.Position(p).Compare(s.saved) > 0
 }
 
 // run reads until the split ends, ctx ends or something is broken that more
@@ -84,6 +55,11 @@ func (s *splitRun) run(ctx context.Context) error {
 	if s.done {
 		return nil
 	}
+	defer func() {
+		if s.txn != nil {
+			s.txn.closed()
+		}
+	}()
 	var pause backoff
 	for {
 		began := time.Now()
@@ -93,6 +69,10 @@ func (s *splitRun) run(ctx context.Context) error {
 			return nil
 		case s.soft.Err() != nil || s.hard.Err() != nil:
 			return s.cause(err)
+		case errors.Is(err, errMoved):
+			continue
+		case errors.Is(err, errWrite):
+			return err
 		case class == connectors.ClassFatal || class == connectors.ClassPoison:
 			return connectors.Fatal(err)
 		}
@@ -108,10 +88,19 @@ func (s *splitRun) run(ctx context.Context) error {
 	}
 }
 
+// errStopped says that a split was asked to stop, errMoved that it has to be
+// opened again elsewhere, errWrite that the hub does not take its records: the
+// session ends, and the next one begins with what is durable.
+var (
+	errStopped = errors.New("stopped")
+	errMoved   = errors.New("the checkpoint has moved")
+	errWrite   = errors.New("the hub did not take what was read")
+)
+
 // readOnce opens a reader where the last one stood and drains before it
 // closes it. nil means that the split is finished for good.
 func (s *splitRun) readOnce(ctx context.Context) error {
-	reader, err := s.spec.Source.Open(ctx, s.task(s.split.ID), s.split, s.read)
+	reader, err := s.spec.Source.Open(ctx, s.task(s.split.ID), s.split, s.next.Position)
 	if err != nil {
 		if ctx.Err() != nil {
 			return errStopped
@@ -123,11 +112,13 @@ func (s *splitRun) readOnce(ctx context.Context) error {
 	ended := errors.Is(err, io.EOF)
 	if ended {
 		err = nil
-	} else if ctx.Err() != nil { // whatever the reader says of being cut off
+	} else if ctx.Err() != nil && !errors.Is(err, errWrite) { // whatever the reader says of being cut off
 		err = errStopped
 	}
-	if drained := s.drain(reader, ended); drained != nil && (err == nil || errors.Is(err, errStopped)) {
-		err = drained
+	if !errors.Is(err, errMoved) && !errors.Is(err, errWrite) {
+		if drained := s.drain(reader, ended); drained != nil && (err == nil || errors.Is(err, errStopped) || errors.Is(drained, errWrite)) {
+			err = drained
+		}
 	}
 	if closed := reader.Close(s.hard); closed != nil && err == nil {
 		s.logger.Warn("a reader did not close", "task", s.split.ID, "error", closed)
@@ -136,18 +127,23 @@ func (s *splitRun) readOnce(ctx context.Context) error {
 }
 
 func (s *splitRun) readAll(ctx context.Context, reader connectors.Reader) error {
-	limits := readLimits()
+	limits := connectors.Limits{Records: 1000, Bytes: 1 << 20, Wait: min(longestRead, s.pace.Wait)}
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
 		batch, err := reader.Read(ctx, limits)
+		if len(batch.Messages) > 0 {
+			if err := s.attach(); err != nil {
+				return err
+			}
+		}
 		for i := range batch.Messages {
 			if err := s.handle(&batch.Messages[i]); err != nil {
 				return err
 			}
-			if s.unsaved >= checkpointRecords {
-				if err := s.checkpoint(reader, false); err != nil {
+			if s.unsaved >= s.pace.Records {
+				if err := s.commit(reader, false); err != nil {
 					return err
 				}
 			}
@@ -155,32 +151,32 @@ func (s *splitRun) readAll(ctx context.Context, reader connectors.Reader) error 
 		if err != nil {
 			return err
 		}
-		if time.Since(s.savedAt) >= checkpointEvery {
-			if err := s.checkpoint(reader, false); err != nil {
+		// When nothing comes, nothing is gained by waiting for more.
+		if s.unsaved > 0 && (len(batch.Messages) == 0 || time.Since(s.began) >= s.pace.Wait) {
+			if err := s.commit(reader, false); err != nil {
 				return err
 			}
-			s.show("")
 		}
 	}
 }
 
-// handle takes up one message: it is skipped when an earlier run has written
-// it, else transformed and sent.
+// handle takes up one message: it is skipped when it is in already, else
+// transformed and sent.
 func (s *splitRun) handle(m *connectors.Message) error {
-	s.mu.Lock()
-	seq := s.mu.ledger.add(m.Position, m.Origin)
-	s.mu.Unlock()
-	s.read = m.Position
+	if s.unsaved++; s.unsaved == 1 {
+		s.began = time.Now()
+	}
+	if err := s.txn.failed(); err != nil {
+		return s.write(err)
+	}
 	if m.Mark {
-		s.settle(seq, landed{outcome: moved, offset: -1})
+		s.next.add(m, moved)
 		return nil
 	}
-	s.unsaved++
-	name := sourceName(s.prefix, m.Identity())
-	if l, ok := s.seen[string(name)]; ok {
-		delete(s.seen, string(name))
-		s.settle(seq, l)
-		return s.window.add(l.outcome == dead)
+	name := s.name(m)
+	if o, in := s.isIn(m, name); in {
+		s.next.add(m, o)
+		return s.window.add(o == dead)
 	}
 	original := *m
 	keep, err := false, m.Err
@@ -189,24 +185,57 @@ func (s *splitRun) handle(m *connectors.Message) error {
 	}
 	switch {
 	case err == nil && !keep:
-		s.settle(seq, landed{outcome: filtered, offset: -1})
+		s.next.add(m, filtered)
 		return s.window.add(false)
 	case err == nil:
 		r := s.record(m, name)
 		if size := recordSize(r); size <= s.batchLimit {
-			s.client.Produce(s.hard, r, s.promise(seq))
+			s.next.add(m, produced)
+			if err := s.txn.send(s.hard, r); err != nil {
+				return s.write(err)
+			}
 			return s.window.add(false)
 		}
 		err = fmt.Errorf("%w: %d bytes, topic %s takes %d", record.ErrBatchTooLarge, recordSize(r), s.spec.Topic, s.batchLimit)
 	}
-	s.letters.send(s.hard, sourceLetter(m, original, name, err), func(offset int64, err error) {
-		s.settled(seq, landed{dead, s.letters.tp, offset}, err)
-	})
+	s.next.add(m, dead)
+	if err := s.txn.send(s.hard, s.letters.record(sourceLetter(m, original, name, err))); err != nil {
+		return s.write(err)
+	}
 	return s.window.add(true)
 }
 
+// name is what the message's output is called.
+func (s *splitRun) name(m *connectors.Message) []byte {
+	if s.ids != nil && m.ID != nil {
+		return sourceName(s.prefix+idMark, m.ID)
+	}
+	return sourceName(s.prefix, m.Identity())
+}
+
+// isIn tells whether the message has been written already, and as what. A
+// message of a queue is known by its ID alone.
+func (s *splitRun) isIn(m *connectors.Message, name []byte) (outcome, bool) {
+	if s.ids != nil {
+		if m.ID == nil {
+			return 0, false
+		}
+		now := time.Now()
+		if s.ids.has(m.ID, now) {
+			return duplicate, true
+		}
+		s.ids.add(m.ID, now)
+		return 0, false
+	}
+	l, ok := s.seen[string(name)]
+	if ok {
+		delete(s.seen, string(name))
+	}
+	return l.outcome, ok
+}
+
 // record is the output of a message. The partition depends on the message
-// alone: on its key, or without one on its position.
+// alone: on its key, or without one on its name.
 func (s *splitRun) record(m *connectors.Message, name []byte) *kgo.Record {
 	key := m.Key
 	if key == nil {
@@ -228,97 +257,86 @@ func (s *splitRun) record(m *connectors.Message, name []byte) *kgo.Record {
 	return r
 }
 
-func (s *splitRun) promise(seq int64) func(*kgo.Record, error) {
-	return func(r *kgo.Record, err error) {
-		s.settled(seq, landed{produced, record.TopicPartition{Topic: r.Topic, Partition: r.Partition}, r.Offset}, err)
+// write wraps an error of the hub.
+func (s *splitRun) write(err error) error {
+	if s.hard.Err() != nil {
+		return s.cause(err)
 	}
+	return fmt.Errorf("%s: %w: %w", s.split.ID, errWrite, err)
 }
 
-// settled is called when the hub has answered. Invariant: a message counts as
-// settled only after the acknowledgement, and a checkpoint covers only what
-// is settled.
-func (s *splitRun) settled(seq int64, l landed, err error) {
-	if err != nil {
-		s.fail(fmt.Errorf("write to %s: %w", l.at, err))
-		return
-	}
-	s.acknowledged(l.at, l.offset)
-	s.settle(seq, l)
-}
-
-func (s *splitRun) settle(seq int64, l landed) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.mu.ledger.settle(seq, l.outcome, l.at, l.offset)
-}
-
-// checkpoint makes the settled prefix durable and then tells the reader.
-func (s *splitRun) checkpoint(reader connectors.Reader, done bool) error {
-	p := s.settledPrefix()
-	s.savedAt, s.unsaved = time.Now(), 0
-	if p.Position.Compare(s.saved) == 0 && !done {
+// commit makes what was read durable, all of it or nothing, and then tells
+// the reader. Invariant: the checkpoint covers only what is acknowledged.
+func (s *splitRun) commit(reader connectors.Reader, done bool) error {
+	if s.unsaved == 0 && !done {
 		return nil
 	}
-	if err := s.store.put(s.hard, s.key, p.checkpoint(done)); err != nil {
-		s.fail(err)
+	if err := s.save(done); err != nil {
 		return err
 	}
-	s.saved, s.done = p.Position, done
-	s.show("")
-	if p.Position == nil {
+	if s.base.Position == nil {
 		return nil
 	}
-	if err := reader.Committed(s.hard, p.Position); err != nil {
+	if err := reader.Committed(s.hard, s.base.Position); err != nil {
 		return fmt.Errorf("%s: tell the source what is committed: %w", s.split.ID, err)
 	}
 	return nil
 }
 
-// settledPrefix is what a checkpoint may hold now. When nothing is pending,
-// everything this split writes from now on comes after all that was
-// acknowledged in this session, so a later run need not look before that.
-func (s *splitRun) settledPrefix() prefix {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	p := s.mu.ledger.snapshot()
-	if s.mu.ledger.pending() > 0 || len(s.seen) > 0 {
-		return p
+// save commits the transaction with the checkpoint in it.
+func (s *splitRun) save(done bool) error {
+	ends := s.next.Ends
+	if len(s.seen) > 0 { // outputs after the position lie below what was written since
+		ends = map[record.TopicPartition]int64{}
 	}
-	s.sourceRun.mu.Lock()
-	defer s.sourceRun.mu.Unlock()
-	for tp, end := range s.acked() {
-		p.Ends[tp] = max(p.Ends[tp], end)
+	if err := s.txn.settle(s.hard, ends); err != nil {
+		return s.write(err)
 	}
-	return p
+	text, err := encodeCheckpoint(s.next.checkpoint(done))
+	if err != nil {
+		return err
+	}
+	notes := []*kgo.Record{{Topic: CheckpointTopic, Key: []byte(s.key), Value: text}}
+	if s.ids != nil {
+		for slot, ck := range s.ids.changed() {
+			if text, err = encodeCheckpoint(ck); err != nil {
+				return err
+			}
+			notes = append(notes, &kgo.Record{Topic: CheckpointTopic, Key: []byte(dedupKey(s.spec.Name, s.split.ID, slot)), Value: text})
+		}
+	}
+	if err := s.txn.commit(s.hard, notes); err != nil {
+		return s.write(err)
+	}
+	for _, n := range notes {
+		s.store.set(string(n.Key), n.Value, n.Offset)
+	}
+	if s.ids != nil {
+		s.ids.saved()
+	}
+	s.base, s.known, s.done, s.unsaved = s.next.clone(), true, done, 0
+	s.show("")
+	return nil
 }
 
-// acked is the shared map; its lock has to be held.
-func (s *splitRun) acked() map[record.TopicPartition]int64 { return s.sourceRun.mu.acked }
-
-// drain waits for what is in flight and writes the last checkpoint.
+// drain commits what was read.
 func (s *splitRun) drain(reader connectors.Reader, ended bool) error {
 	if s.hard.Err() != nil {
 		return s.cause(nil)
 	}
-	if err := errors.Join(s.client.Flush(s.hard), s.letters.client.Flush(s.hard)); err != nil {
-		return s.cause(err)
+	if s.unsaved == 0 && !ended {
+		return nil
 	}
-	s.mu.Lock()
-	left := s.mu.ledger.pending()
-	s.mu.Unlock()
-	if left > 0 { // only after a failed write, which has ended the session
-		return s.cause(fmt.Errorf("%s: %d records were not acknowledged", s.split.ID, left))
+	if err := s.attach(); err != nil {
+		return err
 	}
-	return s.checkpoint(reader, ended)
+	return s.commit(reader, ended)
 }
 
 // show reports where the split stands.
 func (s *splitRun) show(waiting string) {
-	s.mu.Lock()
-	p := s.mu.ledger.prefix
-	s.mu.Unlock()
-	if p.Origin != (connectors.Origin{}) {
-		s.where = p.Origin.String()
+	if s.base.Origin != (connectors.Origin{}) {
+		s.where = s.base.Origin.String()
 	}
-	s.monitor.part(PartStatus{Name: s.split.ID, Position: s.where, Done: s.done, Error: waiting, Counters: p.Counters})
+	s.monitor.part(PartStatus{Name: s.split.ID, Position: s.where, Done: s.done, Error: waiting, Counters: s.base.Counters})
 }

@@ -24,7 +24,7 @@ type store struct {
 	mu      struct {
 		sync.Mutex
 		values map[string]stored
-		next   int64 // all records below it were seen
+		next   int64 // all records below it were seen and decided
 	}
 }
 
@@ -67,23 +67,27 @@ func (s *store) load(ctx context.Context) error {
 	s.mu.Lock()
 	b.start = max(b.start, s.mu.next)
 	s.mu.Unlock()
-	err = s.cluster.scan(ctx, "entrepot-checkpoints", map[record.TopicPartition]span{tp: b}, func(r *kgo.Record) {
-		s.set(string(r.Key), r.Value, r.Offset, true)
+	undecided, err := s.cluster.scanDecided(ctx, "entrepot-checkpoints", map[record.TopicPartition]span{tp: b}, func(r *kgo.Record) {
+		s.set(string(r.Key), r.Value, r.Offset)
 	})
 	if err != nil {
 		return fmt.Errorf("read %s: %w", CheckpointTopic, err)
 	}
+	next := b.end
+	if at, ok := undecided[tp]; ok { // another job is about to commit: the next load comes back to it
+		next = at
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.mu.next = max(s.mu.next, next)
 	return nil
 }
 
 // set takes over one record. Those of other writers may lie between it and
 // the last one seen; only load goes past them.
-func (s *store) set(key string, value []byte, offset int64, inOrder bool) {
+func (s *store) set(key string, value []byte, offset int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if inOrder || offset == s.mu.next {
-		s.mu.next = max(s.mu.next, offset+1)
-	}
 	if old, ok := s.mu.values[key]; ok && old.offset > offset {
 		return
 	}
@@ -101,7 +105,7 @@ func (s *store) put(ctx context.Context, key string, v any) error {
 	answer := make(chan error, 1)
 	s.client.Produce(ctx, &kgo.Record{Topic: CheckpointTopic, Key: []byte(key), Value: text}, func(r *kgo.Record, err error) {
 		if err == nil {
-			s.set(key, text, r.Offset, false)
+			s.set(key, text, r.Offset)
 		}
 		answer <- err
 	})

@@ -5,10 +5,11 @@
 // Jobs are ordinary Kafka clients of their own hub. Two rules carry the
 // guarantees:
 //
-//   - A source's checkpoint is written only after everything it covers was
-//     acknowledged, and every record carries the name of what it was made of
-//     (HeaderSource). After a crash the records beyond the checkpoint are
-//     found in the topics and not sent again. See docs/adr/0001.
+//   - A source's records, dead letters and checkpoint are one transaction, the
+//     checkpoint is sent after everything it covers was acknowledged, and every
+//     record carries the name of what it was made of (HeaderSource). After a
+//     crash the open transaction is committed, and the records beyond the
+//     checkpoint are found in the topics and not sent again. See docs/adr/0009.
 //   - A sink's plan, which offsets one write holds, is durable before the
 //     write. After a crash the same plan is executed again; the destination
 //     makes that harmless.

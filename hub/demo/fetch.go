@@ -103,7 +103,11 @@ func (c *copyOf) readPartition(ctx context.Context, broker *kgo.Broker, topic st
 	}
 }
 
+// count leaves out the markers that end transactions.
 func (c *copyOf) count(b record.Batch) error {
+	if b.IsControl() {
+		return nil
+	}
 	return b.Each(maxBatch, func(r record.Record) error {
 		c.records++
 		c.hours[time.UnixMilli(r.Timestamp).UTC().Format("2006-01-02/15")]++
