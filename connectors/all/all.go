@@ -18,6 +18,7 @@ func Builtin() connectors.Registry {
 	return connectors.Registry{
 		Sources: map[string]connectors.Source{
 			"file":         file.Source{},
+			"postgres":     postgres.Query{},
 			"postgres-cdc": postgres.CDC{},
 		},
 		Sinks: map[string]connectors.Sink{

@@ -31,7 +31,7 @@ func TestBuiltin(t *testing.T) {
 		}
 		conntest.Spec(t, s.Spec())
 	}
-	if _, err := r.Source("fiel"); err == nil || err.Error() != `unknown source type "fiel", want one of file, postgres-cdc` {
+	if _, err := r.Source("fiel"); err == nil || err.Error() != `unknown source type "fiel", want one of file, postgres, postgres-cdc` {
 		t.Errorf("got %v", err)
 	}
 	if _, err := r.Sink("s3"); err == nil || err.Error() != `unknown sink type "s3", want one of files, postgres` {

@@ -193,7 +193,7 @@ func (s *PostgresServer) run(name string, args ...string) (string, error) {
 func (s *PostgresServer) start() error {
 	cmd := s.command("postgres", "-D", s.data(),
 		"-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(s.port), "-c", "unix_socket_directories=",
-		"-c", "max_connections=60", "-c", "wal_level=logical", "-c", "max_wal_senders=30", "-c", "max_replication_slots=60", "-c", "log_min_messages=fatal", "-c", "log_min_error_statement=panic")
+		"-c", "max_connections=60", "-c", "wal_level=logical", "-c", "max_wal_senders=30", "-c", "max_replication_slots=60", "-c", "max_prepared_transactions=10", "-c", "log_min_messages=fatal", "-c", "log_min_error_statement=panic")
 	p, err := startProcess(cmd, s.dir, "QUIT", "INT")
 	if err != nil {
 		return err

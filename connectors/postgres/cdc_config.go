@@ -56,7 +56,7 @@ func cdcSettingsOf(job string, cfg connectors.Config) cdcSettings {
 			tableInKey: cfg.String("key") == "table_row", schemaHeader: cfg.Bool("schema_header"), job: job,
 		},
 		truncate:  cfg.String("truncate"),
-		mapping:   mapping{numeric: cfg.String("numeric"), jsonString: cfg.String("json") == "string", jsonNull: slices.Contains(cfg.Strings("allow_lossy"), jsonNullToNull), infinity: cfg.String("infinity")},
+		mapping:   mappingOf(cfg),
 		lossy:     cfg.Strings("allow_lossy"),
 		heartbeat: cfg.Duration("heartbeat"), budget: cfg.Size("max_retained_wal"), overBudget: cfg.String("over_budget"),
 	}
@@ -84,18 +84,31 @@ func defaultName(job string) string {
 	return ("entrepot_" + clean)[:min(maxName, len("entrepot_")+len(clean))]
 }
 
-// check finds what the single fields cannot tell.
-func (s cdcSettings) check() []connectors.Finding {
+func mappingOf(cfg connectors.Config) mapping {
+	return mapping{
+		numeric: cfg.String("numeric"), jsonString: cfg.String("json") == "string", infinity: cfg.String("infinity"),
+		jsonNull: slices.Contains(cfg.Strings("allow_lossy"), jsonNullToNull),
+	}
+}
+
+// check refuses a loss that allowed does not name.
+func (m mapping) check(allowed []string) []connectors.Finding {
 	var all []connectors.Finding
 	add := func(field, message, hint string) {
 		all = append(all, connectors.Finding{Field: field, Message: message, Hint: hint})
 	}
-	if s.mapping.numeric == "double" && !slices.Contains(s.lossy, numericToDouble) {
+	if m.numeric == "double" && !slices.Contains(allowed, numericToDouble) {
 		add("numeric", "a double does not keep all digits of a numeric", "write numeric: string, or add numeric_to_double to allow_lossy")
 	}
-	if s.mapping.infinity == "null" && !slices.Contains(s.lossy, infinityToNull) {
+	if m.infinity == "null" && !slices.Contains(allowed, infinityToNull) {
 		add("infinity", "null does not tell an infinite time from none", "write infinity: string, or add infinity_to_null to allow_lossy")
 	}
+	return all
+}
+
+// check finds what the single fields cannot tell.
+func (s cdcSettings) check() []connectors.Finding {
+	all := s.mapping.check(s.lossy)
 	if len(s.tables) > 1 && !s.envelope.tableInKey {
 		all = append(all, connectors.Finding{
 			Field: "key", Message: "rows of several tables may have the same key", Warning: true,

@@ -27,6 +27,7 @@ type envelope struct {
 type form struct {
 	name     name
 	columns  []formColumn
+	shown    int    // as many of the columns, from the first on, are in the record
 	keys     []int  // in columns; none when the table has no key
 	tableKey []byte // the table as a JSON string
 	header   []byte // of schemaHeader; nil for none
@@ -42,7 +43,7 @@ type formColumn struct {
 // newForm prepares a table. A column whose name is one of the envelope's own
 // is refused: a record cannot have two fields of one name.
 func (e *envelope) newForm(n name, columns []formColumn, keys []int) (*form, error) {
-	f := &form{name: n, columns: columns, keys: keys}
+	f := &form{name: n, columns: columns, shown: len(columns), keys: keys}
 	f.tableKey, _ = appendQuoted(nil, []byte(n.String()))
 	for i := range columns {
 		c := &columns[i]
@@ -164,7 +165,7 @@ func (e *envelope) appendField(dst []byte, c *formColumn, v pgoutput.Value) ([]b
 // appendRow writes the columns of a row and returns those left out. Of a row
 // that is only a key, the other columns mean nothing.
 func (e *envelope) appendRow(dst []byte, f *form, row pgoutput.Tuple, whole bool) (_ []byte, unchanged []string, err error) {
-	for i := range f.columns {
+	for i := range f.columns[:f.shown] {
 		if !whole && !slices.Contains(f.keys, i) {
 			continue
 		}

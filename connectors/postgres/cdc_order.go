@@ -135,6 +135,15 @@ func (o rowOrder) key(values [][]byte) (key []byte, xmin uint32, err error) {
 
 // after is the condition for the rows behind a key.
 func (o rowOrder) after(key []byte) (string, error) {
+	literals, err := o.literals(key)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("(%s) > (%s)", strings.Join(o.exprs, ", "), strings.Join(literals, ", ")), nil
+}
+
+// literals are a key's values as SQL.
+func (o rowOrder) literals(key []byte) ([]string, error) {
 	literals := make([]string, len(o.kinds))
 	for i, kind := range o.kinds {
 		size := map[keyKind]int{keyInt: 8, keyUUID: 16, keyTable: 4, keyCtid: 6}[kind]
@@ -142,7 +151,7 @@ func (o rowOrder) after(key []byte) (string, error) {
 			size = bytes.IndexByte(key, 0)
 		}
 		if size < 0 || size > len(key) {
-			return "", errKey
+			return nil, errKey
 		}
 		v := key[:size]
 		key = key[size:]
@@ -164,7 +173,7 @@ func (o rowOrder) after(key []byte) (string, error) {
 		}
 	}
 	if len(key) > 0 {
-		return "", errKey
+		return nil, errKey
 	}
-	return fmt.Sprintf("(%s) > (%s)", strings.Join(o.exprs, ", "), strings.Join(literals, ", ")), nil
+	return literals, nil
 }

@@ -44,7 +44,9 @@ func (r *cdcReader) Read(ctx context.Context, limits connectors.Limits) (connect
 			return connectors.Batch{}, err
 		}
 		if len(r.pending) > 0 {
-			return connectors.Batch{Messages: r.cut(limits)}, nil
+			var got []connectors.Message
+			got, r.pending = cut(r.pending, limits)
+			return connectors.Batch{Messages: got}, nil
 		}
 		if r.ended {
 			return connectors.Batch{}, io.EOF
@@ -70,18 +72,16 @@ func (r *cdcReader) Read(ctx context.Context, limits connectors.Limits) (connect
 }
 
 // cut takes from what is pending as much as the limits allow, at least one.
-func (r *cdcReader) cut(limits connectors.Limits) []connectors.Message {
+func cut(pending []connectors.Message, limits connectors.Limits) (got, rest []connectors.Message) {
 	n, size := 0, 0
-	for n < len(r.pending) && (limits.Records == 0 || n < limits.Records) {
-		size += r.pending[n].Size()
+	for n < len(pending) && (limits.Records == 0 || n < limits.Records) {
+		size += pending[n].Size()
 		if n > 0 && limits.Bytes > 0 && size > limits.Bytes {
 			break
 		}
 		n++
 	}
-	got := r.pending[:n:n]
-	r.pending = r.pending[n:]
-	return got
+	return pending[:n:n], pending[n:]
 }
 
 // add makes a message pending, with its position.

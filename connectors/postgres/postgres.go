@@ -1,7 +1,8 @@
 // Package postgres reads and writes PostgreSQL, each record exactly once: Sink
-// writes JSON records into a table, CDC follows tables by logical replication.
-// What CDC guarantees, and by what, is said there; the rest of this text is
-// about the sink. It needs PostgreSQL 12 or later, CDC 14 or later.
+// writes JSON records into a table, CDC follows tables by logical replication,
+// Query polls one. What the sources guarantee, and by what, is said there; the
+// rest of this text is about the sink. It needs PostgreSQL 12 or later, the
+// sources 14 or later.
 //
 // # How the sink is exact
 //
