@@ -50,9 +50,13 @@ type Message struct {
 	// it, so that it may forget that too.
 	Mark bool
 
-	// Partition and Offset are where a sink's record was read.
+	// Partition and Offset are where a sink's record was read; of a source they
+	// are where it read the message, if it reads from partitions.
 	Partition record.TopicPartition
 	Offset    int64
+	// Pinned says of a source's message that its record goes to the partition
+	// of the number in Partition, and not to that of its key.
+	Pinned bool
 }
 
 // SetValue replaces the value and drops what was decoded from the old one.

@@ -163,6 +163,11 @@ func (s *splitRun) readAll(ctx context.Context, reader connectors.Reader) error 
 // handle takes up one message: it is skipped when it is in already, else
 // transformed and sent.
 func (s *splitRun) handle(m *connectors.Message) error {
+	if m.Pinned && !m.Mark && m.Partition.Partition >= s.partitions {
+		// The next session asks for the number of partitions again.
+		return s.write(fmt.Errorf("%s belongs into partition %d of topic %s, which has %d: add partitions, or let the source not keep them",
+			m.Origin, m.Partition.Partition, s.spec.Topic, s.partitions))
+	}
 	if s.unsaved++; s.unsaved == 1 {
 		s.began = time.Now()
 	}
@@ -235,14 +240,18 @@ func (s *splitRun) isIn(m *connectors.Message, name []byte) (outcome, bool) {
 }
 
 // record is the output of a message. The partition depends on the message
-// alone: on its key, or without one on its name.
+// alone: on its key, or without one on its name, unless it is pinned.
 func (s *splitRun) record(m *connectors.Message, name []byte) *kgo.Record {
 	key := m.Key
 	if key == nil {
 		key = name
 	}
+	partition := m.Partition.Partition
+	if !m.Pinned {
+		partition = record.PartitionForKey(key, s.partitions)
+	}
 	r := &kgo.Record{
-		Topic: s.spec.Topic, Partition: record.PartitionForKey(key, s.partitions),
+		Topic: s.spec.Topic, Partition: partition,
 		Key: m.Key, Value: m.Value, Headers: make([]kgo.RecordHeader, 0, len(m.Headers)+1),
 	}
 	if m.Timestamp >= 0 {
