@@ -12,6 +12,9 @@ func Postgres(t testing.TB) (dsn string) { return unsupervised(t, "PostgreSQL") 
 // RabbitMQ skips the test.
 func RabbitMQ(t testing.TB) (amqp, management string) { return unsupervised(t, "RabbitMQ"), "" }
 
+// Kafka skips the test.
+func Kafka(t testing.TB) (broker string) { return unsupervised(t, "Apache Kafka") }
+
 // ClickHouse skips the test.
 func ClickHouse(t testing.TB) (dsn string) { return unsupervised(t, "ClickHouse") }
 

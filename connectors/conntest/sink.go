@@ -21,6 +21,10 @@ type SinkCase struct {
 	// State is the destination's whole content as a text; two destinations
 	// that hold the same have the same.
 	State func(t *testing.T) string
+	// Poison makes a message one that the destination cannot take. Without it
+	// values that are not JSON are: a sink that takes any bytes says here what
+	// it refuses.
+	Poison func(m *connectors.Message)
 	// Remembers says that the destination keeps the offset, so that Resume
 	// knows it and an older epoch is fenced.
 	Remembers bool
@@ -208,6 +212,10 @@ func (t *sinkTest) poison() {
 	p, b := batch(0, 10, 110)
 	b.Messages[42].Value = []byte(`{"id":52,"name":"row 5`)
 	b.Messages[77].Value = []byte("not JSON")
+	if t.Poison != nil {
+		t.Poison(&b.Messages[42])
+		t.Poison(&b.Messages[77])
+	}
 	for range 2 { // a crash before the dead letters: it is found again
 		refused, err := w.Write(t.Context(), p, b)
 		if err != nil || len(refused) != 2 {

@@ -6,6 +6,8 @@
 #   kafka.sh start DIR PORT [CONTROLLER_PORT] [KEY=VALUE...]
 #                                         one KRaft node with Kafka's default config, data and log in DIR;
 #                                         waits until it serves, then prints its process ID
+#   kafka.sh serve DIR PORT [CONTROLLER_PORT] [KEY=VALUE...]
+#                                         the same node as this very process, which ends with it
 #   kafka.sh stop DIR                     end that node and wait for it
 #   kafka.sh tool CLASS [ARGUMENT...]     run a main class, or a program by its .java file, for example
 #                                         org.apache.kafka.tools.TopicCommand --bootstrap-server 127.0.0.1:9092 --list
@@ -58,8 +60,11 @@ run() {
     -cp "$cache/jars/*" "$@"
 }
 
-start() {
-  local dir=${1:?DIR} port=${2:?PORT} controller=${3:-}
+# prepare DIR PORT...: writes the node's config and formats its data, and sets
+# dir to DIR as an absolute path.
+prepare() {
+  dir=${1:?DIR}
+  local port=${2:?PORT} controller=${3:-}
   shift 2
   if [[ $controller =~ ^[0-9]+$ ]]; then shift; else controller=$((port + 1)); fi
   setup
@@ -82,6 +87,17 @@ start() {
       -t "$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')" -c "$dir/server.properties") >"$dir/format.log" 2>&1 ||
       { cat "$dir/format.log" >&2; fail "could not format $dir/data"; }
   fi
+}
+
+serve() {
+  local dir
+  prepare "$@"
+  run "-Xmx1G -Xms1G" kafka.Kafka "$dir/server.properties"
+}
+
+start() {
+  local dir
+  prepare "$@"
   (run "-Xmx1G -Xms1G" kafka.Kafka "$dir/server.properties") >"$dir/server.log" 2>&1 </dev/null &
   local pid=$!
   echo "$pid" >"$dir/pid"
@@ -110,6 +126,7 @@ stop() {
 case ${1:-} in
   setup) setup ;;
   start) shift; start "$@" ;;
+  serve) shift; serve "$@" ;;
   stop) shift; stop "$@" ;;
   tool) shift; setup; run -Xmx512M "$@" ;;
   version) version ;;
