@@ -31,10 +31,10 @@ func TestBuiltin(t *testing.T) {
 		}
 		conntest.Spec(t, s.Spec())
 	}
-	if _, err := r.Source("fiel"); err == nil || err.Error() != `unknown source type "fiel", want one of file, postgres, postgres-cdc` {
+	if _, err := r.Source("fiel"); err == nil || err.Error() != `unknown source type "fiel", want one of file, kafka, postgres, postgres-cdc` {
 		t.Errorf("got %v", err)
 	}
-	if _, err := r.Sink("s3"); err == nil || err.Error() != `unknown sink type "s3", want one of files, postgres` {
+	if _, err := r.Sink("s3"); err == nil || err.Error() != `unknown sink type "s3", want one of files, kafka, postgres` {
 		t.Errorf("got %v", err)
 	}
 }

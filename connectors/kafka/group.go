@@ -1,0 +1,55 @@
+package kafka
+
+import (
+	"context"
+
+	"github.com/segmentio/kafka-go/protocol/offsetcommit"
+
+	"github.com/entrepot-hub/entrepot/connectors"
+)
+
+// Committed implements connectors.Reader: it tells the remote group how far
+// the hub is, for those who look at its lag. The hub's own checkpoint counts,
+// so trouble with the group is told once and stops nothing.
+func (r *reader) Committed(ctx context.Context, upTo connectors.Position) error {
+	if r.group == "" {
+		return nil
+	}
+	offset, _, err := parsePosition(upTo)
+	if err != nil {
+		return err
+	}
+	text := ""
+	if err := r.commit(ctx, offset+1); err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != r.grumble {
+		r.task.Logger.Warn("the remote group does not hear how far the hub is", "topic", r.tp.Topic, "partition", r.tp.Partition, "error", text)
+	}
+	r.grumble = text
+	return nil
+}
+
+func (r *reader) commit(ctx context.Context, next int64) error {
+	c, err := r.cluster.coordinator(ctx, r.group, ofGroup)
+	if err != nil {
+		return err
+	}
+	answer, err := c.ask(ctx, &offsetcommit.Request{
+		GroupID: r.group, GenerationID: -1, RetentionTimeMs: -1,
+		Topics: []offsetcommit.RequestTopic{{Name: r.tp.Topic, Partitions: []offsetcommit.RequestPartition{
+			{PartitionIndex: r.tp.Partition, CommittedOffset: next, CommittedLeaderEpoch: -1},
+		}}},
+	})
+	if err != nil {
+		return err
+	}
+	for _, t := range answer.(*offsetcommit.Response).Topics {
+		for _, p := range t.Partitions {
+			if p.ErrorCode != 0 {
+				return failed("commit to group "+r.group, p.ErrorCode)
+			}
+		}
+	}
+	return nil
+}
