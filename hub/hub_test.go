@@ -133,6 +133,38 @@ func TestTopicsSurviveARestart(t *testing.T) {
 	}
 }
 
+// TestKilledInADeletion: the logs of a topic whose deletion was decided, but not
+// carried out when the node ended, stayed for ever.
+func TestKilledInADeletion(t *testing.T) {
+	c := config(t, "solo")
+	h, stop := start(t, c, Deps{})
+	cl := client(t, h)
+	adm := kadm.NewClient(cl)
+	if _, err := adm.CreateTopic(t.Context(), 1, 1, nil, "gone"); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	dir := filepath.Join(c.Node.DataDir, "gone-0")
+	kept := t.TempDir()
+	if err := os.CopyFS(kept, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	h, stop = start(t, c, Deps{})
+	cl = client(t, h)
+	if _, err := kadm.NewClient(cl).DeleteTopic(t.Context(), "gone"); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := os.CopyFS(dir, os.DirFS(kept)); err != nil {
+		t.Fatal(err)
+	}
+	_, stop = start(t, c, Deps{})
+	stop()
+	if _, err := os.Stat(dir); !os.IsNotExist(err) {
+		t.Errorf("the data of a deleted topic is there: %v", err)
+	}
+}
+
 // TestDamagedPartitionStaysAlone: a log whose header cannot be read kept the
 // whole node from starting.
 func TestDamagedPartitionStaysAlone(t *testing.T) {

@@ -37,13 +37,15 @@ type topics struct {
 // open opens every partition at start. One that cannot be opened is reported
 // and tried again by run: a damaged log must not keep the others from serving.
 // Logs that the catalog does not name are left alone and reported: data is
-// deleted only where its topic is, never because a name is missing.
+// deleted only where its topic was, never because a name is missing.
 func (t *topics) open(logs []storage.LogID) {
 	s := t.meta.State()
 	t.turn.Lock()
 	t.have, t.failing = map[storage.LogID]replica.TopicConfig{}, map[storage.LogID]bool{}
 	t.turn.Unlock()
-	for id := range named(s) {
+	want := named(s)
+	logs = t.finishDeletions(s, logs, want)
+	for id := range want {
 		if !slices.Contains(logs, id) {
 			// Either the node ended right after the topic was created, or
 			// somebody took the folder away.
@@ -55,12 +57,26 @@ func (t *topics) open(logs []storage.LogID) {
 	}
 	t.turn.Lock()
 	defer t.turn.Unlock()
-	want := named(s)
 	for _, id := range logs {
 		if !want[id] && id.Topic != catalog.MetaGroup {
 			t.log.Warn("a log of no topic in the catalog is left as it is", "log", id.String(), "topic_id", id.ID.String())
 		}
 	}
+}
+
+// finishDeletions removes what is left of topics that were deleted: the node
+// ended before it had. It returns the other logs.
+func (t *topics) finishDeletions(s *catalog.State, logs []storage.LogID, want map[storage.LogID]bool) []storage.LogID {
+	return slices.DeleteFunc(logs, func(id storage.LogID) bool {
+		if want[id] || !s.Deleted(id.ID) {
+			return false
+		}
+		if err := t.set.Discard(id); err != nil {
+			t.log.Error("the log of a deleted topic cannot be removed", "error", err)
+			return false
+		}
+		return true
+	})
 }
 
 // named are the logs that a state names.

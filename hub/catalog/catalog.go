@@ -34,6 +34,7 @@ type State struct {
 	jobs     map[string]string            // name -> desired state
 	security *Security                    // nil: nothing is set
 	groups   map[string]map[string]string // settings of groups, by name
+	deleted  []record.TopicID             // the newest last
 }
 
 // New is the catalog of a site in which nothing has happened yet.
@@ -165,8 +166,17 @@ func (s *State) withoutTopic(t *Topic) *State {
 	next := *s
 	next.topics = slices.DeleteFunc(slices.Clone(s.topics), func(o *Topic) bool { return o == t })
 	next.byID = slices.DeleteFunc(slices.Clone(s.byID), func(o *Topic) bool { return o == t })
+	next.deleted = append(slices.Clone(s.deleted[max(0, len(s.deleted)+1-keepDeleted):]), t.ID)
 	return &next
 }
+
+// keepDeleted is how many deleted topics are remembered.
+const keepDeleted = 4096
+
+// Deleted reports whether a topic of this ID was deleted, of the newest 4,096. A
+// node that ended between the decision and the removal of its data finds out
+// by it at its next start.
+func (s *State) Deleted(id record.TopicID) bool { return slices.Contains(s.deleted, id) }
 
 // put returns a sorted copy of list with t in the place of its equal.
 func put(list []*Topic, t *Topic, order func(a, b *Topic) int) []*Topic {

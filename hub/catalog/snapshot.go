@@ -25,11 +25,12 @@ type snapshot struct {
 	Jobs        map[string]string            `json:",omitempty"`
 	Security    *Security                    `json:",omitempty"`
 	Groups      map[string]map[string]string `json:",omitempty"`
+	Deleted     []record.TopicID             `json:",omitempty"`
 }
 
 // Encode writes the whole state. Equal states give equal bytes.
 func (s *State) Encode() ([]byte, error) {
-	body, err := json.Marshal(snapshot{s.site, s.siteID, s.lastNode, s.producer, s.nodes, s.topics, s.jobs, s.security, s.groups})
+	body, err := json.Marshal(snapshot{s.site, s.siteID, s.lastNode, s.producer, s.nodes, s.topics, s.jobs, s.security, s.groups, s.deleted})
 	if err != nil {
 		return nil, fmt.Errorf("encode catalog: %w", err)
 	}
@@ -45,7 +46,7 @@ func DecodeState(b []byte) (*State, error) {
 	if err := json.Unmarshal(b[1:], &doc); err != nil {
 		return nil, fmt.Errorf("decode catalog: %w", err)
 	}
-	s := &State{site: doc.Site, siteID: doc.SiteID, lastNode: doc.LastNode, producer: doc.ProducerIDs, nodes: doc.Nodes, topics: doc.Topics, jobs: doc.Jobs, security: doc.Security, groups: doc.Groups}
+	s := &State{site: doc.Site, siteID: doc.SiteID, lastNode: doc.LastNode, producer: doc.ProducerIDs, nodes: doc.Nodes, topics: doc.Topics, jobs: doc.Jobs, security: doc.Security, groups: doc.Groups, deleted: doc.Deleted}
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("decode catalog: %w", err)
 	}
@@ -73,6 +74,9 @@ func DecodeState(b []byte) (*State, error) {
 func (s *State) check() error {
 	if s.siteID < 0 || s.siteID > maxSiteID || s.producer < 0 || s.producer > producerCounter {
 		return fmt.Errorf("site ID %d, producer counter %d", s.siteID, s.producer)
+	}
+	if len(s.deleted) > keepDeleted {
+		return fmt.Errorf("%d deleted topics, at most %d are kept", len(s.deleted), keepDeleted)
 	}
 	for i, n := range s.nodes {
 		if n.ID < 1 || n.ID > s.lastNode || i > 0 && s.nodes[i-1].ID >= n.ID {

@@ -189,6 +189,10 @@ func (s *Set) Remove(id storage.LogID, deleteData bool) error {
 	return nil
 }
 
+// Discard deletes the data of a log that is not open here. It is no error when
+// there is none.
+func (s *Set) Discard(id storage.LogID) error { return s.store.Remove(id) }
+
 // Run steps the replicas until ctx ends. Then what waits in them gets
 // record.ErrStopped, and nothing can be added any more; the store may be closed
 // after it.

@@ -73,7 +73,11 @@ func TestKgoKilled(t *testing.T) {
 	n := hubtest.NewNode(t, "solo", t.TempDir(), nil, nil, nil)
 	front := hubtest.Forward(t, n.Kafka)
 	n.Advertise(front.Addr)
-	n.Configure("group_delay: 0s") // or new groups, for which the suite's members come in two lots, wait up to 9 s
+	// Without a delay: new groups, for which the suite's members come in two lots,
+	// would wait up to 9 s. With sessions shorter than the time between two kills:
+	// each start begins them anew, so members that the suite left behind would
+	// never be found dead.
+	n.Configure("group_delay: 0s\nconsumer_groups: {session: 6s, heartbeat: 2s, min_session: 6s, min_heartbeat: 1s}")
 	killedSuite(t, "the hub").report(t, kgoKilled(t, n, front.Addr))
 }
 
@@ -86,7 +90,9 @@ func TestKgoKilledKafka(t *testing.T) {
 	}
 	n := newKafkaNode(t)
 	front := hubtest.Forward(t, n.addr)
-	n.configure("advertised.listeners=PLAINTEXT://"+front.Addr+",CONTROLLER://"+n.controller, "group.initial.rebalance.delay.ms=0")
+	n.configure("advertised.listeners=PLAINTEXT://"+front.Addr+",CONTROLLER://"+n.controller, "group.initial.rebalance.delay.ms=0",
+		"group.consumer.session.timeout.ms=6000", "group.consumer.min.session.timeout.ms=6000",
+		"group.consumer.heartbeat.interval.ms=2000", "group.consumer.min.heartbeat.interval.ms=1000")
 	killedSuite(t, "Apache Kafka "+kafkaVersion(t)).report(t, kgoKilled(t, n, front.Addr))
 }
 
@@ -106,7 +112,7 @@ func kgoKilled(t *testing.T, server killable, addr string) []result {
 	env := []string{"KGO_SEEDS=" + addr, "KGO_TEST_RF=1", "KGO_TEST_RECORDS=300000", "KGO_LOG_LEVEL=none"}
 	done := make(chan []result)
 	go func() {
-		done <- goTest(t, clients, env, "-run", kgoMoves, "-timeout", "19m", kgoPackage)
+		done <- goTest(t, clients, env, "-run", kgoMoves, "-timeout", "9m", kgoPackage)
 	}()
 	kills := 0
 	next := time.NewTimer(every)
