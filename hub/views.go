@@ -187,19 +187,58 @@ func (v jobsView) Jobs() []admin.Job {
 
 // Act implements admin.Jobs.
 func (v jobsView) Act(ctx context.Context, job string, action admin.Action) error {
-	var err error
 	switch action {
 	case admin.Pause:
-		err = v.h.wish(ctx, job, catalog.JobPaused, v.h.runner.Pause)
+		return jobError(v.h.wish(ctx, job, catalog.JobPaused, v.h.runner.Pause))
 	case admin.Resume:
-		err = v.h.wish(ctx, job, catalog.JobRunning, v.h.runner.Resume)
+		return jobError(v.h.wish(ctx, job, catalog.JobRunning, v.h.runner.Resume))
+	case admin.Stop:
+		return jobError(v.h.wish(ctx, job, catalog.JobStopped, v.h.runner.Stop))
 	case admin.Restart:
-		err = v.h.wish(ctx, job, "", v.h.runner.Restart)
-	default:
-		err = fmt.Errorf("%w: action %q", admin.ErrConflict, action)
+		return jobError(v.h.wish(ctx, job, "", v.h.runner.Restart))
 	}
-	if errors.Is(err, errNoJob) {
+	return fmt.Errorf("%w: action %q", admin.ErrConflict, action)
+}
+
+// Offsets implements admin.Jobs.
+func (v jobsView) Offsets(ctx context.Context, job string) ([]admin.Offset, error) {
+	all, err := v.h.runner.Offsets(ctx, job)
+	out := make([]admin.Offset, 0, len(all))
+	for _, o := range all {
+		out = append(out, admin.Offset{Split: o.Split, Position: o.Position, Where: o.Where, Topic: o.Topic, Partition: o.Partition, Offset: o.Offset})
+	}
+	return out, jobError(err)
+}
+
+// SetOffsets implements admin.Jobs.
+func (v jobsView) SetOffsets(ctx context.Context, job string, to []admin.Offset) error {
+	all := make([]stream.Offset, 0, len(to))
+	for _, o := range to {
+		all = append(all, stream.Offset{Split: o.Split, Position: o.Position, Where: o.Where, Topic: o.Topic, Partition: o.Partition, Offset: o.Offset})
+	}
+	return jobError(v.h.runner.SetOffsets(ctx, job, all))
+}
+
+// ResetOffsets implements admin.Jobs.
+func (v jobsView) ResetOffsets(ctx context.Context, job string) error {
+	return jobError(v.h.runner.ResetOffsets(ctx, job))
+}
+
+// Replay implements admin.Jobs.
+func (v jobsView) Replay(ctx context.Context, job string) (admin.Replayed, error) {
+	done, err := v.h.runner.Replay(ctx, job)
+	return admin.Replayed{
+		Read: done.Read, Written: done.Produced + done.Written, Filtered: done.Filtered, Dead: done.DeadLetters, Left: done.Left,
+	}, jobError(err)
+}
+
+// jobError says in the admin server's words what kind of error it is.
+func jobError(err error) error {
+	switch {
+	case errors.Is(err, errNoJob), errors.Is(err, stream.ErrUnknownJob):
 		return fmt.Errorf("%w: %w", admin.ErrNotFound, err)
+	case errors.Is(err, stream.ErrBusy), errors.Is(err, stream.ErrNotRunning), errors.Is(err, record.ErrInvalidRequest):
+		return fmt.Errorf("%w: %w", admin.ErrConflict, err)
 	}
 	return err
 }

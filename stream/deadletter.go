@@ -22,6 +22,7 @@ const (
 	HeaderDeadStep    = "entrepot-dlq-step"    // source, the transform, or the sink
 	HeaderDeadReason  = "entrepot-dlq-reason"  // the error
 	HeaderDeadAttempt = "entrepot-dlq-attempt" // the start of the job that gave up on it, counted from 1
+	HeaderDeadTime    = "entrepot-dlq-time"    // the record's own time, milliseconds since 1970; left out when it had none
 	// HeaderDeadTruncated holds the length in bytes of a value that was too
 	// large for the topic and was cut.
 	HeaderDeadTruncated = "entrepot-dlq-truncated"
@@ -90,6 +91,7 @@ type letter struct {
 	key      []byte
 	value    []byte
 	headers  []record.Header
+	time     int64  // or connectors.NoTimestamp
 	fallback string // the step, when err does not say
 }
 
@@ -129,6 +131,9 @@ func (d *deadLetters) headers(l letter) []kgo.RecordHeader {
 			out = append(out, kgo.RecordHeader{Key: h.Key, Value: h.Value})
 		}
 	}
+	if l.time != connectors.NoTimestamp {
+		out = append(out, kgo.RecordHeader{Key: HeaderDeadTime, Value: strconv.AppendInt(nil, l.time, 10)})
+	}
 	return append(out,
 		kgo.RecordHeader{Key: HeaderSource, Value: l.source},
 		kgo.RecordHeader{Key: HeaderDeadJob, Value: []byte(d.job)},
@@ -143,7 +148,7 @@ func (d *deadLetters) headers(l letter) []kgo.RecordHeader {
 func sourceLetter(m *connectors.Message, original connectors.Message, name []byte, err error) letter {
 	l := letter{
 		source: name, where: m.Origin.String(), err: err, fallback: "source",
-		key: original.Key, value: original.Original, headers: original.Headers,
+		key: original.Key, value: original.Original, headers: original.Headers, time: original.Timestamp,
 	}
 	if l.value == nil {
 		l.value = original.Value

@@ -84,7 +84,7 @@ func (w *work) decide(batch []connectors.Message) error {
 			w.counters.DeadLetters++
 			continue
 		}
-		keep, err := w.pipe.apply(&m)
+		keep, err := w.transform(&m, !m.Mark)
 		switch {
 		case err != nil:
 			w.failed = append(w.failed, failedRecord{m, err})
@@ -101,6 +101,17 @@ func (w *work) decide(batch []connectors.Message) error {
 		}
 	}
 	return nil
+}
+
+// transform runs the transforms over a message that is ours.
+func (t *sinkTask) transform(m *connectors.Message, ours bool) (keep bool, err error) {
+	if !ours {
+		return false, nil
+	}
+	if m.Err != nil {
+		return false, m.Err
+	}
+	return t.pipe.apply(m)
 }
 
 // makeDurable writes the plan down. Invariant: no byte of a plan reaches a
@@ -134,7 +145,7 @@ func (w *work) bury() error {
 		m := f.message
 		l := letter{
 			source: sinkSource(w.spec.Name, w.lane.tp, m.Offset), where: fmt.Sprintf("%s@%d", w.lane.tp, m.Offset),
-			err: f.err, key: m.Key, value: m.Original, headers: m.Headers, fallback: "sink",
+			err: f.err, key: m.Key, value: m.Original, headers: m.Headers, time: m.Timestamp, fallback: "sink",
 		}
 		w.letters.send(w.hard, l, func(at int64, err error) {
 			defer wg.Done()

@@ -29,16 +29,16 @@ type lane struct {
 	since  time.Time // when the first of buffer came
 	next   int64     // offset after the last of buffer, and the markers behind it
 	passed int64     // offset after the last marker that was read
+	until  int64     // of a bounded task: the offset at which it ends
 }
 
-// take adds a fetched record to the buffer.
-func (l *lane) take(r *kgo.Record, now time.Time) int64 {
+// take adds a message to the buffer.
+func (l *lane) take(m connectors.Message, now time.Time) int64 {
 	if len(l.buffer) == 0 {
 		l.since = now
 	}
-	m := message(r)
 	l.buffer = append(l.buffer, m)
-	l.next = r.Offset + 1
+	l.next = m.Offset + 1
 	size := int64(m.Size() + messageOverhead)
 	l.bytes += size
 	return size

@@ -35,6 +35,13 @@ func (c Counters) plus(d Counters) Counters {
 	}
 }
 
+func (c Counters) minus(d Counters) Counters {
+	return Counters{
+		Read: c.Read - d.Read, Filtered: c.Filtered - d.Filtered, Produced: c.Produced - d.Produced,
+		Written: c.Written - d.Written, DeadLetters: c.DeadLetters - d.DeadLetters, Duplicates: c.Duplicates - d.Duplicates,
+	}
+}
+
 // progress is how far a split is read. Everything up to Position has one
 // outcome, and Counters says how many of each. It is a value, but for Ends.
 type progress struct {

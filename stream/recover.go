@@ -118,8 +118,8 @@ func (t *sinkTask) count(l *lane, from, to int64) (Counters, error) {
 	within := span{max(from, b.start), min(to, b.end)}
 	err := t.cluster.scanCommitted(t.hard, "entrepot-recover-"+t.name, map[record.TopicPartition]span{l.tp: within}, func(r *kgo.Record) {
 		c.Read++
-		m := message(r)
-		keep, err := t.pipe.apply(&m)
+		m, ours := t.message(r)
+		keep, err := t.transform(&m, ours)
 		if _, sent := l.dead[r.Offset]; sent || err != nil {
 			c.DeadLetters++
 		} else if keep {
@@ -159,7 +159,9 @@ func (t *sinkTask) again(l *lane) error {
 	}
 	var batch []connectors.Message
 	err := t.cluster.scanCommitted(t.hard, "entrepot-recover-"+t.name, map[record.TopicPartition]span{l.tp: {l.todo.From, l.todo.To}}, func(r *kgo.Record) {
-		batch = append(batch, message(r))
+		m, ours := t.message(r)
+		m.Mark = !ours
+		batch = append(batch, m)
 	})
 	if err != nil {
 		return fmt.Errorf("read the records of the plan %s again: %w", l.todo, err)

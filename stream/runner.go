@@ -52,11 +52,15 @@ type Runner struct {
 	cfg  Config
 	wake chan struct{} // holds a token when mu has changed
 
-	mu struct {
+	operations sync.WaitGroup // what operators ask for, beside the jobs
+	mu         struct {
 		sync.Mutex
-		specs  map[string]ConnectorSpec
-		wanted map[string]Desired
-		jobs   map[string]*running
+		specs     map[string]ConnectorSpec
+		wanted    map[string]Desired
+		jobs      map[string]*running
+		replaying map[string]bool
+		shared    *shared         // nil unless Run runs
+		life      context.Context // Run's
 	}
 }
 
@@ -82,6 +86,7 @@ func New(cfg Config) (*Runner, error) {
 	r.mu.specs = map[string]ConnectorSpec{}
 	r.mu.wanted = map[string]Desired{}
 	r.mu.jobs = map[string]*running{}
+	r.mu.replaying = map[string]bool{}
 	return r, nil
 }
 
@@ -141,6 +146,8 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	defer closed()
 	sh.store = newStore(sh.cluster, cl)
+	r.serve(ctx, sh)
+	defer r.refuse()
 	for {
 		r.reconcile(ctx, sh)
 		select {
@@ -231,6 +238,9 @@ func (r *Runner) SetDesired(name string, want Desired) error {
 
 // Pause stops a job after what is in flight; it keeps its place.
 func (r *Runner) Pause(name string) error { return r.SetDesired(name, WantPaused) }
+
+// Stop is Pause for good: the state in which offsets are set.
+func (r *Runner) Stop(name string) error { return r.SetDesired(name, WantStopped) }
 
 // Resume lets a paused, stopped or failed job run.
 func (r *Runner) Resume(name string) error {

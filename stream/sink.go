@@ -13,6 +13,7 @@ import (
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
 )
 
 const (
@@ -33,16 +34,15 @@ type sinkRun struct {
 	group  string
 	limits connectors.Limits
 	bounds map[record.TopicPartition]span
+	// message is what a record of the topic stands for; not ours: it is of
+	// another job, and is counted as filtered.
+	message func(*kgo.Record) (m connectors.Message, ours bool)
 }
 
 // runSink writes until the session is stopped or an error.
 func runSink(s *session) error {
-	topic, err := s.awaitTopic()
+	r, err := newSinkRun(s)
 	if err != nil {
-		return s.cause(err)
-	}
-	r := &sinkRun{session: s, topic: topic, group: Group(s.spec.Name), limits: s.spec.Sink.Batching(s.spec.Config)}
-	if r.bounds, err = spans(s.soft, s.admin, s.spec.Topic); err != nil {
 		return s.cause(err)
 	}
 	committed, err := r.committed()
@@ -61,6 +61,17 @@ func runSink(s *session) error {
 	wg.Go(func() { r.watchGrowth() })
 	wg.Wait()
 	return s.cause(nil)
+}
+
+func newSinkRun(s *session) (*sinkRun, error) {
+	topic, err := s.awaitTopic()
+	if err != nil {
+		return nil, err
+	}
+	r := &sinkRun{session: s, topic: topic, group: Group(s.spec.Name), limits: s.spec.Sink.Batching(s.spec.Config)}
+	r.message = func(rec *kgo.Record) (connectors.Message, bool) { return message(rec), true }
+	r.bounds, err = spans(s.soft, s.admin, s.spec.Topic)
+	return r, err
 }
 
 // deal gives every task its partitions.

@@ -25,6 +25,8 @@ type sinkTask struct {
 	held   int64
 	buried int // dead letters sent
 	writer connectors.Writer
+
+	bounded bool // it ends when every lane is at its until
 }
 
 func (t *sinkTask) run() (err error) {
@@ -75,6 +77,9 @@ func (t *sinkTask) consume() error {
 	}
 	defer closed()
 	for t.soft.Err() == nil {
+		if t.bounded && t.arrived() {
+			return t.flushDue(time.Now().Add(t.limits.Wait))
+		}
 		if err := t.poll(cl); err != nil {
 			return err
 		}
@@ -83,6 +88,16 @@ func (t *sinkTask) consume() error {
 		}
 	}
 	return nil
+}
+
+// arrived reports whether all that the task is to write was read.
+func (t *sinkTask) arrived() bool {
+	for _, l := range t.lanes {
+		if max(l.commit.offset, l.next, l.passed) < l.until {
+			return false
+		}
+	}
+	return true
 }
 
 // statusEvery is the longest a task waits for records before it looks at the
@@ -150,7 +165,14 @@ func (t *sinkTask) wait(now time.Time) time.Duration {
 
 // buffer takes one record and writes what is full.
 func (t *sinkTask) buffer(l *lane, r *kgo.Record, now time.Time) error {
-	t.held += l.take(r, now)
+	if t.bounded && r.Offset >= l.until {
+		return nil
+	}
+	m, ours := t.message(r)
+	if !ours {
+		m.Mark = true
+	}
+	t.held += l.take(m, now)
 	if len(l.buffer) >= t.limitRecords() || l.bytes >= t.limitBytes() {
 		return t.flush(l)
 	}

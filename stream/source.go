@@ -26,19 +26,8 @@ type sourceRun struct {
 // runSource reads all splits until the source ends (nil), the session is
 // stopped, or an error.
 func runSource(s *session) error {
-	r := &sourceRun{session: s, pace: pace(s.spec)}
-	topic, err := s.awaitTopic()
+	r, err := newSourceRun(s, "")
 	if err != nil {
-		return err
-	}
-	r.partitions = topic.partitions
-	r.topicLimit = batchLimit(s.hard, s.admin, s.spec.Topic)
-	r.batchLimit = int(r.topicLimit) - recordOverhead
-	r.budget = &budget{most: int(max(s.spec.memory(), int64(r.topicLimit)))}
-	if err := adopt(s.hard, s.admin, s.kafka, s.spec.Name); err != nil {
-		return err
-	}
-	if err := s.store.load(s.soft); err != nil { // once more, with what was adopted
 		return err
 	}
 	if err := r.recall(); err != nil {
@@ -49,6 +38,24 @@ func runSource(s *session) error {
 	}
 	r.wg.Wait()
 	return s.cause(err)
+}
+
+// newSourceRun looks at the topic and ends what an earlier run has left open:
+// the transaction of one ID, or with "" of all splits.
+func newSourceRun(s *session, id string) (*sourceRun, error) {
+	r := &sourceRun{session: s, pace: pace(s.spec)}
+	topic, err := s.awaitTopic()
+	if err != nil {
+		return nil, err
+	}
+	r.partitions = topic.partitions
+	r.topicLimit = batchLimit(s.hard, s.admin, s.spec.Topic)
+	r.batchLimit = int(r.topicLimit) - recordOverhead
+	r.budget = &budget{most: int(max(s.spec.memory(), int64(r.topicLimit)))}
+	if err := adopt(s.hard, s.admin, s.kafka, s.spec.Name, id); err != nil {
+		return nil, err
+	}
+	return r, s.store.load(s.soft) // once more, with what was adopted
 }
 
 // pace says when the splits of a job commit.
@@ -72,6 +79,9 @@ func pace(spec ConnectorSpec) connectors.Limits {
 func (r *sourceRun) recall() error {
 	prefix := sourceKey(r.spec.Name, "")
 	for _, key := range r.store.keys(prefix) {
+		if key == sourceKey(r.spec.Name, letterSplit) {
+			continue
+		}
 		var ck sourceCheckpoint
 		if _, err := r.store.get(key, &ck); err != nil {
 			return err

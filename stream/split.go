@@ -37,6 +37,7 @@ type splitRun struct {
 
 	known bool // there is a checkpoint
 	done  bool // it says that the split is finished
+	grows bool // its end is one for now only
 	base  progress
 	next  progress // base, and what the open transaction holds
 
@@ -70,6 +71,9 @@ func (s *splitRun) run(ctx context.Context) error {
 		case s.soft.Err() != nil || s.hard.Err() != nil:
 			return s.cause(err)
 		case errors.Is(err, errMoved):
+			if s.done {
+				return nil
+			}
 			continue
 		case errors.Is(err, errWrite):
 			return err
@@ -116,7 +120,7 @@ func (s *splitRun) readOnce(ctx context.Context) error {
 		err = errStopped
 	}
 	if !errors.Is(err, errMoved) && !errors.Is(err, errWrite) {
-		if drained := s.drain(reader, ended); drained != nil && (err == nil || errors.Is(err, errStopped) || errors.Is(drained, errWrite)) {
+		if drained := s.drain(reader, ended && !s.grows); drained != nil && (err == nil || errors.Is(err, errStopped) || errors.Is(drained, errWrite)) {
 			err = drained
 		}
 	}

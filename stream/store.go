@@ -100,6 +100,11 @@ func (s *store) put(ctx context.Context, key string, v any) error {
 	if err != nil {
 		return err
 	}
+	return s.write(ctx, key, text)
+}
+
+// write is put of an encoded value; nil is a tombstone.
+func (s *store) write(ctx context.Context, key string, text []byte) (err error) {
 	// The client cannot take back what it has sent, so a hub that does not
 	// answer would hold up the caller beyond ctx: the answer comes by itself.
 	answer := make(chan error, 1)
@@ -119,6 +124,9 @@ func (s *store) put(ctx context.Context, key string, v any) error {
 	}
 	return nil
 }
+
+// drop forgets a key, durably.
+func (s *store) drop(ctx context.Context, key string) error { return s.write(ctx, key, nil) }
 
 // get decodes the value of a key and reports whether there is one.
 func (s *store) get(key string, into any) (bool, error) {

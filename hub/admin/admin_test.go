@@ -21,6 +21,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // fakeHub is all sources in one.
 type fakeHub struct {
+	offsets []Offset
+	letters int64
 	status  Status
 	unready error
 	members []Member
@@ -40,6 +42,23 @@ func (f *fakeHub) RTT(a, b string) (time.Duration, error) {
 		return 0, fmt.Errorf("node %q: %w", a, ErrNotFound)
 	}
 	return 1500 * time.Microsecond, nil
+}
+
+func (f *fakeHub) Offsets(context.Context, string) ([]Offset, error) { return f.offsets, nil }
+
+func (f *fakeHub) SetOffsets(_ context.Context, _ string, to []Offset) error {
+	f.offsets = to
+	return nil
+}
+
+func (f *fakeHub) ResetOffsets(context.Context, string) error {
+	f.offsets = nil
+	return nil
+}
+
+func (f *fakeHub) Replay(context.Context, string) (Replayed, error) {
+	f.letters--
+	return Replayed{Read: 1, Written: 1, Left: f.letters}, nil
 }
 
 func (f *fakeHub) Act(_ context.Context, job string, action Action) error {
@@ -122,7 +141,7 @@ func TestAnswers(t *testing.T) {
 		{"HEAD", "/v1/jobs", 200, ""},
 		{"DELETE", "/v1/jobs", 405, "use GET"},
 		{"GET", "/v1/jobs/lake/pause", 405, "use POST"},
-		{"POST", "/v1/jobs/lake/explode", 404, "there are pause, resume and restart"},
+		{"POST", "/v1/jobs/lake/explode", 404, "there are pause, resume, stop and restart"},
 		{"POST", "/v1/jobs/lake/resume", 409, "it is running"},
 		{"POST", "/v1/jobs/pond/pause", 404, "not found"},
 		{"POST", "/", 405, "use GET"},
@@ -142,6 +161,35 @@ func TestAnswers(t *testing.T) {
 		if c.code == 405 && w.Header().Get("Allow") == "" {
 			t.Errorf("%s %s: 405 without Allow", c.method, c.path)
 		}
+	}
+}
+
+func TestOffsets(t *testing.T) {
+	f := sample()
+	f.letters = 3
+	h := newServer(t, f)
+	put := func(body string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("PUT", "/v1/jobs/lake/offsets", strings.NewReader(body)))
+		return w
+	}
+	if w := put(`[{"topic":"clicks","partition":1,"offset":70}]`); w.Code != 200 || len(f.offsets) != 1 || f.offsets[0].Offset != 70 {
+		t.Errorf("put: %d %s, %+v", w.Code, w.Body, f.offsets)
+	}
+	if w := put(`{"topic":1}`); w.Code != 400 {
+		t.Errorf("put of nonsense: %d %s", w.Code, w.Body)
+	}
+	if w := do(h, "GET", "/v1/jobs/lake/offsets"); w.Code != 200 || !strings.Contains(w.Body.String(), `"offset": 70`) {
+		t.Errorf("get: %d %s", w.Code, w.Body)
+	}
+	if w := do(h, "DELETE", "/v1/jobs/lake/offsets"); w.Code != 200 || strings.TrimSpace(w.Body.String()) != "[]" {
+		t.Errorf("delete: %d %s", w.Code, w.Body)
+	}
+	if w := do(h, "POST", "/v1/jobs/lake/offsets"); w.Code != 405 {
+		t.Errorf("post: %d %s", w.Code, w.Body)
+	}
+	if w := do(h, "POST", "/v1/jobs/lake/replay"); w.Code != 200 || !strings.Contains(w.Body.String(), `"left": 2`) {
+		t.Errorf("replay: %d %s", w.Code, w.Body)
 	}
 }
 

@@ -33,6 +33,34 @@ type Jobs interface {
 	// Act does what an operator asked. ErrNotFound: no such job. ErrConflict:
 	// not in the state it is in.
 	Act(ctx context.Context, job string, action Action) error
+	// Offsets is how far a job is, SetOffsets moves it, and ResetOffsets lets
+	// it begin anew; the last two while it does not run.
+	Offsets(ctx context.Context, job string) ([]Offset, error)
+	SetOffsets(ctx context.Context, job string, to []Offset) error
+	ResetOffsets(ctx context.Context, job string) error
+	// Replay brings dead letters through the job's present config, until all
+	// that were there are done or ctx ends.
+	Replay(ctx context.Context, job string) (Replayed, error)
+}
+
+// Offset is how far one part of a job is: a split of a source, or a partition
+// of a sink.
+type Offset struct {
+	Split     string `json:"split,omitempty"`
+	Position  []byte `json:"position,omitempty"` // base64; opaque
+	Where     string `json:"where,omitempty"`    // the position for people
+	Topic     string `json:"topic,omitempty"`
+	Partition int32  `json:"partition"`
+	Offset    int64  `json:"offset"`
+}
+
+// Replayed is what became of dead letters that were replayed.
+type Replayed struct {
+	Read     int64 `json:"read"`
+	Written  int64 `json:"written"`
+	Filtered int64 `json:"filtered"`
+	Dead     int64 `json:"dead"` // dead letters again
+	Left     int64 `json:"left"` // still to be replayed, at most
 }
 
 // Samples is any part that has metrics of its own.
@@ -45,6 +73,7 @@ type Action string
 const (
 	Pause   Action = "pause"
 	Resume  Action = "resume"
+	Stop    Action = "stop"
 	Restart Action = "restart"
 )
 

@@ -26,6 +26,8 @@ func (s *Server) routes(metrics http.Handler) http.Handler {
 	get("/v1/jobs", func(*http.Request) (any, error) { return s.jobs(), nil })
 	get("/v1/jobs/{name}", s.job)
 	mux.Handle("/v1/jobs/{name}/{action}", answer(http.MethodPost, s.act))
+	mux.Handle("/v1/jobs/{name}/offsets", s.offsetRoutes())
+	mux.Handle("/v1/jobs/{name}/replay", answer(http.MethodPost, s.replay))
 	mux.Handle("/{$}", answerPage(s.page))
 	get("/", func(r *http.Request) (any, error) {
 		return nil, fmt.Errorf("%s: %w; the API is under /v1, the page at /", r.URL.Path, ErrNotFound)
@@ -152,8 +154,8 @@ func (s *Server) job(r *http.Request) (any, error) {
 // back to the page it came from.
 func (s *Server) act(r *http.Request) (any, error) {
 	name, action := r.PathValue("name"), Action(r.PathValue("action"))
-	if action != Pause && action != Resume && action != Restart {
-		return nil, fmt.Errorf("action %q: %w; there are pause, resume and restart", action, ErrNotFound)
+	if action != Pause && action != Resume && action != Restart && action != Stop {
+		return nil, fmt.Errorf("action %q: %w; there are pause, resume, stop and restart", action, ErrNotFound)
 	}
 	if s.src.Jobs == nil {
 		return nil, fmt.Errorf("job %q: %w: no jobs run on this node", name, ErrNotFound)

@@ -19,8 +19,11 @@ import (
 const dlqSuffix = ".dlq"
 
 func (c *cli) dlqCommand() *cobra.Command {
-	return c.kafka(noun("dlq", "Look at dead letters: records that a connector could not take",
-		c.reading(c.dlqList()), c.reading(c.dlqShow())))
+	cmd := noun("dlq", "Look at dead letters, replay and drop them: records that a connector could not take",
+		c.reading(c.dlqList()), c.reading(c.dlqShow()), c.reading(c.dlqReplay()), c.dlqDrop())
+	c.siteFlags(cmd)
+	c.loginFlags(cmd)
+	return cmd
 }
 
 func (c *cli) dlqList() *cobra.Command {

@@ -24,7 +24,12 @@ func (c *cli) get(ctx context.Context, path string, into any) error {
 // call makes one request of the admin API. An error that the node answered with
 // is passed on in its words.
 func (c *cli) call(ctx context.Context, method, path string, into any) error {
-	return c.request(ctx, endpoint{c.admin, "--admin", defaultAdmin, "the admin address of an Entrepot node", false}, method, path, nil, into)
+	return c.send(ctx, method, path, nil, into)
+}
+
+// send is call with a body.
+func (c *cli) send(ctx context.Context, method, path string, body, into any) error {
+	return c.request(ctx, endpoint{c.admin, "--admin", defaultAdmin, "the admin address of an Entrepot node", false}, method, path, body, into)
 }
 
 // endpoint is where a command speaks HTTP: what its flag says, what should be

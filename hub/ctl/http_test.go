@@ -13,7 +13,11 @@ import (
 )
 
 // fakeNode answers the admin API as a node would.
-type fakeNode struct{ state string }
+type fakeNode struct {
+	state   string
+	offsets []admin.Offset
+	letters int64
+}
 
 func (*fakeNode) Ready() error { return nil }
 
@@ -58,6 +62,23 @@ func (f *fakeNode) Jobs() []admin.Job {
 	}
 }
 
+func (f *fakeNode) Offsets(context.Context, string) ([]admin.Offset, error) { return f.offsets, nil }
+
+func (f *fakeNode) SetOffsets(_ context.Context, _ string, to []admin.Offset) error {
+	f.offsets = to
+	return nil
+}
+
+func (f *fakeNode) ResetOffsets(context.Context, string) error {
+	f.offsets = nil
+	return nil
+}
+
+func (f *fakeNode) Replay(context.Context, string) (admin.Replayed, error) {
+	f.letters--
+	return admin.Replayed{Read: 1, Written: 1, Left: f.letters}, nil
+}
+
 func (f *fakeNode) Act(_ context.Context, job string, action admin.Action) error {
 	if job != "lake" {
 		return admin.ErrNotFound
@@ -70,7 +91,7 @@ func (f *fakeNode) Act(_ context.Context, job string, action admin.Action) error
 
 func node(t *testing.T) string {
 	t.Helper()
-	f := &fakeNode{state: "running"}
+	f := &fakeNode{state: "running", letters: 3, offsets: []admin.Offset{{Topic: "clicks", Partition: 3, Offset: 1500}, {Split: "a.log", Where: "a:70", Position: []byte{0, 70}}}}
 	s, err := admin.New(admin.Config{}, admin.Sources{Node: f, Mesh: f, Links: f, Jobs: f})
 	if err != nil {
 		t.Fatal(err)
@@ -99,6 +120,14 @@ func TestAdminCommands(t *testing.T) {
 		{"connector pause lake", "connector lake is paused\n"},
 		{"connector resume lake", "connector lake is paused\n"},
 		{"connector restart lake", "connector lake is paused\n"},
+		{"connector stop lake", "connector lake is paused\n"},
+		{"connector offsets get lake", "" +
+			"PART      AT     POSITION\n" +
+			"clicks-3  1,500  -\n" +
+			"a.log     a:70   AEY=\n"},
+		{"connector offsets reset lake", "connector lake begins anew when it is resumed\n"},
+		{"connector offsets get lake", "nothing has been committed yet\n"},
+		{"dlq replay lake.dlq", "3 dead letters replayed: 3 written, 0 filtered, 0 dead again\n"},
 		{"node compaction", "" +
 			"TOPIC               PARTITION  ON DISK  CLEAN BELOW    DIRTY  PASSES      READ     LEFT  LAST\n" +
 			"__consumer_offsets          7  3.0 MiB        3,000  1.0 MiB       2  32.0 MiB  2.0 MiB  1970-01-01T00:00:00.000Z failed: no room\n"},
