@@ -9,6 +9,7 @@ import (
 	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/connectors/file"
 	"github.com/entrepot-hub/entrepot/connectors/files"
+	"github.com/entrepot-hub/entrepot/connectors/httpcollector"
 	"github.com/entrepot-hub/entrepot/connectors/kafka"
 	"github.com/entrepot-hub/entrepot/connectors/postgres"
 )
@@ -18,10 +19,11 @@ import (
 func Builtin() connectors.Registry {
 	return connectors.Registry{
 		Sources: map[string]connectors.Source{
-			"file":         file.Source{},
-			"kafka":        kafka.Source{},
-			"postgres":     postgres.Query{},
-			"postgres-cdc": postgres.CDC{},
+			"file":           file.Source{},
+			"http-collector": httpcollector.Source{},
+			"kafka":          kafka.Source{},
+			"postgres":       postgres.Query{},
+			"postgres-cdc":   postgres.CDC{},
 		},
 		Sinks: map[string]connectors.Sink{
 			"files":    files.Sink{},

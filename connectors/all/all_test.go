@@ -1,6 +1,7 @@
 package all_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/entrepot-hub/entrepot/connectors/all"
@@ -31,10 +32,10 @@ func TestBuiltin(t *testing.T) {
 		}
 		conntest.Spec(t, s.Spec())
 	}
-	if _, err := r.Source("fiel"); err == nil || err.Error() != `unknown source type "fiel", want one of file, kafka, postgres, postgres-cdc` {
+	if _, err := r.Source("fiel"); err == nil || err.Error() != `unknown source type "fiel", want one of `+strings.Join(r.SourceTypes(), ", ") {
 		t.Errorf("got %v", err)
 	}
-	if _, err := r.Sink("s3"); err == nil || err.Error() != `unknown sink type "s3", want one of files, kafka, postgres` {
+	if _, err := r.Sink("s3"); err == nil || err.Error() != `unknown sink type "s3", want one of `+strings.Join(r.SinkTypes(), ", ") {
 		t.Errorf("got %v", err)
 	}
 }
