@@ -177,7 +177,7 @@ func (h *Hub) join(context.Context) error {
 		return err
 	}
 	h.runner, err = stream.New(stream.Config{
-		Dial: h.pipe.dial, Seeds: []string{h.Kafka()}, Site: h.cfg.Node.Site, Logger: h.log.With("part", "jobs"),
+		Dial: h.pipe.dial, Seeds: []string{h.Kafka()}, Site: h.cfg.Node.Site, Claim: h.claimJob, Logger: h.log.With("part", "jobs"),
 	})
 	if err != nil {
 		return err

@@ -116,6 +116,21 @@ func (h *Hub) ensureCheckpoints(ctx context.Context) error {
 	return h.meta.createTopic(ctx, catalog.InternalTopic(catalog.CheckpointsTopic, id, 1, 1, now()))
 }
 
+// claimJob grants this node the lease of a job. Another grant may come in
+// between: a replay of the job's dead letters claims it, too.
+func (h *Hub) claimJob(ctx context.Context, job string, floor int64) (int64, error) {
+	for {
+		after := h.meta.State().Lease(job).Epoch
+		out, err := h.meta.Propose(ctx, catalog.GrantLease{Task: job, Node: nodeID, After: after, Floor: floor})
+		if err == nil {
+			return out.(catalog.Lease).Epoch, nil
+		}
+		if ctx.Err() != nil || h.meta.State().Lease(job).Epoch == after {
+			return 0, err
+		}
+	}
+}
+
 // wish keeps what the operator wants of a job, so that it holds after a
 // restart, and then does it.
 func (h *Hub) wish(ctx context.Context, job, desired string, act func(string) error) error {

@@ -15,7 +15,7 @@ import (
 //	source/JOB/SPLIT              how far a split is read and committed
 //	dedup/JOB/SPLIT/SLOT          message IDs of a queue, in chunks
 //	sink/JOB/TOPIC/PARTITION      the last plan of a partition
-//	epoch/JOB                     the number of the job's last start
+//	epoch/JOB                     the number of the job's last start, where no lease has it
 //
 // and its values JSON with a version in "v".
 const CheckpointTopic = "__connect_checkpoints"

@@ -24,7 +24,12 @@ type Config struct {
 	// Drain is how long a job that is stopped may take to finish what is in
 	// flight; then it is cut off, which loses and doubles nothing but makes
 	// the next start look for its traces. The default is 10 s.
-	Drain  time.Duration
+	Drain time.Duration
+	// Claim grants this node the lease of a job and returns its epoch, which
+	// is above floor and above that of every lease of the job before. nil
+	// counts in the checkpoint topic, which is enough where one process alone
+	// runs jobs.
+	Claim  func(ctx context.Context, job string, floor int64) (epoch int64, err error)
 	Logger *slog.Logger
 }
 
@@ -45,6 +50,7 @@ type shared struct {
 	site    string
 	logger  *slog.Logger
 	drain   time.Duration
+	claim   func(ctx context.Context, job string, floor int64) (int64, error)
 }
 
 // Runner runs jobs.
@@ -135,7 +141,7 @@ func (r *Runner) poke() {
 func (r *Runner) Run(ctx context.Context) error {
 	sh := &shared{
 		cluster: &cluster{dial: r.cfg.Dial, seeds: r.cfg.Seeds, logger: r.cfg.Logger},
-		site:    r.cfg.Site, logger: r.cfg.Logger, drain: r.cfg.Drain,
+		site:    r.cfg.Site, logger: r.cfg.Logger, drain: r.cfg.Drain, claim: r.cfg.Claim,
 	}
 	// The store outlives ctx: jobs write their last checkpoints after it.
 	outlive, end := context.WithCancel(context.WithoutCancel(ctx))

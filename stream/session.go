@@ -53,7 +53,7 @@ func openSession(ctx context.Context, sh *shared, spec ConnectorSpec, m *monitor
 		window: &sharedWindow{w: newFailureWindow(spec.Errors.MaxFailures, spec.Errors.Window), policy: spec.Errors},
 	}
 	s.contexts(ctx, sh.drain)
-	if err := s.open(); err != nil {
+	if err := s.open(sh.claim); err != nil {
 		err = s.cause(err) // before close, which ends the contexts itself
 		s.close()
 		return nil, err
@@ -87,7 +87,7 @@ func (s *session) contexts(ctx context.Context, drain time.Duration) {
 	})
 }
 
-func (s *session) open() error {
+func (s *session) open(lease func(ctx context.Context, job string, floor int64) (int64, error)) error {
 	cl, closed, err := s.cluster.client(s.hard, "entrepot-admin-"+s.spec.Name)
 	if err != nil {
 		return err
@@ -97,7 +97,7 @@ func (s *session) open() error {
 	if err := s.store.load(s.soft); err != nil {
 		return err
 	}
-	if err := s.claim(); err != nil {
+	if err := s.claim(lease); err != nil {
 		return err
 	}
 	letters, closed, err := openDeadLetters(s.hard, s.cluster, s.admin, s.spec, s.epoch)
@@ -110,10 +110,17 @@ func (s *session) open() error {
 
 // claim makes this start of the job the newest: destinations that keep an
 // epoch refuse the ones before.
-func (s *session) claim() error {
+func (s *session) claim(lease func(ctx context.Context, job string, floor int64) (int64, error)) error {
 	var last epochCheckpoint
 	if _, err := s.store.get(epochKey(s.spec.Name), &last); err != nil {
 		return err
+	}
+	if lease != nil {
+		var err error
+		if s.epoch, err = lease(s.soft, s.spec.Name, last.Epoch); err != nil {
+			return fmt.Errorf("claim the job's lease: %w", err)
+		}
+		return nil
 	}
 	s.epoch = last.Epoch + 1
 	return s.store.put(s.soft, epochKey(s.spec.Name), epochCheckpoint{V: checkpointVersion, Epoch: s.epoch})

@@ -50,6 +50,10 @@ func (s *State) apply(cmd Command) (*State, any, error) {
 		return s.alterQuota(c)
 	case AlterGroupConfig:
 		return s.alterGroupConfig(c)
+	case GrantLease:
+		return s.grantLease(c)
+	case ReleaseLease:
+		return s.releaseLease(c)
 	}
 	return nil, nil, fmt.Errorf("%w: catalog command %T", record.ErrInvalidRequest, cmd)
 }

@@ -32,6 +32,7 @@ type State struct {
 	topics   []*Topic                     // by name
 	byID     []*Topic                     // by topic ID
 	jobs     map[string]string            // name -> desired state
+	leases   map[string]Lease             // of tasks, by name
 	security *Security                    // nil: nothing is set
 	groups   map[string]map[string]string // settings of groups, by name
 	deleted  []record.TopicID             // the newest last

@@ -24,12 +24,15 @@ func TestStories(t *testing.T) {
 type env struct {
 	t     *testing.T
 	state *State
+	placing
 }
 
 func (e *env) do(verb string, a storytest.Args) string {
 	switch verb {
 	case "show":
 		return show(e.state)
+	case "task", "member", "place":
+		return e.placement(verb, a)
 	case "settings":
 		topic, ok := e.state.Topic(a.Bare())
 		if !ok {
@@ -120,6 +123,10 @@ func command(t *testing.T, verb string, a storytest.Args) Command {
 		return AllocateProducerIDs{Count: int32(a.Int("count", 0))}
 	case "job":
 		return SetJob{Name: a.Bare(), Desired: a.Get("desired")}
+	case "grant":
+		return GrantLease{Task: a.Bare(), Node: int32(a.Int("node", 0)), After: a.Int("after", 0), Floor: a.Int("floor", 0)}
+	case "release":
+		return ReleaseLease{Task: a.Bare(), Node: int32(a.Int("node", 0)), Epoch: a.Int("epoch", 0)}
 	case "set-mirror":
 		return SetMirror{Name: a.Bare(), Mirror: mirror(a)}
 	}
@@ -188,6 +195,10 @@ func show(s *State) string {
 	jobs := s.Jobs()
 	for _, j := range slices.Sorted(maps.Keys(jobs)) {
 		fmt.Fprintf(&b, "job %s %s\n", j, jobs[j])
+	}
+	leases := s.Leases()
+	for _, task := range slices.Sorted(maps.Keys(leases)) {
+		fmt.Fprintf(&b, "lease %s node %d epoch %d\n", task, leases[task].Node, leases[task].Epoch)
 	}
 	return b.String()
 }

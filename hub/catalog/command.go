@@ -27,6 +27,8 @@ const (
 	kindAlterScram
 	kindAlterQuota
 	kindAlterGroupConfig
+	kindGrantLease
+	kindReleaseLease
 )
 
 // SiteInit names the site. The first one decides; the same again does nothing.
@@ -185,6 +187,10 @@ func decodeBody(kind byte, body []byte) (Command, error) {
 		return into[AlterQuota](body)
 	case kindAlterGroupConfig:
 		return into[AlterGroupConfig](body)
+	case kindGrantLease:
+		return into[GrantLease](body)
+	case kindReleaseLease:
+		return into[ReleaseLease](body)
 	}
 	return nil, fmt.Errorf("unknown kind")
 }

@@ -20,6 +20,8 @@ func FuzzDecodeCommand(f *testing.F) {
 		DeleteACLs{ACLs: []ACL{anACL("t")}},
 		AlterScram{Delete: []ScramKey{{"u", 1}}, Set: []Scram{credential("v", ScramSHA512)}},
 		AlterQuota{User: new(string), Set: map[string]float64{QuotaProduce: 1.5}, Remove: []string{QuotaFetch}},
+		GrantLease{Task: "lake", Node: 1, Floor: 4},
+		ReleaseLease{Task: "lake", Node: 1, Epoch: 5},
 		AlterGroupConfig{Group: "g", Set: map[string]string{GroupShareReset: "earliest"}, Remove: []string{GroupShareLock}},
 	} {
 		b, err := Encode(c)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -26,11 +27,12 @@ type snapshot struct {
 	Security    *Security                    `json:",omitempty"`
 	Groups      map[string]map[string]string `json:",omitempty"`
 	Deleted     []record.TopicID             `json:",omitempty"`
+	Leases      map[string]Lease             `json:",omitempty"`
 }
 
 // Encode writes the whole state. Equal states give equal bytes.
 func (s *State) Encode() ([]byte, error) {
-	body, err := json.Marshal(snapshot{s.site, s.siteID, s.lastNode, s.producer, s.nodes, s.topics, s.jobs, s.security, s.groups, s.deleted})
+	body, err := json.Marshal(snapshot{s.site, s.siteID, s.lastNode, s.producer, s.nodes, s.topics, s.jobs, s.security, s.groups, s.deleted, s.leases})
 	if err != nil {
 		return nil, fmt.Errorf("encode catalog: %w", err)
 	}
@@ -46,7 +48,7 @@ func DecodeState(b []byte) (*State, error) {
 	if err := json.Unmarshal(b[1:], &doc); err != nil {
 		return nil, fmt.Errorf("decode catalog: %w", err)
 	}
-	s := &State{site: doc.Site, siteID: doc.SiteID, lastNode: doc.LastNode, producer: doc.ProducerIDs, nodes: doc.Nodes, topics: doc.Topics, jobs: doc.Jobs, security: doc.Security, groups: doc.Groups, deleted: doc.Deleted}
+	s := &State{site: doc.Site, siteID: doc.SiteID, lastNode: doc.LastNode, producer: doc.ProducerIDs, nodes: doc.Nodes, topics: doc.Topics, jobs: doc.Jobs, security: doc.Security, groups: doc.Groups, deleted: doc.Deleted, leases: doc.Leases}
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("decode catalog: %w", err)
 	}
@@ -99,7 +101,7 @@ func (s *State) check() error {
 			return fmt.Errorf("job %q is %q", name, d)
 		}
 	}
-	if err := s.checkGroups(); err != nil {
+	if err := errors.Join(s.checkGroups(), s.checkLeases()); err != nil {
 		return err
 	}
 	if s.security != nil {
