@@ -7,6 +7,7 @@ package all
 
 import (
 	"github.com/entrepot-hub/entrepot/connectors"
+	"github.com/entrepot-hub/entrepot/connectors/clickhouse"
 	"github.com/entrepot-hub/entrepot/connectors/file"
 	"github.com/entrepot-hub/entrepot/connectors/files"
 	"github.com/entrepot-hub/entrepot/connectors/httpcollector"
@@ -26,9 +27,10 @@ func Builtin() connectors.Registry {
 			"postgres-cdc":   postgres.CDC{},
 		},
 		Sinks: map[string]connectors.Sink{
-			"files":    files.Sink{},
-			"kafka":    kafka.Sink{},
-			"postgres": postgres.Sink{},
+			"clickhouse": clickhouse.Sink{},
+			"files":      files.Sink{},
+			"kafka":      kafka.Sink{},
+			"postgres":   postgres.Sink{},
 		},
 	}
 }

@@ -1,0 +1,135 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/entrepot-hub/entrepot/connectors"
+	"github.com/entrepot-hub/entrepot/connectors/format"
+)
+
+// createFrom creates the table with the columns found in records; if there
+// are none it waits for the next.
+func (w *writer) createFrom(ctx context.Context, messages []connectors.Message) ([]connectors.RecordError, error) {
+	in := format.NewInference(nil)
+	var wrong []connectors.RecordError
+	for i := range messages {
+		m := &messages[i]
+		if m.Value == nil && w.settings.deleted != "" {
+			continue
+		}
+		if err := in.Add(m); err != nil {
+			wrong = append(wrong, connectors.RecordError{Index: i, Offset: m.Offset, Err: connectors.Poison(err)})
+		}
+	}
+	if len(wrong) > 0 {
+		return wrong, nil
+	}
+	modern, err := w.link.hasTokens(ctx)
+	if err != nil {
+		return nil, classify(ctx, "ask for the server's settings", err)
+	}
+	var columns []declared
+	for _, c := range in.Schema() {
+		if strings.HasPrefix(c.Name, "__") { // of the source, not of the row
+			continue
+		}
+		d := declared{name: c.Name, path: []string{c.Name}, typ: inferred(c.Type.Kind, modern)}
+		if !slices.Contains(w.settings.orderBy, c.Name) {
+			d.typ = "Nullable(" + d.typ + ")"
+		}
+		if c.Type.Kind == format.TypeJSON {
+			d.as = "json"
+		}
+		columns = append(columns, d)
+	}
+	if len(columns) == 0 {
+		return nil, nil
+	}
+	w.settings.columns = columns // what was found stays found
+	return nil, classify(ctx, "create table "+w.settings.table.String(), w.prepare(ctx, columns))
+}
+
+// inferred is the column for what was found in records.
+func inferred(k format.TypeKind, modern bool) string {
+	switch k {
+	case format.TypeInt64:
+		return "Int64"
+	case format.TypeDouble:
+		return "Float64"
+	case format.TypeBool:
+		if modern {
+			return "Bool"
+		}
+		return "UInt8"
+	case format.TypeTimestamp:
+		if modern {
+			return "DateTime64(6, 'UTC')"
+		}
+	}
+	return "String"
+}
+
+// create makes the table, unless somebody else does.
+func (w *writer) create(ctx context.Context, columns []declared) error {
+	modern, err := w.link.hasTokens(ctx)
+	if err != nil {
+		return err
+	}
+	statement, err := w.settings.createTable(columns, modern)
+	if err != nil {
+		return err
+	}
+	if err := w.link.Exec(ctx, statement); err != nil {
+		return fmt.Errorf("create table %s: %w", w.settings.table, err)
+	}
+	return nil
+}
+
+// createTable is the statement for a table that does not exist.
+func (s settings) createTable(columns []declared, modern bool) (string, error) {
+	var parts []string
+	for _, c := range columns {
+		if c.typ == "" {
+			return "", connectors.Fatalf("table %s does not exist, and column %q has no type: add the type to create the table", s.table, c.name)
+		}
+		parts = append(parts, quoteName(c.name)+" "+c.typ)
+	}
+	for _, k := range s.orderBy {
+		if !slices.ContainsFunc(columns, func(c declared) bool { return c.name == k }) {
+			return "", connectors.Fatalf("table %s does not exist, and %q of order_by is not among the columns to create it with", s.table, k)
+		}
+	}
+	if s.deleted != "" {
+		parts = append(parts, quoteName(s.deleted)+" UInt8")
+	}
+	topic, window, index := "String", "", []string{}
+	if modern {
+		topic, index = "LowCardinality(String)", []string{"INDEX entrepot_offsets " + offsetColumn + " TYPE minmax"}
+		if strings.HasPrefix(s.engine, "Replicated") {
+			window = "replicated_deduplication_window = 10000"
+		} else if strings.Contains(s.engine, "MergeTree") {
+			window = "non_replicated_deduplication_window = 10000"
+		}
+	}
+	parts = append(parts, topicColumn+" "+topic, partitionColumn+" Int32", offsetColumn+" Int64")
+	order := topicColumn + ", " + partitionColumn + ", " + offsetColumn
+	if len(s.orderBy) > 0 {
+		quoted := make([]string, len(s.orderBy))
+		for i, k := range s.orderBy {
+			quoted[i] = quoteName(k)
+		}
+		order = strings.Join(quoted, ", ")
+	}
+	statement := fmt.Sprintf("CREATE TABLE IF NOT EXISTS %s (%s) ENGINE = %s", s.table.quoted(), strings.Join(append(parts, index...), ", "), s.engine)
+	if s.partitionBy != "" {
+		statement += " PARTITION BY " + s.partitionBy
+	}
+	statement += " ORDER BY (" + order + ")"
+	if window != "" {
+		statement += " SETTINGS " + window
+	}
+	return statement, nil
+}
