@@ -187,6 +187,12 @@ func (c *collected) count() int {
 	return len(c.mu.records)
 }
 
+func (c *collected) distinct() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.mu.keys)
+}
+
 func (c *collected) has(key string) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
