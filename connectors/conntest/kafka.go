@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -36,7 +37,7 @@ type KafkaServer struct {
 }
 
 // OwnKafka starts a broker that ends with the test. settings are its own, as
-// NAME=VALUE.
+// NAME=VALUE, in which {port} and {controller} are its ports.
 func OwnKafka(t testing.TB, settings ...string) *KafkaServer {
 	t.Helper()
 	s, err := newKafka(kafkaScript(t), settings)
@@ -128,7 +129,7 @@ func newKafka(script string, settings []string) (*KafkaServer, error) {
 
 func (s *KafkaServer) start() error {
 	args := append([]string{"serve", s.dir, fmt.Sprint(s.port), fmt.Sprint(s.controller), "group.initial.rebalance.delay.ms=0",
-		"offsets.topic.num.partitions=4", "transaction.state.log.num.partitions=4", "log.cleaner.dedupe.buffer.size=2097152"}, s.settings...)
+		"offsets.topic.num.partitions=4", "transaction.state.log.num.partitions=4", "log.cleaner.dedupe.buffer.size=2097152", "log.cleaner.backoff.ms=200"}, s.own()...)
 	cmd := exec.Command(s.script, args...)
 	cmd.Dir = s.dir
 	cmd.Env = append(os.Environ(), "KAFKA_HEAP_OPTS=-Xmx384M -Xms64M -XX:TieredStopAtLevel=1")
@@ -139,6 +140,16 @@ func (s *KafkaServer) start() error {
 	}
 	s.process = p
 	return p.await(func() bool { return serves(s.dir) })
+}
+
+// own is the server's own settings, with its ports.
+func (s *KafkaServer) own() []string {
+	r := strings.NewReplacer("{port}", fmt.Sprint(s.port), "{controller}", fmt.Sprint(s.controller))
+	all := make([]string, len(s.settings))
+	for i, one := range s.settings {
+		all[i] = r.Replace(one)
+	}
+	return all
 }
 
 // serves tells whether the server's log says that it has started.

@@ -27,11 +27,12 @@ type link struct {
 	clientID string
 	tls      *tls.Config    // nil: none
 	sasl     sasl.Mechanism // nil: none
+	connect  func(ctx context.Context, network, addr string) (net.Conn, error)
 }
 
 // linkOf reads the files and secrets that the config names.
 func linkOf(cfg connectors.Config) (*link, error) {
-	l := &link{brokers: cfg.Strings("brokers"), clientID: cfg.String("client_id")}
+	l := &link{brokers: cfg.Strings("brokers"), clientID: cfg.String("client_id"), connect: new(net.Dialer).DialContext}
 	if t := cfg.Object("tls"); cfg.Has("tls") && t.Bool("enabled") {
 		var err error
 		if l.tls, err = tlsOf(t); err != nil {

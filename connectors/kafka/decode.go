@@ -3,6 +3,8 @@ package kafka
 import (
 	"encoding/binary"
 	"fmt"
+	"math"
+	"time"
 
 	"github.com/entrepot-hub/entrepot/record"
 )
@@ -88,9 +90,13 @@ func (f *fields) tags() {
 	}
 }
 
-// fetchVersion is the version of Fetch whose answer is decoded here, the
-// newest that kafka-go can ask for.
-const fetchVersion = 11
+// The versions of Fetch whose answers are decoded here: the newest that
+// kafka-go can ask for, and the first that names a topic by its id, so that
+// one which was deleted and made anew is not taken for the one before.
+const (
+	fetchByName = 11
+	fetchByID   = 13
+)
 
 // fetched is what a broker says of one partition.
 type fetched struct {
@@ -103,8 +109,8 @@ type fetched struct {
 // aborted is a transaction that was given up, and where it began.
 type aborted struct{ producer, first int64 }
 
-// decodeFetch reads an answer about exactly one partition, tp.
-func decodeFetch(body []byte, tp record.TopicPartition) (p fetched, err error) {
+// decodeFetch reads an answer by name about exactly one partition, tp.
+func decodeFetch(body []byte, tp record.TopicPartition) (fetched, error) {
 	f := fields{b: body}
 	f.i32() // throttled for ms
 	whole := f.i16()
@@ -114,9 +120,7 @@ func decodeFetch(body []byte, tp record.TopicPartition) (p fetched, err error) {
 		return fetched{code: whole}, nil
 	}
 	topic, partitions := f.text(), f.array(36)
-	partition := f.i32()
-	p.code = f.i16()
-	p.highWatermark, p.lastStable, p.logStart = f.i64(), f.i64(), f.i64()
+	number, p := f.partition()
 	for range f.array(16) {
 		p.aborted = append(p.aborted, aborted{f.i64(), f.i64()})
 	}
@@ -124,13 +128,84 @@ func decodeFetch(body []byte, tp record.TopicPartition) (p fetched, err error) {
 	if n := f.i32(); n > 0 {
 		p.records = f.take(int(n), "records")
 	}
+	return f.only(p, tp, topics == 1 && partitions == 1 && topic == tp.Topic && number == tp.Partition)
+}
+
+// decodeFetchByID reads an answer by id about exactly one partition, tp.
+func decodeFetchByID(body []byte, tp record.TopicPartition, id record.TopicID) (fetched, error) {
+	f := fields{b: body}
+	f.tags() // of the header
+	f.i32()  // throttled for ms
+	whole := f.i16()
+	f.i32() // session
+	topics := f.compactArray(18)
+	if f.err == nil && topics == 0 && whole != 0 {
+		return fetched{code: whole}, nil
+	}
+	var topic record.TopicID
+	copy(topic[:], f.take(len(topic), "topic id"))
+	partitions := f.compactArray(36)
+	number, p := f.partition()
+	for range f.compactArray(17) {
+		p.aborted = append(p.aborted, aborted{f.i64(), f.i64()})
+		f.tags()
+	}
+	f.i32() // preferred replica
+	if n := f.uvarint(); n > 1 {
+		p.records = f.take(int(n-1), "records")
+	}
+	return f.only(p, tp, topics == 1 && partitions == 1 && topic == id && number == tp.Partition)
+}
+
+// partition reads what both versions have at first.
+func (f *fields) partition() (number int32, p fetched) {
+	number = f.i32()
+	p.code = f.i16()
+	p.highWatermark, p.lastStable, p.logStart = f.i64(), f.i64(), f.i64()
+	return number, p
+}
+
+// only is p, if it could be read and is what was asked for.
+func (f *fields) only(p fetched, tp record.TopicPartition, asked bool) (fetched, error) {
 	switch {
 	case f.err != nil:
 		return fetched{}, f.err
-	case topics != 1 || partitions != 1 || topic != tp.Topic || partition != tp.Partition:
-		return fetched{}, fmt.Errorf("%w: it is of %d topics, %d partitions, first %s-%d; %s was asked for", errAnswer, topics, partitions, topic, partition, tp)
+	case !asked:
+		return fetched{}, fmt.Errorf("%w: it is of other partitions than %s", errAnswer, tp)
 	}
 	return p, nil
+}
+
+// fetchRequest asks for what a partition has from an offset on.
+type fetchRequest struct {
+	tp                 record.TopicPartition
+	id                 record.TopicID
+	offset             int64
+	committed          bool
+	minBytes, maxBytes int32
+	wait               time.Duration
+}
+
+// encodeFetchByID is the body of a request by id, without a session.
+func encodeFetchByID(r fetchRequest) []byte {
+	be := binary.BigEndian
+	b := be.AppendUint32(make([]byte, 0, 96), math.MaxUint32) // no replica
+	b = be.AppendUint32(b, uint32(r.wait.Milliseconds()))
+	b = be.AppendUint32(b, uint32(r.minBytes))
+	b = be.AppendUint32(b, uint32(r.maxBytes))
+	b = append(b, byte(isolation(r.committed)))
+	b = be.AppendUint32(b, 0)              // session
+	b = be.AppendUint32(b, math.MaxUint32) // epoch of a session: none
+	b = append(b, 2)                       // one topic
+	b = append(b, r.id[:]...)
+	b = append(b, 2) // one partition
+	b = be.AppendUint32(b, uint32(r.tp.Partition))
+	b = be.AppendUint32(b, math.MaxUint32) // leader epoch: any
+	b = be.AppendUint64(b, uint64(r.offset))
+	b = be.AppendUint32(b, math.MaxUint32) // epoch of the record before: any
+	b = be.AppendUint64(b, math.MaxUint64) // log start: no follower
+	b = be.AppendUint32(b, uint32(r.maxBytes))
+	return append(b, 0, 0, 1, 1, 0) // tags of the partition and the topic; none forgotten, no rack, no tags
 }
 
 // metadataVersion is the version of Metadata that is encoded and decoded here.

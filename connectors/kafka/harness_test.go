@@ -36,7 +36,11 @@ func createTopic(t testing.TB, broker, name string, partitions int32, settings .
 	if r, err := kadm.NewClient(cl).CreateTopic(t.Context(), partitions, 1, configs, name); err != nil || r.Err != nil {
 		t.Fatal(err, r.Err)
 	}
-	c := (&link{brokers: []string{broker}, clientID: "test"}).cluster()
+	l, err := linkOf(sourceConfig(t, broker, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := l.cluster()
 	defer c.close()
 	until(t, "topic "+name+" is known", func() bool {
 		topic, err := c.topic(t.Context(), name)

@@ -8,8 +8,6 @@ import (
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
-	"github.com/segmentio/kafka-go/protocol/fetch"
 
 	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/record"
@@ -182,9 +180,10 @@ func (r *reader) fetch(ctx context.Context, wait time.Duration) error {
 	if err != nil {
 		return err
 	}
-	req := fetchFrom(r.tp, r.next, r.sifter.committed, r.maxBytes)
-	req.MinBytes, req.MaxWaitTime = r.minBytes, int32(min(wait, r.maxWait).Milliseconds())
-	f, err := leader.fetch(ctx, r.tp, req)
+	f, err := leader.fetch(ctx, fetchRequest{
+		tp: r.tp, id: r.id, offset: r.next, committed: r.sifter.committed,
+		minBytes: r.minBytes, maxBytes: r.maxBytes, wait: min(wait, r.maxWait),
+	})
 	if err != nil {
 		return err
 	}
@@ -199,25 +198,6 @@ func (r *reader) fetch(ctx context.Context, wait time.Duration) error {
 		return connectors.Fatalf("fetch %s: %w. Records in the formats before Kafka 0.11 are not read", r.tp, err)
 	}
 	return err
-}
-
-// fetch asks for one partition.
-func (c *conn) fetch(ctx context.Context, tp record.TopicPartition, req *fetch.Request) (fetched, error) {
-	if _, err := c.version(protocol.Fetch, fetchVersion, fetchVersion); err != nil {
-		return fetched{}, err
-	}
-	frame, err := c.exchange(ctx, "Fetch", func(w io.Writer, number int32) error {
-		return protocol.WriteRequest(w, fetchVersion, number, c.clientID, req)
-	})
-	if err != nil {
-		return fetched{}, err
-	}
-	f, err := decodeFetch(frame[8:], tp)
-	if err != nil {
-		c.broken = true
-		return fetched{}, fmt.Errorf("Fetch of %s: %w", c.addr, err)
-	}
-	return f, nil
 }
 
 // take queues one record.

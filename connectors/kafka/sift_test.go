@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -176,7 +178,7 @@ func TestSiftDamage(t *testing.T) {
 // TestDecodeFetch: another program's encoder writes what is read here.
 func TestDecodeFetch(t *testing.T) {
 	r := kmsg.NewPtrFetchResponse()
-	r.Version = fetchVersion
+	r.Version = fetchByName
 	topic, part := kmsg.NewFetchResponseTopic(), kmsg.NewFetchResponseTopicPartition()
 	part.Partition, part.HighWatermark, part.LastStableOffset, part.LogStartOffset = 4, 100, 90, 7
 	part.AbortedTransactions = []kmsg.FetchResponseTopicPartitionAbortedTransaction{{ProducerID: 3, FirstOffset: 80}}
@@ -189,6 +191,25 @@ func TestDecodeFetch(t *testing.T) {
 	}
 	if _, err := decodeFetch(r.AppendTo(nil), record.TopicPartition{Topic: "orders", Partition: 5}); !errors.Is(err, errAnswer) {
 		t.Errorf("an answer about another partition: %v", err)
+	}
+	r.Version, r.Topics[0].TopicID = fetchByID, [16]byte{1, 2}
+	body := append([]byte{0}, r.AppendTo(nil)...)
+	if g, err := decodeFetchByID(body, record.TopicPartition{Topic: "orders", Partition: 4}, record.TopicID{1, 2}); err != nil || !reflect.DeepEqual(f, g) {
+		t.Errorf("by id: %+v, %v", g, err)
+	}
+	if _, err := decodeFetchByID(body, record.TopicPartition{Topic: "orders", Partition: 4}, record.TopicID{1, 3}); !errors.Is(err, errAnswer) {
+		t.Errorf("an answer about another topic: %v", err)
+	}
+	ask := kmsg.NewPtrFetchRequest()
+	ask.Version = fetchByID
+	req := fetchRequest{tp: record.TopicPartition{Partition: 4}, id: record.TopicID{1, 2}, offset: 77, committed: true, minBytes: 3, maxBytes: 5, wait: time.Second}
+	if err := ask.ReadFrom(encodeFetchByID(req)); err != nil {
+		t.Fatal(err)
+	}
+	p := ask.Topics[0].Partitions[0]
+	if ask.ReplicaID != -1 || ask.MaxWaitMillis != 1000 || ask.MinBytes != 3 || ask.MaxBytes != 5 || ask.IsolationLevel != 1 || ask.SessionEpoch != -1 ||
+		ask.Topics[0].TopicID != [16]byte{1, 2} || p.Partition != 4 || p.FetchOffset != 77 || p.CurrentLeaderEpoch != -1 || p.LastFetchedEpoch != -1 || p.LogStartOffset != -1 || p.PartitionMaxBytes != 5 {
+		t.Errorf("%+v", ask)
 	}
 }
 
@@ -240,6 +261,7 @@ func FuzzDecodeFetch(f *testing.F) {
 	f.Add(m.fetch(0, 400).records, int64(0))
 	f.Fuzz(func(t *testing.T, b []byte, next int64) {
 		_, _ = decodeFetch(b, record.TopicPartition{Topic: "orders"})
+		_, _ = decodeFetchByID(b, record.TopicPartition{Topic: "orders"}, record.TopicID{})
 		s := sifter{next: max(next, 0), committed: true}
 		before := s.next
 		_ = s.sift(fetched{records: b}, func(r record.Record) {

@@ -40,6 +40,14 @@ func (Sink) Open(ctx context.Context, task connectors.TaskContext, partitions []
 	if err != nil {
 		return nil, err
 	}
+	w, err := openWriter(ctx, l, task, partitions)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+func openWriter(ctx context.Context, l *link, task connectors.TaskContext, partitions []record.TopicPartition) (*writer, error) {
 	w := &writer{
 		sinkSettings: sinkSettingsOf(task.Config), task: task, cluster: l.cluster(), lanes: map[record.TopicPartition]*lane{},
 	}
@@ -52,6 +60,7 @@ func (Sink) Open(ctx context.Context, task connectors.TaskContext, partitions []
 	if w.id == "" {
 		w.id = "entrepot-" + task.Job
 	}
+	var err error
 	if w.choose, err = partitionerOf(w.partitioner); err == nil {
 		err = w.look(ctx)
 	}

@@ -159,6 +159,14 @@ func (Source) Open(ctx context.Context, task connectors.TaskContext, split conne
 	if err != nil {
 		return nil, err
 	}
+	r, err := openReader(ctx, l, task, split, tp, from)
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+func openReader(ctx context.Context, l *link, task connectors.TaskContext, split connectors.Split, tp record.TopicPartition, from connectors.Position) (*reader, error) {
 	r := &reader{sourceSettings: sourceSettingsOf(task.Config), task: task, tp: tp, cluster: l.cluster(), end: -1}
 	if split.Config[noteStart] == fromFirst {
 		r.start = atEarliest

@@ -5,10 +5,10 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol/describeconfigs"
-	"github.com/segmentio/kafka-go/protocol/fetch"
 
 	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/record"
@@ -110,7 +110,9 @@ func (w *writer) read(ctx context.Context, tp record.TopicPartition, from, to in
 			if err != nil {
 				return err
 			}
-			f, err := leader.fetch(ctx, tp, fetchFrom(tp, s.next, s.committed, 1<<20))
+			f, err := leader.fetch(ctx, fetchRequest{
+				tp: tp, id: w.cluster.known.topics[tp.Topic].id, offset: s.next, committed: s.committed, minBytes: 1, maxBytes: 1 << 20, wait: 500 * time.Millisecond,
+			})
 			if err == nil && code(f.code) == kafkago.OffsetOutOfRange { // deleted meanwhile
 				s.next, err = w.cluster.offset(ctx, tp, atEarliest, false)
 			} else if err == nil && f.code != 0 {
@@ -150,16 +152,6 @@ func ours(r *record.Record, prefixes map[string]record.TopicPartition) (int64, r
 	hub, ok := prefixes[string(name[:cut])]
 	offset, err := strconv.ParseInt(string(name[cut:]), 10, 64)
 	return offset, hub, ok && err == nil && offset >= 0
-}
-
-// fetchFrom asks for what is there of a partition, at once.
-func fetchFrom(tp record.TopicPartition, offset int64, committed bool, bytes int32) *fetch.Request {
-	return &fetch.Request{
-		ReplicaID: -1, MaxWaitTime: 500, MinBytes: 1, MaxBytes: bytes, IsolationLevel: isolation(committed), SessionEpoch: -1,
-		Topics: []fetch.RequestTopic{{Topic: tp.Topic, Partitions: []fetch.RequestPartition{
-			{Partition: tp.Partition, CurrentLeaderEpoch: -1, FetchOffset: offset, LogStartOffset: -1, PartitionMaxBytes: bytes},
-		}}},
-	}
 }
 
 // defaultMaxMessage is Kafka's default of max.message.bytes.

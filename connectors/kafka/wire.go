@@ -46,7 +46,7 @@ type versionRange struct{ min, max int16 }
 func (l *link) dial(ctx context.Context, addr string) (*conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
-	plain, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	plain, err := l.connect(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}

@@ -27,14 +27,18 @@ func TestKilledKafkaConnectors(t *testing.T) {
 		rows = 1_000_000
 	}
 	for _, mode := range []string{"transaction", "off"} {
-		t.Run(mode, func(t *testing.T) { killedKafka(t, mode, rows, kills(t, 4)) })
+		t.Run(mode, func(t *testing.T) { killedKafka(t, conntest.Kafka(t), mode, rows, kills(t, 4)) })
+		t.Run(mode+", another hub", func(t *testing.T) {
+			far := NewNode(t, "far", t.TempDir(), nil, nil, nil)
+			far.Start()
+			killedKafka(t, far.Kafka, mode, rows, kills(t, 4))
+		})
 	}
 }
 
 const kafkaPartitions = 4
 
-func killedKafka(t *testing.T, mode string, rows, times int) {
-	broker := conntest.Kafka(t)
+func killedKafka(t *testing.T, broker, mode string, rows, times int) {
 	in, out := "kill-in-"+mode, "kill-out-"+mode
 	fillKafka(t, broker, in, out, rows)
 	dir := t.TempDir()
