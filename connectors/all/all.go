@@ -13,6 +13,7 @@ import (
 	"github.com/entrepot-hub/entrepot/connectors/httpcollector"
 	"github.com/entrepot-hub/entrepot/connectors/kafka"
 	"github.com/entrepot-hub/entrepot/connectors/postgres"
+	"github.com/entrepot-hub/entrepot/connectors/webhook"
 )
 
 // Builtin lists the connectors that every hub has. The keys are the types of
@@ -31,6 +32,7 @@ func Builtin() connectors.Registry {
 			"files":      files.Sink{},
 			"kafka":      kafka.Sink{},
 			"postgres":   postgres.Sink{},
+			"webhook":    webhook.Sink{},
 		},
 	}
 }
