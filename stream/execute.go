@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -191,7 +192,7 @@ func (w *work) write() error {
 func (w *work) writeOnce() ([]connectors.RecordError, error) {
 	ctx, cancel := context.WithTimeout(w.hard, writeTimeout)
 	defer cancel()
-	refused, err := w.writer.Write(ctx, w.plan, connectors.Batch{Messages: w.kept})
+	refused, err := w.writeGuarded(ctx)
 	if err == nil {
 		return refused, nil
 	}
@@ -199,6 +200,25 @@ func (w *work) writeOnce() ([]connectors.RecordError, error) {
 		err = connectors.Unknown(fmt.Errorf("no answer within %v: %w", writeTimeout, err))
 	}
 	return nil, fmt.Errorf("write %s: %w", w.plan, err)
+}
+
+// writeGuarded turns a panic of the connector into an outcome that is not
+// known, and after a few of the same records into poison.
+func (w *work) writeGuarded(ctx context.Context) (refused []connectors.RecordError, err error) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		w.logger.Error("a connector panicked", "task", w.name, "offset", w.plan.From, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+		refused, err = nil, fmt.Errorf("the connector panicked: %v", p)
+		if w.monitor.breaker.crashed(w.plan) && len(w.kept) > 0 {
+			err = connectors.Poison(err)
+			return
+		}
+		err = connectors.Unknown(err)
+	}()
+	return w.writer.Write(ctx, w.plan, connectors.Batch{Messages: w.kept})
 }
 
 // refuse takes refused records out of the batch and buries them.

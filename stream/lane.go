@@ -30,6 +30,7 @@ type lane struct {
 	next   int64     // offset after the last of buffer, and the markers behind it
 	passed int64     // offset after the last marker that was read
 	until  int64     // of a bounded task: the offset at which it ends
+	old    int64     // the end when the session began: what is below has waited before
 }
 
 // take adds a message to the buffer.
@@ -51,6 +52,16 @@ func (l *lane) pass(next int64) {
 	if len(l.buffer) > 0 {
 		l.next = next
 	}
+}
+
+// due is when the buffer has to be flushed: when its first record has waited so
+// long, or at once when all has come that an earlier run may have let wait.
+// Without that, a task that is stopped again and again would never flush.
+func (l *lane) due(wait time.Duration) time.Time {
+	if l.next >= l.old && l.buffer[0].Offset < l.old {
+		return l.since
+	}
+	return l.since.Add(wait)
 }
 
 // messageOverhead is about what a message costs beyond its key and value.

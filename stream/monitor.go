@@ -55,9 +55,10 @@ type PartStatus struct {
 	Counters
 }
 
-// monitor is the live status of one job.
+// monitor is the live status of one job, and what outlives its sessions.
 type monitor struct {
-	mu struct {
+	breaker breaker
+	mu      struct {
 		sync.Mutex
 		status JobStatus
 		parts  map[string]PartStatus

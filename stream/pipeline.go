@@ -68,8 +68,14 @@ func (r *run) see(m *connectors.Message) {
 	r.in.Reset()
 }
 
-// apply runs all steps over one message.
+// apply runs all steps over one message. A step that panics over it has not
+// done anything yet: the message is poison.
 func (r *run) apply(m *connectors.Message) (keep bool, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			keep, err = false, fmt.Errorf("a transform panicked: %v", p)
+		}
+	}()
 	r.see(m)
 	for _, s := range r.steps {
 		if keep, err = s.apply(m, &r.in); err != nil {

@@ -85,7 +85,7 @@ func (r *sinkRun) deal(committed map[int32]commit) []*sinkTask {
 	}
 	for p := range r.topic.partitions {
 		tp := record.TopicPartition{Topic: r.spec.Topic, Partition: p}
-		tasks[int(p)%len(tasks)].lanes[p] = &lane{tp: tp, commit: committed[p], end: r.bounds[tp].end}
+		tasks[int(p)%len(tasks)].lanes[p] = &lane{tp: tp, commit: committed[p], end: r.bounds[tp].end, old: r.bounds[tp].end}
 	}
 	return tasks
 }

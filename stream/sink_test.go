@@ -10,6 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/entrepot-hub/entrepot/connectors"
 )
 
@@ -34,10 +38,12 @@ func read(n int64) func(JobStatus) bool {
 
 func TestSinkFlushesByTime(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		w := sinkWorld(t, 3)
+		w := sinkWorld(t, 0)
 		defer w.close()
 		snk := newFakeSink(false, connectors.Limits{Wait: 30 * time.Second})
 		l := w.start(0, parseOne(t, registry(nil, snk), plainSink))
+		l.await("shelve", time.Minute, inState(Running))
+		w.produce("in", 0, lines(0, 3)...)
 		began := time.Now()
 		l.await("shelve", time.Minute, read(3))
 		if took := time.Since(began); took < 30*time.Second || took > 31*time.Second {
@@ -407,17 +413,122 @@ func TestSinkWaitsForATopicThatIsMirroredLater(t *testing.T) {
 	})
 }
 
-func TestPanickingConnectorFailsItsJobAlone(t *testing.T) {
+// TestCrashLoopQuarantinesTheRecord: a record over which the connector panics
+// stops it for a moment, not for good.
+func TestCrashLoopQuarantinesTheRecord(t *testing.T) {
 	inBubble(t, func(t *testing.T) {
-		w := sinkWorld(t, 5)
+		w := sinkWorld(t, 200)
 		defer w.close()
-		snk := newFakeSink(false, connectors.Limits{Wait: time.Second})
-		snk.refuse = func(connectors.Message) bool { panic("out of luck") }
+		snk := newFakeSink(false, connectors.Limits{Records: 100, Wait: time.Second})
+		snk.refuse = func(m connectors.Message) bool {
+			if m.Offset == 137 {
+				panic("out of luck")
+			}
+			return false
+		}
 		l := w.start(0, parseOne(t, registry(nil, snk), plainSink))
-		s := l.await("shelve", time.Minute, inState(Failed))
+		s := l.await("shelve", 10*time.Minute, read(200))
 		l.end()
-		if !strings.Contains(s.LastError, "panicked: out of luck") {
-			t.Errorf("last error: %s", s.LastError)
+		if s.Written != 199 || s.DeadLetters != 1 || s.State != Running || s.Restarts != crashLimit-1 {
+			t.Errorf("%+v; want 199 rows and one dead letter after %d restarts", s, crashLimit-1)
+		}
+		letters := w.records("shelve.dlq")
+		if len(letters) != 1 || !strings.Contains(header(letters[0], HeaderDeadReason), "panicked: out of luck") || header(letters[0], HeaderDeadWhere) != "in-0@137" {
+			t.Errorf("dead letters: %v", letters)
+		}
+		if len(snk.faults) > 0 {
+			t.Error(snk.faults)
+		}
+	})
+}
+
+// TestDeadLettersThatCannotBeWrittenStopTheSink: what cannot be put aside is
+// not passed over, however long that takes.
+func TestDeadLettersThatCannotBeWrittenStopTheSink(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := sinkWorld(t, 100)
+		defer w.close()
+		snk := newFakeSink(false, connectors.Limits{Records: 10, Wait: time.Second})
+		snk.refuse = func(m connectors.Message) bool { return m.Offset == 55 }
+		down := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "shelve.dlq", Err: kerr.NotLeaderForPartition, Count: -1})
+		l := w.start(0, parseOne(t, registry(nil, snk), plainSink))
+		l.await("shelve", time.Minute, func(s JobStatus) bool { return s.Written == 50 })
+		pass(time.Hour)
+		if s := l.Status()[0]; s.Written != 50 || s.DeadLetters != 0 {
+			t.Errorf("with the dead letters down: %+v, want 50 rows and no more", s)
+		}
+		down.Remove()
+		s := l.await("shelve", time.Hour, read(100))
+		l.end()
+		if s.Written != 99 || s.DeadLetters != 1 || len(w.records("shelve.dlq")) != 1 {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+// TestRefusedLoginMovesNothing: a destination that takes no login for five
+// minutes costs nothing but the time (a Retry), or waits for someone (Fatal).
+func TestRefusedLoginMovesNothing(t *testing.T) {
+	for _, class := range []func(error) error{connectors.Fatal, func(err error) error { return connectors.Retry(0, err) }} {
+		inBubble(t, func(t *testing.T) {
+			w := sinkWorld(t, 100)
+			defer w.close()
+			snk := newFakeSink(false, connectors.Limits{Records: 10, Wait: time.Second})
+			until := time.Now().Add(5 * time.Minute)
+			snk.before = func(p connectors.Plan) error {
+				if p.From >= 30 && time.Now().Before(until) {
+					return class(errors.New("401 Unauthorized"))
+				}
+				return nil
+			}
+			l := w.start(0, parseOne(t, registry(nil, snk), plainSink))
+			pass(4 * time.Minute)
+			if s := l.Status()[0]; s.Written != 30 || len(w.records("shelve.dlq")) != 0 {
+				t.Errorf("after four minutes: %+v, want 30 rows and no dead letter", s)
+			}
+			pass(2 * time.Minute)
+			if l.Status()[0].State == Failed {
+				if err := l.Resume("shelve"); err != nil {
+					t.Error(err)
+				}
+			}
+			s := l.await("shelve", time.Hour, read(100))
+			l.end()
+			if s.Written != 100 || s.DeadLetters != 0 || len(snk.faults) > 0 {
+				t.Errorf("%+v, %v", s, snk.faults)
+			}
+		})
+	}
+}
+
+// TestTimeFlushIsExactThroughKills: a row a minute, a flush each 30 seconds,
+// twenty kills: every row is there within a minute, and once.
+func TestTimeFlushIsExactThroughKills(t *testing.T) {
+	eachSeed(t, func(t *testing.T, rng *rand.Rand) {
+		w := sinkWorld(t, 0)
+		defer w.close()
+		snk := newFakeSink(rng.IntN(2) == 0, connectors.Limits{Wait: 30 * time.Second})
+		job := parseOne(t, registry(nil, snk), plainSink)
+		l := w.start(time.Nanosecond, job)
+		kills := 0
+		for second := range 11 * 60 {
+			if second%60 == 0 && second < 600 {
+				w.produce("in", 0, fmt.Sprint(second/60))
+			}
+			pass(time.Second)
+			if second%60 == 59 && second < 600 && len(snk.rows[tp("in", 0)]) != second/60+1 {
+				t.Errorf("row %d is not there after a minute", second/60)
+			}
+			if rng.IntN(28) == 0 && kills < 20 || second == 600 {
+				l.crash()
+				kills++
+				l = w.start(time.Nanosecond, job)
+			}
+		}
+		l.await("shelve", time.Hour, read(10))
+		l.end()
+		if kills < 10 || len(snk.faults) > 0 || !slices.Equal(snk.rows[tp("in", 0)], []int64{0, 1, 2, 3, 4, 5, 6, 7, 8, 9}) {
+			t.Errorf("%d kills, rows %v, faults %v", kills, snk.rows[tp("in", 0)], snk.faults)
 		}
 	})
 }

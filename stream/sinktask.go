@@ -157,7 +157,7 @@ func (t *sinkTask) wait(now time.Time) time.Duration {
 	wait := statusEvery
 	for _, l := range t.lanes {
 		if len(l.buffer) > 0 {
-			wait = min(wait, l.since.Add(t.limits.Wait).Sub(now))
+			wait = min(wait, l.due(t.limits.Wait).Sub(now))
 		}
 	}
 	return max(wait, time.Millisecond)
@@ -191,7 +191,7 @@ func (t *sinkTask) buffer(l *lane, r *kgo.Record, now time.Time) error {
 // flushDue writes the buffers whose time has come.
 func (t *sinkTask) flushDue(now time.Time) error {
 	for _, l := range t.sorted() {
-		if len(l.buffer) > 0 && now.Sub(l.since) >= t.limits.Wait {
+		if len(l.buffer) > 0 && !now.Before(l.due(t.limits.Wait)) {
 			if err := t.flush(l); err != nil {
 				return err
 			}
