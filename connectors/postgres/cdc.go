@@ -117,6 +117,10 @@ func cdcFields() []connectors.Field {
 			Description: "true adds a header pg-schema to each record: the table and its columns with PostgreSQL's types, as JSON",
 		},
 		{
+			Name: "streaming", Kind: connectors.KindBool, Example: "true",
+			Description: "true has the server send large transactions while they are in progress, so that they are here soon after their commit; until then they are kept in files in the system's folder for temporary ones. false leaves them on the server until they are committed",
+		},
+		{
 			Name: "heartbeat", Kind: connectors.KindDuration, Default: 10 * time.Second, Max: int64(time.Hour), Example: "30s",
 			Description: "how often, while no change comes, a message is written to the server's log so that the slot goes on; 0s writes none",
 		},

@@ -38,6 +38,7 @@ type cdcSettings struct {
 	tables            []name
 	publication, slot string
 	initial, only     bool
+	streaming         bool
 	envelope          envelope
 	truncate          string
 	mapping           mapping
@@ -50,7 +51,7 @@ type cdcSettings struct {
 func cdcSettingsOf(job string, cfg connectors.Config) cdcSettings {
 	s := cdcSettings{
 		publication: cfg.String("publication"), slot: cfg.String("slot"),
-		initial: cfg.String("snapshot") != "never", only: cfg.String("snapshot") == "only",
+		initial: cfg.String("snapshot") != "never", only: cfg.String("snapshot") == "only", streaming: cfg.Bool("streaming"),
 		envelope: envelope{
 			debezium: cfg.String("envelope") == "debezium", meta: cfg.Strings("meta"), deletes: cfg.String("deletes"),
 			tableInKey: cfg.String("key") == "table_row", schemaHeader: cfg.Bool("schema_header"), job: job,

@@ -26,6 +26,7 @@ type cdcReader struct {
 	wal     *wal      // while changes are followed
 	pieces  []walItem // taken from wal and not yet used
 	asm     pgoutput.Assembler
+	spool   *spool // nil unless transactions come while they are in progress
 	forms   map[*pgoutput.Relation]*form
 
 	from    place // where it was opened, or where the rows ended
@@ -135,7 +136,7 @@ func (r *cdcReader) mark(lsn pgoutput.LSN) {
 // readChanges waits for changes and makes messages of them, until a batch is
 // full or no more are there.
 func (r *cdcReader) readChanges(ctx context.Context, limits connectors.Limits, wait time.Duration) (came bool, err error) {
-	if len(r.pieces) == 0 {
+	if len(r.pieces) == 0 && !r.asm.Replaying() {
 		if r.pieces, err = r.wal.take(ctx, wait); err != nil || len(r.pieces) == 0 {
 			return false, err
 		}
@@ -145,7 +146,14 @@ func (r *cdcReader) readChanges(ctx context.Context, limits connectors.Limits, w
 	if most == 0 {
 		most = chunkRows
 	}
-	for len(r.pieces) > 0 && len(r.pending) < most && size < chunkBytes {
+	emit := func(c *pgoutput.Change) error { return r.changed(ctx, c) }
+	for (len(r.pieces) > 0 || r.asm.Replaying()) && len(r.pending) < most && size < chunkBytes {
+		if r.asm.Replaying() {
+			if err := r.asm.Step(emit); err != nil {
+				return true, err
+			}
+			continue
+		}
 		it := r.pieces[0]
 		r.pieces[0] = walItem{}
 		r.pieces = r.pieces[1:]
@@ -157,7 +165,7 @@ func (r *cdcReader) readChanges(ctx context.Context, limits connectors.Limits, w
 			}
 			continue
 		}
-		if err := r.asm.Push(it.data, func(c *pgoutput.Change) error { return r.changed(ctx, c) }); err != nil {
+		if err := r.asm.Push(it.data, emit); err != nil {
 			return true, err
 		}
 	}
@@ -191,6 +199,9 @@ func (r *cdcReader) Close(context.Context) error {
 		r.catalog.close()
 	}
 	r.wal, r.snap, r.repl, r.catalog = nil, nil, nil, nil
+	if r.spool != nil {
+		return r.spool.close()
+	}
 	return nil
 }
 

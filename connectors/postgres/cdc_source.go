@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/lib/pq"
+
 	"github.com/entrepot-hub/entrepot/connectors"
 )
 
@@ -199,9 +201,21 @@ func (r *cdcReader) follow(ctx context.Context) (err error) {
 	if r.repl == nil {
 		return fmt.Errorf("the connection for replication is gone")
 	}
-	if r.wal, err = startWAL(ctx, r.repl, r.slot, r.publication, r.from.floor()); err != nil {
+	if r.wal, err = startWAL(ctx, r.repl, r.slot, r.options(), r.from.floor()); err != nil {
 		return err
 	}
 	r.repl = nil
 	return nil
+}
+
+// options are those of pgoutput. Version 1 gives a transaction after its
+// commit; from version 2 on it may come while it is in progress.
+func (r *cdcReader) options() string {
+	publication := "publication_names " + pq.QuoteLiteral(pq.QuoteIdentifier(r.publication))
+	if !r.streaming {
+		return "proto_version '1', " + publication
+	}
+	r.spool = newSpool("")
+	r.asm.Spool = r.spool
+	return "proto_version '2', streaming 'on', " + publication
 }

@@ -63,10 +63,10 @@ type wal struct {
 }
 
 // startWAL begins to replicate from a place, and takes the session over.
-func startWAL(ctx context.Context, s *session, slot, publication string, from pgoutput.LSN) (*wal, error) {
+func startWAL(ctx context.Context, s *session, slot, options string, from pgoutput.LSN) (*wal, error) {
 	what := "read from slot " + slot
-	s.conn.Frontend().Send(&pgproto3.Query{String: fmt.Sprintf("START_REPLICATION SLOT %s LOGICAL %s (proto_version '1', publication_names %s)",
-		pq.QuoteIdentifier(slot), from, pq.QuoteLiteral(pq.QuoteIdentifier(publication)))})
+	s.conn.Frontend().Send(&pgproto3.Query{String: fmt.Sprintf("START_REPLICATION SLOT %s LOGICAL %s (%s)",
+		pq.QuoteIdentifier(slot), from, options)})
 	if err := s.conn.Frontend().Flush(); err != nil {
 		return nil, cdcError(ctx, what, err)
 	}

@@ -46,8 +46,9 @@ type Change struct {
 // is the caller's, because they can be larger than memory.
 type Spool interface {
 	Append(xid uint32, message []byte) error
-	// Replay gives the messages back in order; their memory is the spool's.
-	Replay(xid uint32, each func(message []byte) error) error
+	// Replay gives the messages back, one with each call of next, and io.EOF
+	// after the last; their memory is the spool's.
+	Replay(xid uint32) (next func() ([]byte, error), err error)
 	Drop(xid uint32) error
 }
 
@@ -64,6 +65,7 @@ type Assembler struct {
 	preparing *Prepared        // between BeginPrepare and Prepare
 	stream    uint32           // xid of the open stream block
 	held      map[uint32]*held // transactions in the spool
+	replaying *replay          // the one that is given back just now
 }
 
 // held is what is known of a transaction in the spool.
@@ -76,11 +78,19 @@ type held struct {
 // Open reports whether a transaction is half through, or more are in progress.
 func (a *Assembler) Open() bool { return a.tx != nil || len(a.held) > 0 }
 
+// Replaying reports whether a committed transaction is to be taken out of the
+// spool, by Step, before the next Push.
+func (a *Assembler) Replaying() bool { return a.replaying != nil }
+
 // TypeName is a type that was named by the server; "" when it was not.
 func (a *Assembler) TypeName(id uint32) string { return a.types[id] }
 
 // Push takes the next message and calls emit for each change that it completes.
+// The changes of a transaction that was in the spool come one by one, by Step.
 func (a *Assembler) Push(b []byte, emit func(*Change) error) error {
+	if a.replaying != nil {
+		return errReplaying
+	}
 	m, err := a.Decoder.Decode(b)
 	if err != nil {
 		return err
@@ -116,7 +126,7 @@ func (a *Assembler) outer(m Message, emit func(*Change) error) error {
 		return a.committed(m.EndLSN, emit)
 	case *StreamCommit:
 		tx := &Tx{Xid: m.Xid, CommitLSN: m.CommitLSN, Time: m.Time}
-		return a.replay(tx, m.EndLSN, emit)
+		return a.replay(tx, m.EndLSN)
 	case *StreamAbort:
 		return a.streamAbort(m)
 	case *StreamPrepare:
@@ -132,7 +142,7 @@ func (a *Assembler) outer(m Message, emit func(*Change) error) error {
 		a.put(m.Xid, &held{})
 		return nil
 	case *CommitPrepared:
-		return a.replay(&Tx{Xid: m.Xid, CommitLSN: m.LSN, Time: m.Time}, m.EndLSN, emit)
+		return a.replay(&Tx{Xid: m.Xid, CommitLSN: m.LSN, Time: m.Time}, m.EndLSN)
 	case *RollbackPrepared:
 		return a.drop(m.Xid)
 	}

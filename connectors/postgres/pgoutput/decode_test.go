@@ -124,7 +124,7 @@ func FuzzAssemble(f *testing.F) {
 			if r.IntN(4) == 0 {
 				b[r.IntN(len(b))] = byte(r.Uint32())
 			}
-			if a.Push(b, func(*Change) error { return nil }) != nil {
+			if pushAll(&a, b, func(*Change) error { return nil }) != nil {
 				return
 			}
 		}
@@ -140,7 +140,7 @@ func TestRandomStreams(t *testing.T) {
 		var whole, blocks strings.Builder
 		play := func(a *Assembler, out *strings.Builder, m Message) {
 			t.Helper()
-			err := a.Push(encode(m, a.Decoder.InStream(), false), func(c *Change) error {
+			err := pushAll(a, encode(m, a.Decoder.InStream(), false), func(c *Change) error {
 				out.WriteString(shown(c) + "\n")
 				return nil
 			})

@@ -3,6 +3,7 @@ package pgoutput
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 )
 
 // encode is the reverse of Decode, so that tests can say what the server does.
@@ -156,16 +157,28 @@ func (s memory) Append(xid uint32, b []byte) error {
 	return nil
 }
 
-func (s memory) Replay(xid uint32, each func([]byte) error) error {
-	for _, b := range s[xid] {
-		if err := each(b); err != nil {
-			return err
+func (s memory) Replay(xid uint32) (func() ([]byte, error), error) {
+	left := s[xid]
+	return func() ([]byte, error) {
+		if len(left) == 0 {
+			return nil, io.EOF
 		}
-	}
-	return nil
+		b := left[0]
+		left = left[1:]
+		return b, nil
+	}, nil
 }
 
 func (s memory) Drop(xid uint32) error {
 	delete(s, xid)
 	return nil
+}
+
+// pushAll pushes a message and takes what it commits out of the spool.
+func pushAll(a *Assembler, b []byte, emit func(*Change) error) error {
+	err := a.Push(b, emit)
+	for err == nil && a.Replaying() {
+		err = a.Step(emit)
+	}
+	return err
 }

@@ -34,7 +34,7 @@ func (e *env) do(verb string, a storytest.Args) string {
 		b = b[:len(b)-int(cut)]
 	}
 	var out strings.Builder
-	err := e.asm.Push(b, func(c *Change) error {
+	err := pushAll(&e.asm, b, func(c *Change) error {
 		out.WriteString(shown(c) + "\n")
 		return nil
 	})

@@ -3,6 +3,7 @@ package pgoutput
 import (
 	"errors"
 	"fmt"
+	"io"
 )
 
 var errNoSpool = errors.New("pgoutput: a transaction in progress came, which was not asked for")
@@ -78,31 +79,50 @@ func (a *Assembler) drop(xid uint32) error {
 	return err
 }
 
-// replay gives the changes of a transaction that was in the spool.
-func (a *Assembler) replay(tx *Tx, end LSN, emit func(*Change) error) error {
+// replay is a transaction that comes out of the spool.
+type replay struct {
+	*held
+	decoder Decoder
+	next    func() ([]byte, error)
+	end     LSN
+}
+
+var errReplaying = errors.New("pgoutput: a transaction is to be taken out of the spool first")
+
+// replay begins to give the changes of a transaction that was in the spool.
+func (a *Assembler) replay(tx *Tx, end LSN) error {
 	return a.hold(tx.Xid, func(h *held) error {
 		if err := a.begin(tx); err != nil {
 			return err
 		}
-		d := Decoder{inStream: h.streamed}
-		err := a.Spool.Replay(tx.Xid, func(b []byte) error {
-			m, err := d.Decode(b)
-			if err != nil {
-				return err
-			}
-			if h.aborted[xidOf(m)] {
-				return nil
-			}
-			return a.change(m, emit)
-		})
+		next, err := a.Spool.Replay(tx.Xid)
 		if err != nil {
 			return err
 		}
-		if err := a.drop(tx.Xid); err != nil {
+		a.replaying = &replay{held: h, decoder: Decoder{inStream: h.streamed}, next: next, end: end}
+		return nil
+	})
+}
+
+// Step takes the next message out of the spool.
+func (a *Assembler) Step(emit func(*Change) error) error {
+	r := a.replaying
+	b, err := r.next()
+	if errors.Is(err, io.EOF) {
+		a.replaying = nil
+		if err := a.drop(a.tx.Xid); err != nil {
 			return err
 		}
-		return a.committed(end, emit)
-	})
+		return a.committed(r.end, emit)
+	}
+	if err != nil {
+		return err
+	}
+	m, err := r.decoder.Decode(b)
+	if err != nil || r.aborted[xidOf(m)] {
+		return err
+	}
+	return a.change(m, emit)
 }
 
 // xidOf is the transaction, or part of one, that a message in a block is of.
