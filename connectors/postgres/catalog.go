@@ -29,6 +29,7 @@ type published struct {
 	columns     []formColumn
 	order       []int  // columns of the key in the order of its index
 	filter      string // rows that are published; "" for all
+	partial     bool   // not all inserts and updates are published
 }
 
 // keys are the columns of the key in the order of the table.
@@ -53,7 +54,8 @@ func (c *catalog) publish(ctx context.Context, s *cdcSettings) error {
 
 // tables lists what is published and wanted, in the order of the names' bytes.
 func (c *catalog) tables(ctx context.Context, s *cdcSettings) ([]*published, error) {
-	rows, err := c.query(ctx, "read the publication", `SELECT n.nspname, k.relname, k.oid, k.relkind, `+c.filterColumns()+`
+	rows, err := c.query(ctx, "read the publication", `SELECT n.nspname, k.relname, k.oid, k.relkind, `+c.filterColumns()+`,
+		(SELECT NOT (pubinsert AND pubupdate) FROM pg_publication WHERE pubname = p.pubname)
 		FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname JOIN pg_class k ON k.relnamespace = n.oid AND k.relname = p.tablename
 		WHERE p.pubname = `+pq.QuoteLiteral(s.publication))
 	if err != nil {
@@ -61,7 +63,7 @@ func (c *catalog) tables(ctx context.Context, s *cdcSettings) ([]*published, err
 	}
 	var all []*published
 	for _, r := range rows {
-		p := &published{name: name{string(r[0]), string(r[1])}, partitioned: string(r[3]) == "p", filter: string(r[4])}
+		p := &published{name: name{string(r[0]), string(r[1])}, partitioned: string(r[3]) == "p", filter: string(r[4]), partial: string(r[6]) == "t"}
 		if len(s.tables) > 0 && !slices.Contains(s.tables, p.name) {
 			continue
 		}

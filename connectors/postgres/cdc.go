@@ -26,14 +26,18 @@ import (
 // slot exported, ordered by their key (or, without one, as they lie on disk),
 // so that the key of the last row is a position. When the connection is lost
 // the exported snapshot is lost with it. Reading then goes on behind the last
-// key under a new snapshot, and what it sees too early comes once more: every
-// change since the slot was made follows in the stream, in order. A row is
-// read once (op r), none is missed, and after the stream has passed the moment
-// of the restart every row is as in the table. Between the two a row that was
-// changed in that time may go back to a state it had.
+// key under a new snapshot, and leaves out rows that were written after the slot
+// was made: the stream has them, whole. So a row is read once, as it was when
+// the slot was made, or is only in the stream.
 //
-// Tables without a key that was to be resumed skip the rows that came after the
-// slot was made; the stream has them.
+// A row is read all the same, and its changes follow, where the stream may not
+// have it whole: in tables that have large values out of line, which are not
+// sent when they are as before, and when a table was rewritten in between. Such
+// a row may go back to a state it had, until the stream has passed the moment of
+// the restart; then it is as in the table.
+//
+// While rows are read, their tables cannot be rewritten or truncated: a snapshot
+// would find them empty. ALTER TABLE waits.
 //
 // # What it does to the server
 //
@@ -70,7 +74,7 @@ func cdcFields() []connectors.Field {
 		},
 		{
 			Name: "slot", Kind: connectors.KindString, Check: checkSlot, Example: "entrepot_shop",
-			Description: "replication slot, which belongs to this job alone; entrepot_ and the job's name by default. It is created at the first start and never dropped: drop it when the job is removed, else the server keeps its log for ever",
+			Description: "replication slot, which belongs to this job alone; entrepot_ and the job's name by default. It is created at the first start: one that is there at the first start is made anew. Drop it when the job is removed, else the server keeps its log for ever",
 		},
 		{
 			Name: "snapshot", Kind: connectors.KindString, Options: []string{"initial", "never", "only"}, Default: "initial", Example: "never",

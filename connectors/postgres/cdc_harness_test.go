@@ -80,6 +80,10 @@ func next(t testing.TB, r connectors.Reader, n int) []connectors.Message {
 		for _, m := range b.Messages {
 			if !m.Mark {
 				all = append(all, m)
+			} else if p, err := placeOf(m.Position); err == nil && !p.streaming {
+				if err := r.Committed(ctx, m.Position); err != nil { // no row comes before that
+					t.Fatal(err)
+				}
 			}
 		}
 	}

@@ -29,13 +29,12 @@ const (
 type rowOrder struct {
 	kinds []keyKind
 	exprs []string // what is ordered by
-	disk  bool     // there is no key
 	plain bool     // a scan gives the order by itself
 }
 
 func orderOf(p *published) rowOrder {
 	if len(p.order) == 0 {
-		o := rowOrder{kinds: []keyKind{keyTable, keyCtid}, exprs: []string{"tableoid", "ctid"}, disk: true}
+		o := rowOrder{kinds: []keyKind{keyTable, keyCtid}, exprs: []string{"tableoid", "ctid"}}
 		if !p.partitioned {
 			o.kinds, o.exprs, o.plain = o.kinds[1:], o.exprs[1:], true
 		}
@@ -62,7 +61,8 @@ func orderOf(p *published) rowOrder {
 	return o
 }
 
-// selected are the columns of a query that the key is made of.
+// selected are the columns of a query that the key is made of, and the number
+// of the transaction that wrote the row.
 func (o rowOrder) selected() []string {
 	all := make([]string, len(o.exprs), len(o.exprs)+1)
 	for i, e := range o.exprs {
@@ -71,10 +71,7 @@ func (o rowOrder) selected() []string {
 			all[i] = "tableoid::bigint"
 		}
 	}
-	if o.disk {
-		all = append(all, "xmin")
-	}
-	return all
+	return append(all, "xmin")
 }
 
 func (o rowOrder) by() string {
@@ -87,50 +84,54 @@ func (o rowOrder) by() string {
 var errKey = errors.New("the key cannot be read")
 
 // key makes the ordered form of a row's key. xmin is the transaction that
-// wrote the row, where there is no key.
+// wrote the row.
 func (o rowOrder) key(values [][]byte) (key []byte, xmin uint32, err error) {
+	if key, err = o.encode(values); err != nil {
+		return nil, 0, err
+	}
+	n, err := strconv.ParseUint(string(values[len(o.kinds)]), 10, 32)
+	if err != nil {
+		return nil, 0, errKey
+	}
+	return key, uint32(n), nil
+}
+
+func (o rowOrder) encode(values [][]byte) (key []byte, err error) {
 	for i, kind := range o.kinds {
 		v := values[i]
 		if v == nil {
-			return nil, 0, errKey
+			return nil, errKey
 		}
 		switch kind {
 		case keyInt:
 			n, err := strconv.ParseInt(string(v), 10, 64)
 			if err != nil {
-				return nil, 0, errKey
+				return nil, errKey
 			}
 			key = binary.BigEndian.AppendUint64(key, uint64(n)^1<<63)
 		case keyUUID:
 			n := len(key)
 			if key, err = hex.AppendDecode(key, bytes.ReplaceAll(v, []byte("-"), nil)); err != nil || len(key) != n+16 {
-				return nil, 0, errKey
+				return nil, errKey
 			}
 		case keyTable:
 			n, err := strconv.ParseUint(string(v), 10, 32)
 			if err != nil {
-				return nil, 0, errKey
+				return nil, errKey
 			}
 			key = binary.BigEndian.AppendUint32(key, uint32(n))
 		case keyCtid:
 			var block uint32
 			var item uint16
 			if _, err := fmt.Sscanf(string(v), "(%d,%d)", &block, &item); err != nil {
-				return nil, 0, errKey
+				return nil, errKey
 			}
 			key = binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint32(key, block), item)
 		default:
 			key = append(append(key, v...), 0)
 		}
 	}
-	if o.disk {
-		n, err := strconv.ParseUint(string(values[len(values)-1]), 10, 32)
-		if err != nil {
-			return nil, 0, errKey
-		}
-		xmin = uint32(n)
-	}
-	return key, xmin, nil
+	return key, nil
 }
 
 // after is the condition for the rows behind a key.

@@ -32,6 +32,7 @@ type cdcReader struct {
 	from    place // where it was opened, or where the rows ended
 	at      place // after the last message that was made
 	pending []connectors.Message
+	barrier connectors.Position // has to be committed before rows are given
 	cared   time.Time
 	heard   time.Time // when the last change came
 	ended   bool
@@ -51,6 +52,9 @@ func (r *cdcReader) Read(ctx context.Context, limits connectors.Limits) (connect
 		}
 		if r.ended {
 			return connectors.Batch{}, io.EOF
+		}
+		if r.barrier != nil {
+			return connectors.Batch{}, pause(ctx, deadline.Sub(r.clock()))
 		}
 		if r.snap != nil {
 			if err := r.readRows(ctx); err != nil {
@@ -107,7 +111,7 @@ func (r *cdcReader) readRows(ctx context.Context) error {
 	r.pending = make([]connectors.Message, 0, len(got.tuples))
 	for i, t := range got.tuples {
 		ev := event{op: 'r', after: t, lsn: r.from.start, ts: connectors.NoTimestamp}
-		at := place{system: r.from.system, start: r.from.start, table: got.name.String(), key: got.keys[i], seen: got.seen}
+		at := place{system: r.from.system, start: r.from.start, table: got.name.String(), key: got.keys[i], seen: r.snap.seen}
 		r.add(r.envelope.message(got.form, &ev), at)
 	}
 	return nil
@@ -177,6 +181,9 @@ func (r *cdcReader) Committed(_ context.Context, upTo connectors.Position) error
 	at, err := placeOf(upTo)
 	if err != nil {
 		return err
+	}
+	if r.barrier != nil && upTo.Compare(r.barrier) >= 0 {
+		r.barrier = nil
 	}
 	if at.streaming && r.wal != nil {
 		r.wal.confirm(at.lsn)

@@ -26,7 +26,9 @@ type snapshot struct {
 	tables []*published
 	from   place  // where to begin
 	now    string // pg_current_snapshot()
-	first  string // the same when the slot was made, as far as it is known
+	seen   string // the same when the slot was made, a slash, and a sum of the files that the tables were in
+	older  xids   // what was over then
+	moved  bool   // a table is in other files now: it was rewritten or emptied
 
 	next   int // in tables
 	cur    *tableScan
@@ -39,8 +41,7 @@ type tableScan struct {
 	*published
 	form  *form
 	order rowOrder
-	older xids   // set when rows that came later are skipped
-	seen  string // for positions
+	older xids // rows that came later are skipped
 }
 
 // openSnapshot begins. exported is the snapshot of the slot that was just
@@ -62,11 +63,27 @@ func openSnapshot(ctx context.Context, cfg *pgconn.Config, tables []*published, 
 		s.close()
 		return nil, err
 	}
-	first, _, _ := strings.Cut(from.seen, "/")
-	if first == "" {
-		first = string(row[0])
+	snap := &snapshot{session: s, tables: tables, from: from, now: string(row[0]), rows: 100}
+	if err := snap.compare(ctx); err != nil {
+		s.close()
+		return nil, err
 	}
-	return &snapshot{session: s, tables: tables, from: from, now: string(row[0]), first: first, rows: 100}, nil
+	return snap, nil
+}
+
+// compare finds out what has happened since the slot was made.
+func (s *snapshot) compare(ctx context.Context) error {
+	files, err := s.files(ctx)
+	if err != nil {
+		return err
+	}
+	if s.seen = s.from.seen; s.seen == "" {
+		s.seen = s.now + "/" + files
+	}
+	then, before, _ := strings.Cut(s.seen, "/")
+	s.moved = before != files
+	s.older, err = xidsOf(then, s.now)
+	return err
 }
 
 // lockTables keeps tables from being rewritten or truncated: an older snapshot
@@ -145,22 +162,18 @@ func (s *snapshot) adapt(rows [][][]byte) {
 
 // declare opens the cursor for a table, behind the last row of an earlier run.
 func (s *snapshot) declare(ctx context.Context, p *published, f *form) error {
-	t := &tableScan{published: p, form: f, order: orderOf(p), seen: s.first}
+	t := &tableScan{published: p, form: f, order: orderOf(p)}
 	var where []string
 	if p.filter != "" {
 		where = append(where, "("+p.filter+")")
 	}
-	if len(p.order) == 0 {
-		files, err := s.files(ctx, p)
+	if s.from.seen != "" {
+		skip, err := s.skips(ctx, p)
 		if err != nil {
 			return err
 		}
-		t.seen += "/" + files
-		if p.name.String() == s.from.table && t.seen != s.from.seen {
-			return connectors.Fatalf("table %s has no key and was rewritten while its rows were being read: reset the job's offsets to read all rows anew", p.name)
-		}
-		if t.older, err = xidsOf(s.first, s.now); err != nil {
-			return err
+		if skip {
+			t.older = s.older
 		}
 	}
 	if p.name.String() == s.from.table {
@@ -195,10 +208,39 @@ func (s *snapshot) declare(ctx context.Context, p *published, f *form) error {
 	return nil
 }
 
-// files names the files that the table is in. Where rows lie means nothing
-// any more when they are others.
-func (s *snapshot) files(ctx context.Context, p *published) (string, error) {
-	row, err := s.one(ctx, "look at table "+p.name.String(), fmt.Sprintf("SELECT md5(string_agg(relid::oid || ' ' || coalesce(pg_relation_filenode(relid), 0), ',' ORDER BY relid::oid)) FROM (SELECT relid FROM pg_partition_tree(%[1]d) UNION SELECT %[1]d::regclass) AS t", p.oid))
+// skips decides whether rows that were written after the slot was made are
+// left to the stream, which has all of them. Not where it may lack a large
+// value that has not changed, nor where a row carries the number of who rewrote
+// the table: such rows are read as well.
+func (s *snapshot) skips(ctx context.Context, p *published) (bool, error) {
+	if len(p.order) == 0 {
+		if s.moved {
+			return false, connectors.Fatalf("table %s has no key, and a table was rewritten while the rows were being read: reset the job's offsets to read all rows anew", p.name)
+		}
+		return !p.partial, nil
+	}
+	row, err := s.one(ctx, "look at table "+p.name.String(), "SELECT coalesce(sum(pg_relation_size(nullif(reltoastrelid, 0))), 0) = 0 FROM pg_class WHERE oid IN ("+tree(p)+")")
+	if err != nil {
+		return false, err
+	}
+	return !s.moved && !p.partial && string(row[0]) == "t", nil
+}
+
+// tree is a query for a table and its partitions.
+func tree(p *published) string {
+	return fmt.Sprintf("SELECT relid FROM pg_partition_tree(%[1]d) UNION SELECT %[1]d::regclass", p.oid)
+}
+
+// files sums up in which files the tables are.
+func (s *snapshot) files(ctx context.Context) (string, error) {
+	if len(s.tables) == 0 {
+		return "", nil
+	}
+	all := make([]string, len(s.tables))
+	for i, t := range s.tables {
+		all[i] = tree(t)
+	}
+	row, err := s.one(ctx, "look at the tables", "SELECT left(md5(string_agg(oid || ' ' || coalesce(pg_relation_filenode(oid), 0), ',' ORDER BY oid)), 16) FROM pg_class WHERE oid IN ("+strings.Join(all, " UNION ")+")")
 	if err != nil {
 		return "", err
 	}

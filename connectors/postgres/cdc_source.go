@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/lib/pq"
@@ -164,9 +165,11 @@ func (r *cdcReader) startRows(ctx context.Context, fresh bool, system uint64) er
 		_, err = r.catalog.query(ctx, "unlock the tables", "COMMIT")
 	}
 	if err == nil && fresh && r.snap != nil && !r.only {
-		// A mark makes durable under which snapshot reading began.
+		// A mark makes durable under which snapshot reading began. Until it is,
+		// no row is given: so without a position, nothing is in the topic.
 		r.add(connectors.Message{Mark: true, Timestamp: connectors.NoTimestamp, Origin: connectors.Origin{Name: "the beginning"}},
-			place{system: system, start: r.from.start, seen: r.snap.first})
+			place{system: system, start: r.from.start, seen: r.snap.seen})
+		r.barrier = r.pending[0].Position
 	}
 	return err
 }
@@ -181,19 +184,20 @@ func (r *cdcReader) begin(ctx context.Context, fresh bool, system uint64) (expor
 		return "", matches(st, r.slot, r.from, system)
 	}
 	r.from = place{system: system, streaming: !r.initial}
-	if st == nil {
-		start, snapshot, err := r.repl.createSlot(ctx, r.slot)
-		r.from.start, r.from.lsn = start, start
-		return snapshot, err
+	if st != nil {
+		// An earlier start has not come to its first checkpoint, or someone
+		// has made it for us; what its snapshot was, nobody knows.
+		if err := st.usable(); err != nil && !errors.Is(err, ErrSlotMismatch) {
+			return "", err
+		}
+		r.log.Info("a slot of this name is there and is made anew", "slot", r.slot, "lsn", st.confirmed.String())
+		if err := r.catalog.dropSlot(ctx, r.slot); err != nil {
+			return "", err
+		}
 	}
-	// An earlier start has not come to its first checkpoint, or someone has
-	// made the slot for us. Some rows may be in the topic already.
-	if err := st.usable(); err != nil {
-		return "", err
-	}
-	r.log.Info("the slot is there already and is taken over", "slot", r.slot, "lsn", st.confirmed.String())
-	r.from.start, r.from.lsn = st.confirmed, st.confirmed
-	return "", nil
+	start, exported, err := r.repl.createSlot(ctx, r.slot)
+	r.from.start, r.from.lsn = start, start
+	return exported, err
 }
 
 // follow begins with the changes after r.from.

@@ -124,12 +124,10 @@ func (r *queryReader) ask(ctx context.Context) (all bool, err error) {
 func (r *queryReader) statement() (string, error) {
 	selected := r.order.selected()
 	exprs := r.order.exprs
-	extra := "xmin"
-	if r.timestamp != "" {
-		extra = "(extract(epoch FROM " + r.epoch + ") * 1000000)::bigint"
+	if r.timestamp != "" { // a view has no xmin
+		selected[len(selected)-1] = "(extract(epoch FROM " + r.epoch + ") * 1000000)::bigint"
 		exprs = append([]string{r.at}, exprs...)
 	}
-	selected = append(selected, extra)
 	for _, c := range r.form.columns {
 		selected = append(selected, pq.QuoteIdentifier(c.name))
 	}
@@ -158,7 +156,7 @@ func (r *queryReader) statement() (string, error) {
 // than all that still runs is not settled: nothing after it may be read either.
 func (r *queryReader) add(values [][]byte) (settled bool, err error) {
 	n := len(r.order.kinds)
-	key, _, err := r.order.key(values[:n])
+	key, err := r.order.encode(values[:n])
 	if err != nil {
 		return false, connectors.Fatal(fmt.Errorf("table %s: the key of a row is NULL or %w", r.table, err))
 	}
