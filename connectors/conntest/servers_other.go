@@ -18,6 +18,12 @@ func Kafka(t testing.TB) (broker string) { return unsupervised(t, "Apache Kafka"
 // ClickHouse skips the test.
 func ClickHouse(t testing.TB) (dsn string) { return unsupervised(t, "ClickHouse") }
 
+// Moto skips the test.
+func Moto(t testing.TB) string { return unsupervised(t, "moto") }
+
+// HDFS skips the test.
+func HDFS(t testing.TB) (rpc, web string) { return unsupervised(t, "HDFS"), "" }
+
 func unsupervised(t testing.TB, what string) string {
 	t.Helper()
 	t.Skipf("a private %s server needs a Unix system", what)

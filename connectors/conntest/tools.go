@@ -27,16 +27,23 @@ func DuckDB(t testing.TB, query string) string {
 	const script = `import duckdb, sys
 duckdb.sql("SET TimeZone='UTC'")
 print("\n".join("|".join(str(c) for c in row) for row in duckdb.sql(sys.argv[1]).fetchall()))`
-	for _, python := range []string{os.Getenv("ENTREPOT_TEST_PYTHON"), "../../.cache/venv/bin/python", "python3"} {
-		if python == "" || exec.Command(python, "-c", "import duckdb").Run() != nil {
-			continue
-		}
-		out, err := exec.Command(python, "-c", script, query).CombinedOutput()
-		if err != nil {
-			t.Fatalf("duckdb: %v\n%s", err, out)
-		}
-		return strings.TrimSuffix(string(out), "\n")
+	python := pythonWith("duckdb")
+	if python == "" {
+		Missing(t, "python3 with duckdb")
 	}
-	Missing(t, "python3 with duckdb")
+	out, err := exec.Command(python, "-c", script, query).CombinedOutput()
+	if err != nil {
+		t.Fatalf("duckdb: %v\n%s", err, out)
+	}
+	return strings.TrimSuffix(string(out), "\n")
+}
+
+// pythonWith finds an interpreter that has the module; "" when there is none.
+func pythonWith(module string) string {
+	for _, python := range []string{os.Getenv("ENTREPOT_TEST_PYTHON"), "../../.cache/venv/bin/python", "python3"} {
+		if python != "" && exec.Command(python, "-c", "import "+module).Run() == nil {
+			return python
+		}
+	}
 	return ""
 }

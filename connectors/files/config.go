@@ -16,7 +16,7 @@ import (
 
 // settings are the fields of the config, parsed.
 type settings struct {
-	dir       string
+	location  location
 	format    string
 	partition *template
 	inferred  bool
@@ -46,13 +46,34 @@ func settingsOf(cfg connectors.Config) (settings, error) {
 	if s.codec, err = codecOf(s.format, s.codec); err != nil {
 		return s, fieldError{"compression", err}
 	}
-	if s.dir, err = pathOf(cfg.String("url")); err != nil {
+	if s.location, err = parseLocation(cfg.String("url")); err != nil {
 		return s, fieldError{"url", err}
+	}
+	if err := s.store(cfg); err != nil {
+		return s, err
 	}
 	if s.partition, err = parseTemplate(cfg.String("partition_by")); err != nil {
 		return s, fieldError{"partition_by", err}
 	}
 	return s, s.columns(cfg)
+}
+
+// store checks what belongs to one kind of store.
+func (s *settings) store(cfg connectors.Config) error {
+	for field, schemes := range map[string][]string{"s3": {"s3"}, "hdfs": {"hdfs", "webhdfs", "swebhdfs"}} {
+		if cfg.Has(field) && !slices.Contains(schemes, s.location.scheme) {
+			return fieldError{field, fmt.Errorf("url is a %s:// URL: leave this out, or choose a url of %s", s.location.scheme, strings.Join(schemes, ", "))}
+		}
+	}
+	if s.location.scheme == "s3" {
+		if err := checkS3(cfg.Object("s3")); err != nil {
+			return fieldError{"s3", err}
+		}
+	}
+	if s.location.scheme == "hdfs" && cfg.Object("hdfs").Has("delegation") {
+		return fieldError{"hdfs.delegation", errors.New("hdfs:// knows no delegation tokens: use a webhdfs:// URL")}
+	}
+	return nil
 }
 
 // codecOf fills in the default of a format.
@@ -120,13 +141,7 @@ func (e fieldError) Unwrap() error { return e.err }
 
 // pathOf is the folder of a file:// URL.
 func pathOf(raw string) (string, error) {
-	scheme, rest, ok := strings.Cut(raw, "://")
-	if !ok {
-		return "", fmt.Errorf("%q is not a URL, want file:///absolute/path", raw)
-	}
-	if scheme != "file" {
-		return "", fmt.Errorf("%s:// is not supported, only file:///absolute/path is", scheme)
-	}
+	_, rest, _ := strings.Cut(raw, "://")
 	if !strings.HasPrefix(rest, "/") {
 		return "", fmt.Errorf("%q names the host %q, want three slashes: file:///%s", raw, strings.SplitN(rest, "/", 2)[0], rest)
 	}
@@ -141,7 +156,7 @@ func pathOf(raw string) (string, error) {
 }
 
 func checkURL(v any) error {
-	_, err := pathOf(v.(string))
+	_, err := parseLocation(v.(string))
 	return err
 }
 
@@ -179,8 +194,11 @@ func (Sink) Validate(_ context.Context, cfg connectors.Config, probe connectors.
 	if probe != connectors.ProbeLive {
 		return nil
 	}
-	if info, err := os.Stat(s.dir); err == nil && !info.IsDir() {
-		return []connectors.Finding{{Field: "url", Message: fmt.Sprintf("%s is a file, want a folder", s.dir)}}
+	if s.location.scheme != "file" {
+		return nil
+	}
+	if info, err := os.Stat(s.location.dir); err == nil && !info.IsDir() {
+		return []connectors.Finding{{Field: "url", Message: fmt.Sprintf("%s is a file, want a folder", s.location.dir)}}
 	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return []connectors.Finding{{Field: "url", Message: err.Error()}}
 	}

@@ -190,13 +190,13 @@ func TestSweep(t *testing.T) {
 	write(t, w, plan(0, 1), hours(0, 1))
 	left := map[string]bool{"1+0+clicks+3+5+9.parquet": false, "7+12+clicks+3+5+9.ndjson": false, "1+0+clicks+4+5+9.parquet": true, "1+0+other+3+5+9.parquet": true, "schema+x": true}
 	for name := range left {
-		if err := os.WriteFile(filepath.Join(w.tmp, name), []byte("half"), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(root, w.tmp, name), []byte("half"), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	openAt(t, root, osDisk{}, nil)
 	for name, stays := range left {
-		if there, err := (osDisk{}).Exists(filepath.Join(w.tmp, name)); err != nil || there != stays {
+		if there, err := (osDisk{}).Exists(filepath.Join(root, w.tmp, name)); err != nil || there != stays {
 			t.Errorf("%s is there: %t, %v; want %t", name, there, err, stays)
 		}
 	}

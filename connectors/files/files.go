@@ -1,12 +1,22 @@
 // Package files is the sink that loads records into files: Parquet, NDJSON or
-// CSV, in folders named as Hive names partitions, at a file:// URL.
+// CSV, in folders named as Hive names partitions, on a disk, in S3 or in HDFS.
 //
 // A plan becomes one set of files, one for each folder that its records
 // belong to, named TOPIC+PARTITION+FROM+TO.EXT after its range of offsets.
-// They are written under _tmp, synced, and only then linked into place, which
-// never overwrites. So a file is there with all of its rows or not at all; a
-// plan that is executed again finds its files done; and no listing of folders
-// is needed to know. See publish.go for the order of the steps.
+// They are completed without a name, and only then published, which never
+// overwrites. So a file is there with all of its rows or not at all; a plan
+// that is executed again finds its files done; and no listing of folders is
+// needed to know. See publish.go for the order of the steps, and for what a
+// store does in each:
+//
+//	         without a name       publish                      a crash leaves
+//	file     under _tmp, synced   link                         a file under _tmp
+//	s3       multipart upload     complete with If-None-Match  an open upload
+//	         (small ones: memory) (small ones: put)
+//	webhdfs  under _tmp           rename with option NONE      a file under _tmp
+//	hdfs     under _tmp           look, then rename            a file under _tmp
+//
+// What a crash leaves is removed by the next Open, and nobody sees it before.
 //
 // Inferred columns are pinned in _schema beside the data before a file uses
 // them, so that all files of a topic agree. A new field adds a column at the
@@ -14,7 +24,9 @@
 // change. The same plan gives the same bytes, but for columns that the table
 // gained in between.
 //
-// Goroutines: none.
+// Goroutines: one for each file that is being written over WebHDFS; it sends
+// the file and ends when the file is complete or discarded, which await it.
+// The driver of HDFS has one for each connection, which Close ends.
 package files
 
 import (
@@ -31,8 +43,8 @@ type Sink struct{}
 func (Sink) Spec() connectors.Spec {
 	return connectors.Spec{
 		Type:      "files",
-		Summary:   "Loads records into Parquet, NDJSON or CSV files in Hive-style folders.",
-		Guarantee: "exactly-once (named file: one set of files for each durable plan, published by link without overwriting)",
+		Summary:   "Loads records into Parquet, NDJSON or CSV files in Hive-style folders, on a disk, in S3 or in HDFS.",
+		Guarantee: "exactly-once (named file: one set of files for each durable plan, published without overwriting)",
 		Since:     "0.1",
 		Fields:    fields(),
 	}
@@ -42,8 +54,10 @@ func fields() []connectors.Field {
 	return []connectors.Field{
 		{
 			Name: "url", Kind: connectors.KindString, Required: true, Check: checkURL, Example: "file:///lake/clicks",
-			Description: "the folder to load into, as file:///absolute/path; it is made when it is not there",
+			Description: "the folder to load into: " + schemeForms + "; it is made when it is not there, a bucket is not",
 		},
+		{Name: "s3", Kind: connectors.KindObject, Description: "how to reach an s3:// URL", Fields: s3Fields()},
+		{Name: "hdfs", Kind: connectors.KindObject, Description: "whom to be at an hdfs://, webhdfs:// or swebhdfs:// URL", Fields: hdfsFields()},
 		{
 			Name: "format", Kind: connectors.KindString, Default: "parquet", Options: []string{"parquet", "ndjson", "csv"}, Example: "ndjson",
 			Description: "parquet and csv need records that are JSON objects, ndjson takes any JSON",

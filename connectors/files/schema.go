@@ -1,10 +1,11 @@
 package files
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
+	"path"
 	"strconv"
 	"strings"
 
@@ -20,8 +21,7 @@ const schemaFolder = "_schema"
 // version in _schema. Versions are only added, by a link that fails if another
 // task was first, so all tasks agree.
 type pinned struct {
-	disk    disk
-	folder  string // of the versions
+	store   store
 	tmp     string // a name for what is being written, of this task alone
 	topic   string
 	base    format.Schema // columns that are there from the beginning
@@ -30,10 +30,10 @@ type pinned struct {
 }
 
 // load reads the newest version.
-func (p *pinned) load() error {
-	names, err := p.disk.List(p.folder)
+func (p *pinned) load(ctx context.Context) error {
+	names, err := p.store.List(ctx, schemaFolder)
 	if err != nil {
-		return classify("list "+p.folder, err)
+		return p.store.fault("list", schemaFolder, err)
 	}
 	newest := 0
 	for _, name := range names {
@@ -47,14 +47,14 @@ func (p *pinned) load() error {
 	if newest <= p.version {
 		return nil
 	}
-	path := p.file(newest)
-	text, err := p.disk.ReadFile(path)
+	name := p.file(newest)
+	text, err := p.store.Read(ctx, name)
 	if err != nil {
-		return classify("read "+path, err)
+		return p.store.fault("read", name, err)
 	}
 	schema, err := format.DecodeSchema(text)
 	if err != nil {
-		return connectors.Fatalf("the pinned columns in %s cannot be read: %w", path, err)
+		return connectors.Fatalf("the pinned columns in %s cannot be read: %w", name, err)
 	}
 	p.version, p.schema = newest, schema
 	return nil
@@ -64,20 +64,20 @@ func (p *pinned) versionOf(name string) (int, bool) {
 	inner, ok := strings.CutPrefix(name, p.topic+".")
 	digits, json := strings.CutSuffix(inner, ".json")
 	v, err := strconv.Atoi(digits)
-	return v, ok && json && err == nil && name == filepath.Base(p.file(v))
+	return v, ok && json && err == nil && name == path.Base(p.file(v))
 }
 
 func (p *pinned) file(version int) string {
-	return filepath.Join(p.folder, fmt.Sprintf("%s.%06d.json", p.topic, version))
+	return path.Join(schemaFolder, fmt.Sprintf("%s.%06d.json", p.topic, version))
 }
 
 // extend pins a column for every field of the messages that has none and is
 // not null everywhere, unless another task has just done so. It reports
 // whether there are other columns now than before.
-func (p *pinned) extend(messages []connectors.Message) (changed bool, err error) {
+func (p *pinned) extend(ctx context.Context, messages []connectors.Message) (changed bool, err error) {
 	before := p.version
 	for {
-		if err := p.load(); err != nil {
+		if err := p.load(ctx); err != nil {
 			return false, err
 		}
 		in := format.NewInference(p.schema)
@@ -88,9 +88,9 @@ func (p *pinned) extend(messages []connectors.Message) (changed bool, err error)
 		if len(next) == len(p.schema) {
 			return p.version != before, nil
 		}
-		taken, err := p.pin(next)
+		taken, err := p.pin(ctx, next)
 		if err != nil {
-			return false, classify("pin the columns in "+p.folder, err)
+			return false, p.store.fault("pin the columns in", schemaFolder, err)
 		}
 		if !taken {
 			p.version, p.schema = p.version+1, next
@@ -101,41 +101,13 @@ func (p *pinned) extend(messages []connectors.Message) (changed bool, err error)
 
 // pin makes the schema the next version; taken reports that another task was
 // first.
-func (p *pinned) pin(s format.Schema) (taken bool, err error) {
+func (p *pinned) pin(ctx context.Context, s format.Schema) (taken bool, err error) {
 	text, err := s.Encode()
 	if err != nil {
 		return false, err
 	}
-	for _, dir := range []string{p.folder, filepath.Dir(p.tmp)} {
-		if err := mkdirs(p.disk, dir); err != nil {
-			return false, err
-		}
+	if err = p.store.PutNew(ctx, p.tmp, p.file(p.version+1), append(text, '\n')); errors.Is(err, os.ErrExist) {
+		return true, nil
 	}
-	if err := removeIfThere(p.disk, p.tmp); err != nil {
-		return false, err
-	}
-	if err := writeSynced(p.disk, p.tmp, append(text, '\n')); err != nil {
-		return false, err
-	}
-	err = p.disk.Link(p.tmp, p.file(p.version+1))
-	if taken = errors.Is(err, os.ErrExist); err != nil && !taken {
-		return false, err
-	}
-	return taken, errors.Join(p.disk.SyncDir(p.folder), p.disk.Remove(p.tmp))
-}
-
-func writeSynced(d disk, path string, text []byte) error {
-	f, err := d.Create(path)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func removeIfThere(d disk, path string) error {
-	if err := d.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
+	return false, err
 }

@@ -3,7 +3,7 @@ package files
 import (
 	"context"
 	"fmt"
-	"path/filepath"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,51 +18,57 @@ const tmpFolder = "_tmp"
 // Open implements connectors.Sink. It removes what a crash has left of these
 // partitions.
 func (Sink) Open(ctx context.Context, task connectors.TaskContext, partitions []record.TopicPartition) (connectors.Writer, error) {
-	return openOn(ctx, task, partitions, osDisk{})
-}
-
-func openOn(ctx context.Context, task connectors.TaskContext, partitions []record.TopicPartition, d disk) (*writer, error) {
 	s, err := settingsOf(task.Config)
 	if err != nil {
 		return nil, connectors.Fatal(err)
 	}
-	if err := ctx.Err(); err != nil {
+	st, err := openStore(ctx, s.location, task.Config)
+	if err != nil {
 		return nil, err
 	}
+	return openOn(ctx, task, partitions, s, st)
+}
+
+func openOn(ctx context.Context, task connectors.TaskContext, partitions []record.TopicPartition, s settings, st store) (connectors.Writer, error) {
 	w := &writer{
-		settings: s, disk: d, task: task.Task, pins: map[string]*pinned{},
-		tmp: filepath.Join(s.dir, tmpFolder, escape(task.Job, true)),
+		settings: s, store: st, task: task.Task, pins: map[string]*pinned{},
+		tmp: path.Join(tmpFolder, escape(task.Job, true)),
 	}
-	return w, w.sweep(partitions)
+	err := ctx.Err()
+	if err == nil {
+		err = w.sweep(ctx, partitions)
+	}
+	if err != nil {
+		_ = st.Close(w.tmp)
+		return nil, err
+	}
+	return w, nil
 }
 
 // writer is the sink's connectors.Writer. It holds nothing between plans but
 // what it knows of pinned columns.
 type writer struct {
 	settings
-	disk disk
-	task string
-	tmp  string             // folder of the job's temporary files
-	pins map[string]*pinned // by topic
+	store store
+	task  string
+	tmp   string             // folder of the job's temporary files
+	pins  map[string]*pinned // by topic
 }
 
-// sweep removes temporary files of these partitions. One that a former owner
-// still writes loses its name, and so can never be published.
-func (w *writer) sweep(partitions []record.TopicPartition) error {
-	names, err := w.disk.List(w.tmp)
+// sweep removes what was not published of these partitions. One that a former
+// owner still writes loses its name, and so can never be published.
+func (w *writer) sweep(ctx context.Context, partitions []record.TopicPartition) error {
+	err := w.store.Sweep(ctx, w.tmp, func(name string) bool {
+		words := strings.Split(name, "+") // see tmpName and fileName
+		if n := len(words); n >= 6 {
+			words = words[n-4:]
+		}
+		return len(words) == 4 && slices.ContainsFunc(partitions, func(tp record.TopicPartition) bool {
+			return words[0] == tp.Topic && words[1] == strconv.Itoa(int(tp.Partition))
+		})
+	})
 	if err != nil {
-		return classify("list "+w.tmp, err)
-	}
-	for _, name := range names {
-		words := strings.Split(name, "+") // see tmpName
-		if len(words) < 4 || !slices.ContainsFunc(partitions, func(tp record.TopicPartition) bool {
-			return words[2] == tp.Topic && words[3] == strconv.Itoa(int(tp.Partition))
-		}) {
-			continue
-		}
-		if err := removeIfThere(w.disk, filepath.Join(w.tmp, name)); err != nil {
-			return classify("remove a leftover", err)
-		}
+		return w.store.fault("remove leftovers in", w.tmp, err)
 	}
 	return nil
 }
@@ -74,8 +80,7 @@ func (*writer) Resume(context.Context, record.TopicPartition) (int64, bool, erro
 
 // Close implements connectors.Writer.
 func (w *writer) Close(context.Context) error {
-	_ = w.disk.Remove(w.tmp) // goes only when it is empty; others may use it
-	return nil
+	return w.store.Close(w.tmp)
 }
 
 func (w *writer) extension() string {

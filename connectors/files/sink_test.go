@@ -27,11 +27,24 @@ func openAt(t testing.TB, root string, d disk, more map[string]any) *writer {
 	t.Helper()
 	values := map[string]any{"url": "file://" + root, "partition_by": "dt={date(ts)}/hr={hour(ts)}"}
 	maps.Copy(values, more)
-	w, err := openOn(t.Context(), conntest.Task(conntest.Config(t, Sink{}.Spec(), values)), []record.TopicPartition{tp}, d)
+	w, err := openDisk(conntest.Task(conntest.Config(t, Sink{}.Spec(), values)), tp, d)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return w
+}
+
+// openDisk opens a writer for one partition on a disk that is not quite real.
+func openDisk(task connectors.TaskContext, tp record.TopicPartition, d disk) (*writer, error) {
+	s, err := settingsOf(task.Config)
+	if err != nil {
+		return nil, err
+	}
+	w, err := openOn(context.Background(), task, []record.TopicPartition{tp}, s, &localStore{root: s.location.dir, disk: d})
+	if err != nil {
+		return nil, err
+	}
+	return w.(*writer), nil
 }
 
 func plan(from, to int64) connectors.Plan {
@@ -127,8 +140,9 @@ func TestSuite(t *testing.T) {
 }
 
 // state is a line for each visible file, with the hash of its bytes.
-func state(t *testing.T, root string) string {
-	all := tree(t, root)
+func state(t *testing.T, root string) string { return stateOf(tree(t, root)) }
+
+func stateOf(all map[string][]byte) string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		fmt.Fprintf(&b, "%s %x\n", name, sha256.Sum256(all[name]))
@@ -137,8 +151,10 @@ func state(t *testing.T, root string) string {
 }
 
 // suiteIDs reads the ids back.
-func suiteIDs(t *testing.T, root string) (ids []int64) {
-	for name, text := range tree(t, root) {
+func suiteIDs(t *testing.T, root string) []int64 { return idsIn(t, tree(t, root)) }
+
+func idsIn(t *testing.T, all map[string][]byte) (ids []int64) {
+	for name, text := range all {
 		if strings.HasSuffix(name, ".parquet") {
 			ids = append(ids, parquetInts(t, text, "id")...)
 			continue
@@ -269,7 +285,7 @@ func TestTwoTasksAgreeOnColumns(t *testing.T) {
 		task.Task = fmt.Sprint("lake/", n)
 		go func() {
 			own := record.TopicPartition{Topic: "clicks", Partition: int32(n)}
-			w, err := openOn(context.Background(), task, []record.TopicPartition{own}, osDisk{})
+			w, err := openDisk(task, own, osDisk{})
 			for i := range int64(40) {
 				if err != nil {
 					break
@@ -285,8 +301,8 @@ func TestTwoTasksAgreeOnColumns(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p := pinned{disk: osDisk{}, folder: filepath.Join(root, schemaFolder), topic: "clicks"}
-	if err := p.load(); err != nil {
+	p := pinned{store: &localStore{root: root, disk: osDisk{}}, topic: "clicks"}
+	if err := p.load(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if len(p.schema) != 40 || p.schema.Check() != nil {
@@ -303,7 +319,7 @@ func TestZombie(t *testing.T) {
 	root, alone := t.TempDir(), t.TempDir()
 	write(t, openAt(t, alone, osDisk{}, nil), plan(0, 30), hours(0, 30))
 	zombie := openAt(t, root, &hookDisk{before: map[string]func(){}}, nil)
-	hooks := zombie.disk.(*hookDisk).before
+	hooks := zombie.store.(*localStore).disk.(*hookDisk).before
 	hooks["link"] = func() {
 		delete(hooks, "link")
 		p := plan(0, 30)
@@ -325,7 +341,7 @@ func TestZombieInTheMiddle(t *testing.T) {
 	write(t, openAt(t, alone, osDisk{}, nil), plan(0, 30), hours(0, 30))
 	reached, release, ended := make(chan bool), make(chan bool), make(chan error)
 	zombie := openAt(t, root, &hookDisk{before: map[string]func(){}}, nil)
-	hooks := zombie.disk.(*hookDisk).before
+	hooks := zombie.store.(*localStore).disk.(*hookDisk).before
 	hooks["write"] = func() {
 		delete(hooks, "write")
 		close(reached)
@@ -333,7 +349,7 @@ func TestZombieInTheMiddle(t *testing.T) {
 	}
 	owner := openAt(t, root, &hookDisk{before: map[string]func(){}}, nil)
 	write(t, owner, plan(100, 101), hours(100, 101)) // pins the columns
-	owns := owner.disk.(*hookDisk).before
+	owns := owner.store.(*localStore).disk.(*hookDisk).before
 	owns["link"] = func() {
 		delete(owns, "link")
 		go func() {
@@ -358,13 +374,16 @@ func TestZombieInTheMiddle(t *testing.T) {
 
 func TestConfigErrors(t *testing.T) {
 	for want, values := range map[string]map[string]any{
-		"url: s3:// is not supported, only file:///absolute/path is":      {"url": "s3://bucket/x"},
-		"url: hdfs:// is not supported":                                   {"url": "hdfs://nn/x"},
-		`url: "/lake" is not a URL`:                                       {"url": "/lake"},
-		`names the host "lake", want three slashes: file:///lake/x`:       {"url": "file://lake/x"},
-		"is the root of the file system":                                  {"url": "file:///"},
-		"a percent sign is not followed":                                  {"url": "file:///a%zz"},
-		"partition_by: character 4: the { is not closed":                  {"url": "file:///x", "partition_by": "dt={date(ts)"},
+		"url: gs:// is not supported, want file:///absolute/path, s3://": {"url": "gs://bucket/x"},
+		"the namenode \"nn\" has no port, want host:port":                {"url": "hdfs://nn/x"},
+		"has no bucket, want s3://bucket/prefix":                         {"url": "s3:///x"},
+		"access_key and secret_key belong together":                      {"url": "s3://b/x", "s3": map[string]any{"access_key": "x"}},
+		"s3: url is a file:// URL: leave this out":                       {"url": "file:///x", "s3": map[string]any{"part": 5 << 20}},
+		`url: "/lake" is not a URL`:                                      {"url": "/lake"},
+		`names the host "lake", want three slashes: file:///lake/x`:      {"url": "file://lake/x"},
+		"is the root of the file system":                                 {"url": "file:///"},
+		"a percent sign is not followed":                                 {"url": "file:///a%zz"},
+		"partition_by: character 4: the { is not closed":                 {"url": "file:///x", "partition_by": "dt={date(ts)"},
 		"columns: type:":                                                  {"url": "file:///x", "columns": []map[string]any{{"name": "a", "type": "text"}}},
 		`columns: column "a" is there twice`:                              {"url": "file:///x", "columns": []map[string]any{{"name": "a", "type": "bool"}, {"name": "a", "type": "bool"}}},
 		"schema: there are columns already":                               {"url": "file:///x", "schema": "combined", "columns": []map[string]any{{"name": "a", "type": "bool"}}},

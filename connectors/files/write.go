@@ -7,7 +7,7 @@ import (
 	"errors"
 	"io"
 	"maps"
-	"path/filepath"
+	"path"
 	"slices"
 
 	"github.com/entrepot-hub/entrepot/connectors"
@@ -18,6 +18,7 @@ import (
 type staged struct {
 	target string
 	tmp    string
+	file   pending
 	rows   []int // indexes in the batch
 	done   bool  // it was published by an earlier execution
 }
@@ -28,9 +29,9 @@ func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connecto
 	for extend := w.inferred; ; {
 		more, err := w.stage(ctx, set, batch.Messages, extend)
 		if err == nil && len(refused)+len(more) == 0 {
-			return nil, w.publish(set)
+			return nil, w.publish(ctx, set)
 		}
-		w.drop(set)
+		w.drop(ctx, set)
 		if err == nil {
 			refused = append(refused, more...)
 			slices.SortFunc(refused, func(a, b connectors.RecordError) int { return a.Index - b.Index })
@@ -42,7 +43,7 @@ func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connecto
 		// A field without a column. Pin columns for the whole plan, and write
 		// all of its files with them. When that gave none, the record is one
 		// that cannot have columns, and is refused the next time.
-		if extend, err = w.pin(plan.Partition.Topic).extend(batch.Messages); err != nil {
+		if extend, err = w.pin(plan.Partition.Topic).extend(ctx, batch.Messages); err != nil {
 			return nil, err
 		}
 	}
@@ -70,8 +71,8 @@ func (w *writer) split(plan connectors.Plan, messages []connectors.Message) (set
 	}
 	for n, folder := range slices.Sorted(maps.Keys(folders)) {
 		set = append(set, staged{
-			target: filepath.Join(w.dir, filepath.FromSlash(folder), w.fileName(plan)),
-			tmp:    filepath.Join(w.tmp, w.tmpName(plan, n)), rows: folders[folder],
+			target: path.Join(folder, w.fileName(plan)),
+			tmp:    path.Join(w.tmp, w.tmpName(plan, n)), rows: folders[folder],
 		})
 	}
 	return set, refused
@@ -87,13 +88,13 @@ func (w *writer) stage(ctx context.Context, set []staged, messages []connectors.
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		if s.done, err = w.disk.Exists(s.target); err != nil {
-			return nil, classify("look for "+s.target, err)
+		if s.done, err = w.store.Exists(ctx, s.target); err != nil {
+			return nil, w.store.fault("look for", s.target, err)
 		}
 		if s.done {
 			continue
 		}
-		more, err := w.writeFile(s, messages, extend)
+		more, err := w.writeFile(ctx, s, messages, extend)
 		if err != nil {
 			return nil, err
 		}
@@ -102,31 +103,20 @@ func (w *writer) stage(ctx context.Context, set []staged, messages []connectors.
 	return refused, nil
 }
 
-func (w *writer) writeFile(s *staged, messages []connectors.Message, extend bool) (refused []connectors.RecordError, err error) {
-	if err := errors.Join(mkdirs(w.disk, w.tmp), removeIfThere(w.disk, s.tmp)); err != nil {
-		return nil, classify("make room for "+s.tmp, err)
-	}
-	f, err := w.disk.Create(s.tmp)
-	if err != nil {
-		return nil, classify("create "+s.tmp, err)
-	}
-	refused, err = w.writeRows(f, s, messages, extend)
-	if closed := f.Close(); err == nil && closed != nil {
-		err = classify("close "+s.tmp, closed)
-	}
-	return refused, err
-}
-
-// writeRows fills the file and syncs it, unless records are refused: then it
+// writeFile fills a file and completes it, unless records are refused: then it
 // will not be published.
-func (w *writer) writeRows(f file, s *staged, messages []connectors.Message, extend bool) (refused []connectors.RecordError, err error) {
-	buf := bufio.NewWriterSize(f, 256<<10)
+func (w *writer) writeFile(ctx context.Context, s *staged, messages []connectors.Message, extend bool) (refused []connectors.RecordError, err error) {
+	if s.file, err = w.store.Create(ctx, s.tmp, s.target); err != nil {
+		s.file = nil
+		return nil, w.store.fault("create", s.tmp, err)
+	}
+	buf := bufio.NewWriterSize(s.file, 256<<10)
 	out, finish := io.Writer(buf), func() error { return nil }
 	if w.format != "parquet" && w.codec == "gzip" {
 		z := gzip.NewWriter(buf)
 		out, finish = z, z.Close
 	}
-	table, err := w.table(out, messages[s.rows[0]].Partition.Topic)
+	table, err := w.table(ctx, out, messages[s.rows[0]].Partition.Topic)
 	if err != nil {
 		return nil, err
 	}
@@ -140,15 +130,15 @@ func (w *writer) writeRows(f file, s *staged, messages []connectors.Message, ext
 		case isUnknown || connectors.ClassOf(err) == connectors.ClassPoison:
 			refused = append(refused, connectors.RecordError{Index: i, Offset: messages[i].Offset, Err: connectors.Poison(err)})
 		default:
-			return nil, classify("write "+s.tmp, err)
+			return nil, w.store.fault("write", s.tmp, err)
 		}
 	}
 	if len(refused) > 0 {
 		return refused, nil
 	}
-	for _, step := range []func() error{table.Close, finish, buf.Flush, f.Sync} {
+	for _, step := range []func() error{table.Close, finish, buf.Flush, func() error { return s.file.Complete(ctx) }} {
 		if err := step(); err != nil {
-			return nil, classify("write "+s.tmp, err)
+			return nil, w.store.fault("write", s.tmp, err)
 		}
 	}
 	return nil, nil
@@ -156,7 +146,7 @@ func (w *writer) writeRows(f file, s *staged, messages []connectors.Message, ext
 
 // table begins a file of the format. With inferred columns and none pinned
 // yet, it is an UnknownFieldError at once.
-func (w *writer) table(out io.Writer, topic string) (format.Table, error) {
+func (w *writer) table(ctx context.Context, out io.Writer, topic string) (format.Table, error) {
 	if w.format == "ndjson" {
 		return format.NewNDJSON(out), nil
 	}
@@ -164,7 +154,7 @@ func (w *writer) table(out io.Writer, topic string) (format.Table, error) {
 	if w.inferred {
 		p := w.pin(topic)
 		if p.version == 0 {
-			if err := p.load(); err != nil {
+			if err := p.load(ctx); err != nil {
 				return nil, err
 			}
 		}
@@ -203,8 +193,8 @@ func (w *writer) pin(topic string) *pinned {
 	p := w.pins[topic]
 	if p == nil {
 		p = &pinned{
-			disk: w.disk, folder: filepath.Join(w.dir, schemaFolder), topic: topic, base: w.schema,
-			tmp: filepath.Join(w.tmp, "schema+"+escape(w.task, false)),
+			store: w.store, topic: topic, base: w.schema,
+			tmp: path.Join(w.tmp, "schema+"+escape(w.task, false)),
 		}
 		w.pins[topic] = p
 	}

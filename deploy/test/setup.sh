@@ -3,7 +3,7 @@
 #   PostgreSQL, RabbitMQ, ClickHouse and kcat from Debian; Python clients of Kafka and a reader of
 #   Parquet, at the versions of requirements.txt, in .cache/venv; kafkajs, at
 #   the version of deploy/compat/kafkajs, in .cache/kafkajs; Apache Kafka's
-#   programs with Java and Maven, in .cache/kafka.
+#   programs with Java and Maven, in .cache/kafka; Hadoop's HDFS in .cache/hadoop.
 # Runs as root, or as anyone when the packages are installed.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -58,6 +58,9 @@ fi
 
 # Apache Kafka's own programs, with Java and Maven.
 "$here/../kafka/kafka.sh" setup
+
+# HDFS, for the lake.
+"$here/../hadoop/hadoop.sh" setup
 
 # The servers that connectors are tested against.
 "$here/../services/services.sh" install
