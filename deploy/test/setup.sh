@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests talk to and is quick when it is there already:
-#   PostgreSQL, RabbitMQ, ClickHouse and kcat from Debian; Python clients of Kafka and a reader of
+#   PostgreSQL, RabbitMQ, ClickHouse, Chromium and kcat from Debian; Python clients of Kafka and a reader of
 #   Parquet, at the versions of requirements.txt, in .cache/venv; kafkajs, at
 #   the version of deploy/compat/kafkajs, in .cache/kafkajs; Apache Kafka's
 #   programs with Java and Maven, in .cache/kafka; Hadoop's HDFS in .cache/hadoop.
@@ -16,6 +16,7 @@ python=/usr/bin/python3
 
 missing=()
 command -v kcat >/dev/null || missing+=(kcat)
+command -v chromium >/dev/null || missing+=(chromium)
 { [ -x "$python" ] && "$python" -c 'import venv, ensurepip' 2>/dev/null; } || missing+=(python3 python3-venv)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
