@@ -13,6 +13,7 @@ import (
 	"github.com/entrepot-hub/entrepot/connectors/httpcollector"
 	"github.com/entrepot-hub/entrepot/connectors/kafka"
 	"github.com/entrepot-hub/entrepot/connectors/postgres"
+	"github.com/entrepot-hub/entrepot/connectors/rabbitmq"
 	"github.com/entrepot-hub/entrepot/connectors/webhook"
 )
 
@@ -26,12 +27,14 @@ func Builtin() connectors.Registry {
 			"kafka":          kafka.Source{},
 			"postgres":       postgres.Query{},
 			"postgres-cdc":   postgres.CDC{},
+			"rabbitmq":       rabbitmq.Source{},
 		},
 		Sinks: map[string]connectors.Sink{
 			"clickhouse": clickhouse.Sink{},
 			"files":      files.Sink{},
 			"kafka":      kafka.Sink{},
 			"postgres":   postgres.Sink{},
+			"rabbitmq":   rabbitmq.Sink{},
 			"webhook":    webhook.Sink{},
 		},
 	}

@@ -1,0 +1,171 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// outlet is a channel in confirm mode, and what has to be heard beside the
+// confirms. It lives as long as its connection.
+type outlet struct {
+	link     *link
+	ch       *amqp.Channel
+	closed   chan *amqp.Error
+	returns  chan amqp.Return
+	blocks   chan amqp.Blocking
+	blocked  string            // why the broker takes nothing, or ""
+	homeless map[string]string // message-id of returned messages, and why
+	flying   []*outgoing       // published, not confirmed, in this order
+	most     int
+}
+
+// errNoConfirm says that the broker takes too long.
+var errNoConfirm = errors.New("no confirm in time")
+
+func openOutlet(ctx context.Context, l *link, window int) (*outlet, error) {
+	o := &outlet{link: l, most: window, homeless: map[string]string{}}
+	err := l.within(ctx, func() error {
+		var err error
+		if o.ch, err = l.conn.Channel(); err != nil {
+			return err
+		}
+		o.closed = o.ch.NotifyClose(make(chan *amqp.Error, 1))
+		// The driver drops a return that nobody takes for 5 s: there is room
+		// for one of each message in flight, and it comes before the confirm.
+		o.returns = o.ch.NotifyReturn(make(chan amqp.Return, 2*window))
+		o.blocks = l.conn.NotifyBlocked(make(chan amqp.Blocking, 16))
+		return o.ch.Confirm(false)
+	})
+	return o, setupError(ctx, "open a channel with confirms", err)
+}
+
+// publish sends a message once fewer than o.most are in flight. done hears of
+// those that the broker has answered.
+func (o *outlet) publish(ctx context.Context, m *outgoing, mandatory bool, patience time.Duration, done func(*outgoing, bool)) error {
+	for len(o.flying) >= o.most {
+		if err := o.settle(ctx, patience, done); err != nil {
+			return err
+		}
+	}
+	if err := o.unblocked(ctx); err != nil {
+		return err
+	}
+	var err error
+	m.confirm, err = o.ch.PublishWithDeferredConfirm(m.exchange, m.key, mandatory, false, m.Publishing)
+	if err != nil {
+		return o.why(ctx, err)
+	}
+	o.flying = append(o.flying, m)
+	return nil
+}
+
+// settle waits until the oldest message in flight is answered.
+func (o *outlet) settle(ctx context.Context, patience time.Duration, done func(*outgoing, bool)) error {
+	m := o.flying[0]
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	for {
+		select {
+		case <-m.confirm.Done():
+			return o.answered(ctx, m, done)
+		default:
+		}
+		select {
+		case <-m.confirm.Done():
+			return o.answered(ctx, m, done)
+		case b, open := <-o.blocks:
+			if !open {
+				return o.why(ctx, amqp.ErrClosed)
+			}
+			o.blocked = reason(b)
+			timer.Reset(patience)
+		case r, open := <-o.returns:
+			if !open {
+				return o.why(ctx, amqp.ErrClosed)
+			}
+			o.returned(r)
+		case <-timer.C:
+			if o.blocked == "" {
+				return fmt.Errorf("%w: %d messages wait for %v", errNoConfirm, len(o.flying), patience)
+			}
+			timer.Reset(patience)
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// answered takes the oldest message out of flight. The driver answers all with
+// a refusal when its channel ends: that is no word of the broker.
+func (o *outlet) answered(ctx context.Context, m *outgoing, done func(*outgoing, bool)) error {
+	if !m.confirm.Acked() && o.ch.IsClosed() {
+		return o.why(ctx, amqp.ErrClosed)
+	}
+	o.hear()
+	o.flying = o.flying[1:]
+	done(m, m.confirm.Acked())
+	return nil
+}
+
+// hear takes what has come without waiting.
+func (o *outlet) hear() {
+	for {
+		select {
+		case r, open := <-o.returns:
+			if !open {
+				return
+			}
+			o.returned(r)
+		case b, open := <-o.blocks:
+			if !open {
+				return
+			}
+			o.blocked = reason(b)
+		default:
+			return
+		}
+	}
+}
+
+func (o *outlet) returned(r amqp.Return) {
+	o.homeless[r.MessageId] = fmt.Sprintf("no queue takes it: exchange %q, routing key %q (%s, %d)", r.Exchange, r.RoutingKey, r.ReplyText, r.ReplyCode)
+}
+
+// unblocked waits while the broker takes nothing (its memory or disk alarm).
+func (o *outlet) unblocked(ctx context.Context) error {
+	o.hear()
+	for o.blocked != "" {
+		select {
+		case b, open := <-o.blocks:
+			if !open {
+				return o.why(ctx, amqp.ErrClosed)
+			}
+			o.blocked = reason(b)
+		case <-ctx.Done():
+			return fmt.Errorf("the broker blocks publishers: %s: %w", o.blocked, ctx.Err())
+		}
+	}
+	return nil
+}
+
+func reason(b amqp.Blocking) string {
+	if b.Active {
+		return "alarm: " + b.Reason
+	}
+	return ""
+}
+
+// why is the reason that the broker has given for the end of the channel.
+func (o *outlet) why(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if end := endOf(o.closed); !errors.Is(end, amqp.ErrClosed) {
+		return end
+	}
+	return err
+}
