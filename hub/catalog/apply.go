@@ -54,6 +54,10 @@ func (s *State) apply(cmd Command) (*State, any, error) {
 		return s.grantLease(c)
 	case ReleaseLease:
 		return s.releaseLease(c)
+	case SetConnector:
+		return s.setConnector(c)
+	case DeleteConnector:
+		return s.deleteConnector(c)
 	}
 	return nil, nil, fmt.Errorf("%w: catalog command %T", record.ErrInvalidRequest, cmd)
 }

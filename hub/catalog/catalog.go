@@ -1,6 +1,7 @@
 // Package catalog is the metadata of one site as a pure state machine: nodes,
 // topics with their placement and settings, producer ID blocks, ACLs,
-// credentials and quotas, and what the operator wants of each job. A State is
+// credentials and quotas, connectors that were made through the API, and what
+// the operator wants of each job. A State is
 // an immutable value; Apply takes a command and returns the next one. The same
 // commands in the same order give the same states on every node, which is why
 // whatever depends on a clock or on chance (topic IDs, creation times) travels
@@ -36,6 +37,8 @@ type State struct {
 	security *Security                    // nil: nothing is set
 	groups   map[string]map[string]string // settings of groups, by name
 	deleted  []record.TopicID             // the newest last
+
+	connectors map[string]map[string]string // made through the API: name -> configuration
 }
 
 // New is the catalog of a site in which nothing has happened yet.

@@ -127,6 +127,10 @@ func command(t *testing.T, verb string, a storytest.Args) Command {
 		return GrantLease{Task: a.Bare(), Node: int32(a.Int("node", 0)), After: a.Int("after", 0), Floor: a.Int("floor", 0)}
 	case "release":
 		return ReleaseLease{Task: a.Bare(), Node: int32(a.Int("node", 0)), Epoch: a.Int("epoch", 0)}
+	case "connector":
+		return SetConnector{Name: a.Bare(), Config: config(a), New: a.Get("new") == "yes", Desired: a.Get("desired")}
+	case "forget":
+		return DeleteConnector{Name: a.Bare()}
 	case "set-mirror":
 		return SetMirror{Name: a.Bare(), Mirror: mirror(a)}
 	}
@@ -199,6 +203,13 @@ func show(s *State) string {
 	leases := s.Leases()
 	for _, task := range slices.Sorted(maps.Keys(leases)) {
 		fmt.Fprintf(&b, "lease %s node %d epoch %d\n", task, leases[task].Node, leases[task].Epoch)
+	}
+	for _, c := range slices.Sorted(maps.Keys(s.Connectors())) {
+		fmt.Fprintf(&b, "connector %s", c)
+		for _, k := range sortedKeys(s.Connectors()[c]) {
+			fmt.Fprintf(&b, " %s=%s", k, s.Connectors()[c][k])
+		}
+		b.WriteString("\n")
 	}
 	return b.String()
 }

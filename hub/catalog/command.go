@@ -29,6 +29,8 @@ const (
 	kindAlterGroupConfig
 	kindGrantLease
 	kindReleaseLease
+	kindSetConnector
+	kindDeleteConnector
 )
 
 // SiteInit names the site. The first one decides; the same again does nothing.
@@ -191,6 +193,10 @@ func decodeBody(kind byte, body []byte) (Command, error) {
 		return into[GrantLease](body)
 	case kindReleaseLease:
 		return into[ReleaseLease](body)
+	case kindSetConnector:
+		return into[SetConnector](body)
+	case kindDeleteConnector:
+		return into[DeleteConnector](body)
 	}
 	return nil, fmt.Errorf("unknown kind")
 }

@@ -23,6 +23,8 @@ func FuzzDecodeCommand(f *testing.F) {
 		GrantLease{Task: "lake", Node: 1, Floor: 4},
 		ReleaseLease{Task: "lake", Node: 1, Epoch: 5},
 		AlterGroupConfig{Group: "g", Set: map[string]string{GroupShareReset: "earliest"}, Remove: []string{GroupShareLock}},
+		SetConnector{Name: "lake", Config: map[string]string{"connector.class": "files-sink"}, New: true},
+		DeleteConnector{"lake"},
 	} {
 		b, err := Encode(c)
 		if err != nil {
@@ -61,6 +63,7 @@ func FuzzDecodeState(f *testing.F) {
 		RegisterNode{Name: "a", Site: "east"},
 		CreateTopic{Name: "clicks", ID: topicID(1), Partitions: 2, Replicas: 1},
 		SetJob{"lake", JobPaused},
+		SetConnector{Name: "lake", Config: map[string]string{"topic": "clicks"}},
 	} {
 		s, _, _ = s.Apply(c)
 	}

@@ -28,11 +28,12 @@ type snapshot struct {
 	Groups      map[string]map[string]string `json:",omitempty"`
 	Deleted     []record.TopicID             `json:",omitempty"`
 	Leases      map[string]Lease             `json:",omitempty"`
+	Connectors  map[string]map[string]string `json:",omitempty"`
 }
 
 // Encode writes the whole state. Equal states give equal bytes.
 func (s *State) Encode() ([]byte, error) {
-	body, err := json.Marshal(snapshot{s.site, s.siteID, s.lastNode, s.producer, s.nodes, s.topics, s.jobs, s.security, s.groups, s.deleted, s.leases})
+	body, err := json.Marshal(snapshot{s.site, s.siteID, s.lastNode, s.producer, s.nodes, s.topics, s.jobs, s.security, s.groups, s.deleted, s.leases, s.connectors})
 	if err != nil {
 		return nil, fmt.Errorf("encode catalog: %w", err)
 	}
@@ -48,7 +49,7 @@ func DecodeState(b []byte) (*State, error) {
 	if err := json.Unmarshal(b[1:], &doc); err != nil {
 		return nil, fmt.Errorf("decode catalog: %w", err)
 	}
-	s := &State{site: doc.Site, siteID: doc.SiteID, lastNode: doc.LastNode, producer: doc.ProducerIDs, nodes: doc.Nodes, topics: doc.Topics, jobs: doc.Jobs, security: doc.Security, groups: doc.Groups, deleted: doc.Deleted, leases: doc.Leases}
+	s := &State{site: doc.Site, siteID: doc.SiteID, lastNode: doc.LastNode, producer: doc.ProducerIDs, nodes: doc.Nodes, topics: doc.Topics, jobs: doc.Jobs, security: doc.Security, groups: doc.Groups, deleted: doc.Deleted, leases: doc.Leases, connectors: doc.Connectors}
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("decode catalog: %w", err)
 	}
@@ -103,6 +104,11 @@ func (s *State) check() error {
 	}
 	if err := errors.Join(s.checkGroups(), s.checkLeases()); err != nil {
 		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.connectors)) {
+		if err := checkConnector(name, s.connectors[name]); err != nil {
+			return err
+		}
 	}
 	if s.security != nil {
 		return s.security.check()
