@@ -14,9 +14,8 @@
 // ones: two clients that register the same schema at once get one ID. See
 // docs/adr/ for how this stays so when a site has several nodes.
 //
-// Goroutines: Run reads the topic, Serve runs net/http's own and one that turns
-// the end of ctx into a shutdown; all have ended when they return, and so have
-// those of their Kafka clients.
+// Goroutines: Run reads the topic, Serve has those of hub/web; all have ended when
+// they return, and so have those of their Kafka clients.
 package registry
 
 import (
