@@ -116,7 +116,7 @@ type ClusterConfig struct {
 func Default() Config {
 	return Config{
 		Node:      NodeConfig{DataDir: "entrepot-data"},
-		Listeners: ListenersConfig{Kafka: KafkaListenerConfig{ListenerConfig: ListenerConfig{Addr: ":9092"}}, Admin: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":8080"}}, Peer: ListenerConfig{Addr: ":7948"}, Registry: RegistryListenerConfig{AdminListenerConfig: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":8081"}}}},
+		Listeners: ListenersConfig{Kafka: KafkaListenerConfig{ListenerConfig: ListenerConfig{Addr: ":9092"}}, Admin: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":8080"}}, Peer: ListenerConfig{Addr: ":7948"}, Registry: loginListener(":8081"), Connect: loginListener(":8083")},
 		Mesh:      MeshConfig{LAN: PoolConfig{Addr: ":7946"}, WAN: PoolConfig{Addr: ":7947"}},
 		Cluster:   ClusterConfig{BootstrapExpect: 1},
 
@@ -129,13 +129,17 @@ func Default() Config {
 	}
 }
 
+func loginListener(addr string) LoginListenerConfig {
+	return LoginListenerConfig{AdminListenerConfig: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: addr}}}
+}
+
 // Dev is a complete site of one node on the loopback interface only.
 func Dev() Config {
 	c := Default()
 	c.Node.ID, c.Node.Site = "dev-1", "dev"
 	c.AutoCreateTopics, c.GroupDelay = true, 0
 	c.Mesh.Profile = string(mesh.ProfileLocal)
-	for _, addr := range []*string{&c.Listeners.Kafka.Addr, &c.Listeners.Admin.Addr, &c.Listeners.Peer.Addr, &c.Listeners.Registry.Addr, &c.Mesh.LAN.Addr, &c.Mesh.WAN.Addr} {
+	for _, addr := range []*string{&c.Listeners.Kafka.Addr, &c.Listeners.Admin.Addr, &c.Listeners.Peer.Addr, &c.Listeners.Registry.Addr, &c.Listeners.Connect.Addr, &c.Mesh.LAN.Addr, &c.Mesh.WAN.Addr} {
 		*addr = "127.0.0.1" + *addr
 	}
 	return c
@@ -211,10 +215,11 @@ func (c Config) Validate() error {
 		{c.Listeners.Admin.Addr, "listeners", "admin", "addr"},
 		{c.Listeners.Peer.Addr, "listeners", "peer", "addr"},
 		{c.Listeners.Registry.Addr, "listeners", "registry", "addr"},
+		{c.Listeners.Connect.Addr, "listeners", "connect", "addr"},
 		{c.Mesh.LAN.Addr, "mesh", "lan", "addr"},
 		{c.Mesh.WAN.Addr, "mesh", "wan", "addr"},
 	} {
-		if l.name == "registry" && l.addr == Off {
+		if (l.name == "registry" || l.name == "connect") && l.addr == Off {
 			continue
 		}
 		if _, _, err := net.SplitHostPort(l.addr); err != nil {

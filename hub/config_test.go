@@ -17,7 +17,7 @@ func noReferences() strict.Options {
 func TestParseTheContract(t *testing.T) {
 	c, errs := Parse("etc/node.yaml", []byte(`
 node:      {id: fra-1, site: fra, data_dir: /var/lib/entrepot}
-listeners: {kafka: {addr: ":9092", advertise: "fra-1.example:9092"}, admin: {addr: ":8080"}, peer: {addr: ":7948"}, registry: {addr: ":8081"}}
+listeners: {kafka: {addr: ":9092", advertise: "fra-1.example:9092"}, admin: {addr: ":8080"}, peer: {addr: ":7948"}, registry: {addr: ":8081"}, connect: {addr: ":8083"}}
 mesh:      {lan: {addr: ":7946", join: ["fra-2:7946"]}, wan: {addr: ":7947", join: ["nyc-1:7947"]}, key: "${env:MESH_KEY}"}
 cluster:   {bootstrap_expect: 1}
 jobs:      [configs/*.yaml, /abs/one.yaml]
@@ -46,6 +46,7 @@ func TestParseRefuses(t *testing.T) {
 		head + "listeners: {kafka: {addr: 9}}": `n.yaml:2:`,
 		head + "listeners: {kafka: {addr: localhost}}":                              `n.yaml:2:27: listeners.kafka.addr is "localhost": want host:port or :port`,
 		head + "listeners: {registry: {addr: on}}":                                  `n.yaml:2:30: listeners.registry.addr is "on": want host:port or :port`,
+		head + "listeners: {connect: {addr: on}}":                                   `n.yaml:2:29: listeners.connect.addr is "on": want host:port or :port`,
 		head + "listeners: {extra: {kafka: {addr: \":1\"}}}":                        `listeners.extra.kafka: want a name other than kafka`,
 		head + "listeners: {extra: {in: {addr: here}}}":                             `n.yaml:2:32: listeners.extra.in.addr is "here"`,
 		head + "listeners: {kafka: {receive_buffer: 1KiB}}":                         `n.yaml:2:37: listeners.kafka.receive_buffer is 1024 bytes: want 16KiB to 1GiB, or 0`,
@@ -104,7 +105,7 @@ func TestDevStaysOnLoopback(t *testing.T) {
 	if err := c.Validate(); err != nil {
 		t.Fatal(err)
 	}
-	for _, addr := range []string{c.Listeners.Kafka.Addr, c.Listeners.Admin.Addr, c.Listeners.Peer.Addr, c.Listeners.Registry.Addr, c.Mesh.LAN.Addr, c.Mesh.WAN.Addr} {
+	for _, addr := range []string{c.Listeners.Kafka.Addr, c.Listeners.Admin.Addr, c.Listeners.Peer.Addr, c.Listeners.Registry.Addr, c.Listeners.Connect.Addr, c.Mesh.LAN.Addr, c.Mesh.WAN.Addr} {
 		if !strings.HasPrefix(addr, "127.0.0.1:") {
 			t.Errorf("%s is not on the loopback interface", addr)
 		}

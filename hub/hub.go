@@ -21,6 +21,7 @@ import (
 	"github.com/entrepot-hub/entrepot/connectors/strict"
 	"github.com/entrepot-hub/entrepot/hub/admin"
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/connect"
 	"github.com/entrepot-hub/entrepot/hub/group"
 	"github.com/entrepot-hub/entrepot/hub/mesh"
 	"github.com/entrepot-hub/entrepot/hub/protocol"
@@ -57,6 +58,7 @@ type Hub struct {
 	doors      []protocol.Listener // the main one first
 	adminLn    net.Listener
 	registryLn net.Listener // nil: the registry is off
+	connectLn  net.Listener // nil: the REST API for connectors is off
 	mesh       *mesh.Mesh
 	store      *storage.Store
 	set        *replica.Set
@@ -68,8 +70,11 @@ type Hub struct {
 	runner     *stream.Runner
 	admin      *admin.Server
 	registry   *registry.Registry
+	connect    *connect.API
+	connectors connectorsView
 
-	ready atomic.Pointer[string] // why the node does not serve yet; nil: it does
+	broken atomic.Pointer[map[string]error] // connectors of the catalog that cannot be read
+	ready  atomic.Pointer[string]           // why the node does not serve yet; nil: it does
 }
 
 // Open reads the jobs files, takes the ports and the data directory, in this
@@ -84,6 +89,8 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Hub, error) {
 	}
 	h := &Hub{cfg: cfg, deps: deps, log: deps.Logger, started: time.Now()}
 	h.notReady("starting")
+	h.connectors = newConnectorsView(h)
+	h.broken.Store(&map[string]error{})
 	for _, step := range []func(context.Context) error{h.readJobs, h.listen, h.openMesh, h.openStore, h.join} {
 		if err := step(ctx); err != nil {
 			h.close()
@@ -189,6 +196,13 @@ func (h *Hub) join(context.Context) error {
 		rc.Login = passwords(pc.SASL)
 	}
 	h.registry = registry.New(rc)
+	cc := connect.Config{
+		Site: h.connectors, Registry: h.deps.Registry, ClusterID: clusterID(h.cfg), Version: h.deps.Version, Worker: h.Connect(), Logger: h.log.With("part", "connect"),
+	}
+	if h.cfg.Listeners.Connect.Login {
+		cc.Login = passwords(pc.SASL)
+	}
+	h.connect = connect.New(cc)
 	h.admin, err = admin.New(admin.Config{Logger: h.log.With("part", "admin")},
 		admin.Sources{Node: nodeView{h}, Mesh: meshView{h}, Links: linksView{h}, Jobs: jobsView{h}, Samples: []admin.Samples{kafkaSamples{h}, registrySamples{h}}})
 	return err
@@ -220,7 +234,9 @@ func (h *Hub) Run(ctx context.Context) error {
 			edge.run("schemas", h.registry.Run)
 			edge.run("schema registry", func(ctx context.Context) error { return h.registry.Serve(ctx, h.registryLn) })
 		}
-		err = h.startJobs(ctx)
+		if err = h.startJobs(ctx); err == nil && h.connectLn != nil { // who asks earlier would see no connectors
+			edge.run("connect", func(ctx context.Context) error { return h.connect.Serve(ctx, h.connectLn) })
+		}
 	}
 	if err != nil {
 		fail(err)
@@ -269,7 +285,7 @@ func (h *Hub) close() {
 	for _, d := range h.doors {
 		_ = d.Net.Close()
 	}
-	for _, ln := range []net.Listener{h.adminLn, h.registryLn} {
+	for _, ln := range []net.Listener{h.adminLn, h.registryLn, h.connectLn} {
 		if ln != nil {
 			_ = ln.Close()
 		}
@@ -297,6 +313,15 @@ func (h *Hub) Registry() string {
 		return ""
 	}
 	return h.cfg.Listeners.Registry.advertised(h.registryLn.Addr())
+}
+
+// Connect is the address of the Kafka-Connect-compatible REST API, host:port;
+// empty when it is off.
+func (h *Hub) Connect() string {
+	if h.connectLn == nil {
+		return ""
+	}
+	return h.cfg.Listeners.Connect.advertised(h.connectLn.Addr())
 }
 
 // WAN is the address at which other sites find this one's gossip.

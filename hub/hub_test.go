@@ -33,7 +33,7 @@ func config(t *testing.T, site string, join ...string) Config {
 	t.Helper()
 	c := Dev()
 	c.Node.ID, c.Node.Site, c.Node.DataDir = site+"-1", site, filepath.Join(t.TempDir(), site)
-	for _, addr := range []*string{&c.Listeners.Kafka.Addr, &c.Listeners.Admin.Addr, &c.Listeners.Registry.Addr, &c.Mesh.LAN.Addr, &c.Mesh.WAN.Addr} {
+	for _, addr := range []*string{&c.Listeners.Kafka.Addr, &c.Listeners.Admin.Addr, &c.Listeners.Registry.Addr, &c.Listeners.Connect.Addr, &c.Mesh.LAN.Addr, &c.Mesh.WAN.Addr} {
 		*addr = "127.0.0.1:0"
 	}
 	c.Mesh.WAN.Join = join
@@ -43,7 +43,9 @@ func config(t *testing.T, site string, join ...string) Config {
 // start runs a hub until the returned function, or the test, ends it.
 func start(t *testing.T, c Config, deps Deps) (*Hub, func()) {
 	t.Helper()
-	deps.Registry = connectors.Registry{Sources: map[string]connectors.Source{"file": file.Source{}}}
+	if deps.Registry.Sources == nil {
+		deps.Registry = connectors.Registry{Sources: map[string]connectors.Source{"file": file.Source{}}}
+	}
 	h, err := Open(t.Context(), c, deps)
 	if err != nil {
 		t.Fatal(err)

@@ -46,23 +46,18 @@ func (h *Hub) jobsFiles() ([]stream.File, error) {
 }
 
 // startJobs makes the topics that the jobs files name, then hands the
-// connectors to the runner with what the operator last wanted of each.
+// connectors, theirs and the catalog's, to the runner with what the operator last wanted of each.
 func (h *Hub) startJobs(ctx context.Context) error {
 	for _, spec := range h.jobs.Topics {
 		if err := h.ensureTopic(ctx, spec); err != nil {
 			return fmt.Errorf("%s:%d:%d: topic %s: %w", spec.File, spec.Pos.Line, spec.Pos.Col, spec.Name, err)
 		}
 	}
-	if len(h.jobs.Connectors) > 0 {
-		if err := h.ensureCheckpoints(ctx); err != nil {
-			return err
-		}
-	}
 	wanted := map[string]stream.Desired{}
 	for name, desired := range h.meta.State().Jobs() {
 		wanted[name] = stream.Desired(desired)
 	}
-	return h.runner.Apply(h.jobs.Connectors, wanted)
+	return h.connectors.change(ctx, func() error { return h.connectors.run(ctx, wanted) })
 }
 
 // ensureTopic makes a topic of the jobs files, or brings the one that is there

@@ -26,7 +26,10 @@ type ListenersConfig struct {
 	Admin AdminListenerConfig            `yaml:"admin"`
 	Peer  ListenerConfig                 `yaml:"peer"`
 	// Registry is the schema registry's port; addr "off" runs none.
-	Registry RegistryListenerConfig `yaml:"registry"`
+	Registry LoginListenerConfig `yaml:"registry"`
+	// Connect is the port of the Kafka-Connect-compatible REST API; addr "off"
+	// runs none.
+	Connect LoginListenerConfig `yaml:"connect"`
 }
 
 // ListenerConfig is one port: where to listen and what others are told.
@@ -56,16 +59,16 @@ func (c KafkaListenerConfig) receiveBuffer() int {
 	return int(*c.ReceiveBuffer)
 }
 
-// RegistryListenerConfig is the port of the schema registry.
-type RegistryListenerConfig struct {
+// LoginListenerConfig is a port of HTTP that can ask for a login: the schema
+// registry, or the REST API for connectors.
+type LoginListenerConfig struct {
 	AdminListenerConfig `yaml:",inline"`
 	// Login asks each request for a user and his password (HTTP Basic).
 	// Default: nobody is asked.
 	Login bool `yaml:"login"`
 }
 
-// AdminListenerConfig is a port of HTTP: the admin API with its console, or the
-// schema registry.
+// AdminListenerConfig is a port of HTTP, such as the admin API with its console.
 type AdminListenerConfig struct {
 	ListenerConfig `yaml:",inline"`
 	TLS            *TLSConfig `yaml:"tls"`
@@ -190,6 +193,9 @@ func (c Config) validateListeners() error {
 		}
 	}
 	if err := c.Listeners.Registry.TLS.validate("listeners.registry", []string{"listeners", "registry"}); err != nil {
+		return err
+	}
+	if err := c.Listeners.Connect.TLS.validate("listeners.connect", []string{"listeners", "connect"}); err != nil {
 		return err
 	}
 	return c.Listeners.Admin.TLS.validate("listeners.admin", []string{"listeners", "admin"})

@@ -42,17 +42,29 @@ func (h *Hub) listen(ctx context.Context) error {
 	if h.adminLn, err = h.secured(h.adminLn, h.cfg.Listeners.Admin.TLS); err != nil {
 		return fmt.Errorf("listeners.admin: %w", err)
 	}
-	addr := h.cfg.Listeners.Registry.Addr
-	if addr == Off {
-		return nil
+	if h.registryLn, err = h.optional(ctx, "registry", h.cfg.Listeners.Registry); err != nil {
+		return err
 	}
-	if h.registryLn, err = lc.Listen(ctx, "tcp", addr); err != nil {
-		return fmt.Errorf("listeners.registry.addr %s: %w; free the port, choose another, or run no schema registry with \"off\"", addr, err)
+	h.connectLn, err = h.optional(ctx, "connect", h.cfg.Listeners.Connect)
+	return err
+}
+
+// optional is a listener that a node can do without.
+func (h *Hub) optional(ctx context.Context, name string, c LoginListenerConfig) (net.Listener, error) {
+	if c.Addr == Off {
+		return nil, nil
 	}
-	if h.registryLn, err = h.secured(h.registryLn, h.cfg.Listeners.Registry.TLS); err != nil {
-		return fmt.Errorf("listeners.registry: %w", err)
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", c.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listeners.%s.addr %s: %w; free the port, choose another, or run without with \"off\"", name, c.Addr, err)
 	}
-	return nil
+	secure, err := h.secured(ln, c.TLS)
+	if err != nil {
+		_ = ln.Close()
+		return nil, fmt.Errorf("listeners.%s: %w", name, err)
+	}
+	return secure, nil
 }
 
 // secured puts TLS before a listener of HTTP, if it wants it.

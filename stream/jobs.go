@@ -179,7 +179,7 @@ func (p *parsing) connector(n strict.Node) {
 		return
 	}
 	c := ConnectorSpec{
-		Name: y.Name, Topic: y.Topic, Memory: int64(y.Memory), File: n.File(), Pos: n.Pos(), Fingerprint: fingerprint(n),
+		Name: y.Name, Topic: y.Topic, Memory: int64(y.Memory), File: n.File(), Pos: n.Pos(), Fingerprint: fingerprint(n), whole: n,
 	}
 	before := len(p.errs)
 	if len(errs) == 0 {

@@ -44,8 +44,12 @@ type ConnectorSpec struct {
 	File        string
 	Pos         connectors.Pos
 
-	node strict.Node // of source or sink
+	node  strict.Node // of source or sink
+	whole strict.Node
 }
+
+// Node is the connector's mapping as its file has it.
+func (s ConnectorSpec) Node() strict.Node { return s.whole }
 
 // Kind is "source" or "sink".
 func (s ConnectorSpec) Kind() string {

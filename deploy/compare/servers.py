@@ -12,7 +12,7 @@ KAFKA = ROOT / "deploy/kafka/kafka.sh"
 
 NODE = """\
 node:      {{id: compare-1, site: compare, data_dir: "{dir}/data"}}
-listeners: {{kafka: {{addr: "{addr}", advertise: "{addr}"}}, admin: {{addr: "127.0.0.1:{admin}"}}, peer: {{addr: "127.0.0.1:0"}}, registry: {{addr: "off"}}}}
+listeners: {{kafka: {{addr: "{addr}", advertise: "{addr}"}}, admin: {{addr: "127.0.0.1:{admin}"}}, peer: {{addr: "127.0.0.1:0"}}, registry: {{addr: "off"}}, connect: {{addr: "off"}}}}
 mesh:      {{lan: {{addr: "127.0.0.1:0"}}, wan: {{addr: "127.0.0.1:0"}}}}
 """
 

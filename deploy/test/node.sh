@@ -12,7 +12,7 @@ trap finish EXIT
 
 cat >"$dir/node.yaml" <<YAML
 node:      {id: "$site-1", site: "$site", data_dir: "$dir/data"}
-listeners: {kafka: {addr: "$kafka", advertise: "$kafka"}, admin: {addr: "$admin"}, peer: {addr: "127.0.0.1:0"}, registry: {addr: "off"}}
+listeners: {kafka: {addr: "$kafka", advertise: "$kafka"}, admin: {addr: "$admin"}, peer: {addr: "127.0.0.1:0"}, registry: {addr: "off"}, connect: {addr: "off"}}
 mesh:      {lan: {addr: "127.0.0.1:0"}, wan: {addr: "127.0.0.1:0"}}
 YAML
 ./entrepot serve -c "$dir/node.yaml" >"$dir/node.log" 2>&1 &

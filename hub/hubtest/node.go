@@ -17,8 +17,10 @@ type Node struct {
 	Admin string // host:port
 	// Registry is where the schema registry answers, host:port.
 	Registry string
-	WAN      string // host:port of its gossip between sites
-	Dir      string // data directory
+	// Connect is where the REST API for connectors answers, host:port.
+	Connect string
+	WAN     string // host:port of its gossip between sites
+	Dir     string // data directory
 
 	t    testing.TB
 	dev  bool // started with --dev, its file laid over that
@@ -32,14 +34,14 @@ type Node struct {
 // start it.
 func NewNode(t testing.TB, site, dir string, join, jobs, env []string) *Node {
 	t.Helper()
-	p := Ports(t, 6)
+	p := Ports(t, 7)
 	addr := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", p[i]) }
-	n := &Node{Site: site, Kafka: addr(0), Admin: addr(1), WAN: addr(2), Registry: addr(5), Dir: filepath.Join(dir, site), t: t, env: env}
+	n := &Node{Site: site, Kafka: addr(0), Admin: addr(1), WAN: addr(2), Registry: addr(5), Connect: addr(6), Dir: filepath.Join(dir, site), t: t, env: env}
 	text := fmt.Sprintf(`node: {id: %[1]s-1, site: %[1]s, data_dir: %[2]q}
-listeners: {kafka: {addr: "%[3]s"}, admin: {addr: "%[4]s"}, peer: {addr: "%[5]s"}, registry: {addr: "%[10]s"}}
+listeners: {kafka: {addr: "%[3]s"}, admin: {addr: "%[4]s"}, peer: {addr: "%[5]s"}, registry: {addr: "%[10]s"}, connect: {addr: "%[11]s"}}
 mesh: {profile: local, lan: {addr: "%[6]s"}, wan: {addr: "%[7]s", join: [%[8]s]}}
 jobs: [%[9]s]
-`, site, n.Dir, n.Kafka, n.Admin, addr(3), addr(4), n.WAN, quoted(join), quoted(jobs), n.Registry)
+`, site, n.Dir, n.Kafka, n.Admin, addr(3), addr(4), n.WAN, quoted(join), quoted(jobs), n.Registry, n.Connect)
 	n.file = filepath.Join(dir, site+".yaml")
 	if err := os.WriteFile(n.file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
