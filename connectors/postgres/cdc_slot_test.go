@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -189,5 +190,29 @@ func TestCDCConnectionsCut(t *testing.T) {
 			await(t, func() bool { return c.db.Ping() == nil })
 		}
 		r = c.reader(at)
+	}
+}
+
+// TestSourcesKeepThePassword: no error of a source has it.
+func TestSourcesKeepThePassword(t *testing.T) {
+	for _, dsn := range []string{
+		"postgres://u:hunter2@127.0.0.1:1/x?sslmode=disable", "postgres://u:hunter2@[bad", "host=127.0.0.1 port=1 password=hunter2 sslmode=nonsense", "password='hunter2",
+	} {
+		for _, s := range []connectors.Source{CDC{}, Query{}} {
+			fields := map[string]any{"dsn": dsn}
+			if s.Spec().Type == "postgres" {
+				fields["table"] = "public.rows"
+			}
+			cfg := conntest.Config(t, s.Spec(), fields)
+			_, err := s.Open(t.Context(), conntest.Task(cfg), connectors.Split{}, nil)
+			if err == nil || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("%s: %v", s.Spec().Type, err)
+			}
+			for _, f := range s.Validate(t.Context(), cfg, connectors.ProbeLive) {
+				if strings.Contains(f.Message+f.Hint, "hunter2") {
+					t.Errorf("%s: %s", s.Spec().Type, f.Message)
+				}
+			}
+		}
 	}
 }

@@ -30,10 +30,9 @@ type snapshot struct {
 	older  xids   // what was over then
 	moved  bool   // a table is in other files now: it was rewritten or emptied
 
-	next   int // in tables
-	cur    *tableScan
-	rows   int // to fetch next time
-	logged func(table string)
+	next int // in tables
+	cur  *tableScan
+	rows int // to fetch next time
 }
 
 // tableScan is a table being read through a cursor.
@@ -200,9 +199,6 @@ func (s *snapshot) declare(ctx context.Context, p *published, f *form) error {
 	}
 	if _, err := s.query(ctx, "read the rows of "+p.name.String(), statement); err != nil {
 		return err
-	}
-	if s.logged != nil {
-		s.logged(p.name.String())
 	}
 	s.cur = t
 	return nil

@@ -219,7 +219,7 @@ func (r *cdcReader) options() string {
 	if !r.streaming {
 		return "proto_version '1', " + publication
 	}
-	r.spool = newSpool("")
+	r.spool = newSpool()
 	r.asm.Spool = r.spool
 	return "proto_version '2', streaming 'on', " + publication
 }

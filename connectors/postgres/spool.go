@@ -15,7 +15,6 @@ import (
 // it outlives the reader: after a restart the server sends them again. A file
 // is taken out of its folder as soon as it is open, so that a crash leaves none.
 type spool struct {
-	dir   string // "" for the system's
 	files map[uint32]*spoolFile
 }
 
@@ -29,13 +28,13 @@ type spoolFile struct {
 // spoolBuffer is the memory that a transaction in progress takes.
 const spoolBuffer = 64 << 10
 
-func newSpool(dir string) *spool { return &spool{dir: dir, files: map[uint32]*spoolFile{}} }
+func newSpool() *spool { return &spool{files: map[uint32]*spoolFile{}} }
 
 // Append implements pgoutput.Spool.
 func (s *spool) Append(xid uint32, message []byte) error {
 	f := s.files[xid]
 	if f == nil {
-		file, err := os.CreateTemp(s.dir, "entrepot-cdc-*")
+		file, err := os.CreateTemp("", "entrepot-cdc-*")
 		if err != nil {
 			return fmt.Errorf("keep a transaction in progress: %w", err)
 		}

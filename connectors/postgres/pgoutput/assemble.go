@@ -59,7 +59,6 @@ type Assembler struct {
 	Spool   Spool
 
 	relations map[uint32]*Relation
-	types     map[uint32]string
 	tx        *Tx // the open one
 	index     uint32
 	preparing *Prepared        // between BeginPrepare and Prepare
@@ -81,9 +80,6 @@ func (a *Assembler) Open() bool { return a.tx != nil || len(a.held) > 0 }
 // Replaying reports whether a committed transaction is to be taken out of the
 // spool, by Step, before the next Push.
 func (a *Assembler) Replaying() bool { return a.replaying != nil }
-
-// TypeName is a type that was named by the server; "" when it was not.
-func (a *Assembler) TypeName(id uint32) string { return a.types[id] }
 
 // Push takes the next message and calls emit for each change that it completes.
 // The changes of a transaction that was in the spool come one by one, by Step.
@@ -173,11 +169,7 @@ func (a *Assembler) change(m Message, emit func(*Change) error) error {
 		a.relations[m.ID] = m
 		return nil
 	case *Type:
-		if a.types == nil {
-			a.types = map[uint32]string{}
-		}
-		a.types[m.ID] = m.Namespace + "." + m.Name
-		return nil
+		return nil // the table's description has its number
 	case *LogicalMessage:
 		if !m.Transactional {
 			return emit(&Change{Op: OpNote, Note: m})

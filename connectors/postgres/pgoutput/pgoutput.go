@@ -20,7 +20,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // LSN is a place in PostgreSQL's write-ahead log, in bytes from its beginning.
@@ -47,9 +46,6 @@ const epoch = 946_684_800_000_000
 
 // Time is an instant of the server: microseconds since 2000-01-01 UTC.
 type Time int64
-
-// Time is the same as Go has it.
-func (t Time) Time() time.Time { return time.UnixMicro(int64(t) + epoch).UTC() }
 
 // Millis is the same in milliseconds since 1970.
 func (t Time) Millis() int64 { return (int64(t) + epoch) / 1000 }
