@@ -1,0 +1,289 @@
+package hubtest
+
+import (
+	"bytes"
+	"encoding/json"
+	"encoding/xml"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/connectors/conntest"
+	"github.com/entrepot-hub/entrepot/connectors/format"
+)
+
+// TestKilledLakeIsExact kills the hub again and again while it loads a topic
+// into hourly Parquet files on a disk, in S3 (moto) and in HDFS (Hadoop): rows
+// = distinct keys = source, and nothing unfinished is left.
+func TestKilledLakeIsExact(t *testing.T) {
+	for name, make := range map[string]func(*testing.T) lake{"file": fileLake, "s3": s3Lake, "hdfs": hdfsLake} {
+		t.Run(name, func(t *testing.T) { killedLake(t, make(t)) })
+	}
+}
+
+// lake is a store, looked into by other means than the sink's.
+type lake struct {
+	sink     string                            // fields of the sink that say where it is
+	files    func() (map[string]string, error) // names below the root, each with what read wants
+	read     func(string) ([]byte, error)
+	leftover func() (int, error) // what is unfinished
+}
+
+func killedLake(t *testing.T, l lake) {
+	total := 60_000
+	if os.Getenv("ENTREPOT_KILLS") != "" {
+		total = 1_000_000
+	}
+	dir := t.TempDir()
+	input := filepath.Join(dir, "rows.ndjson")
+	var text strings.Builder
+	for i := range total {
+		at := time.UnixMilli(1431857103000 + int64(i)*3600_000*4/int64(total)).UTC() // over four hours
+		fmt.Fprintf(&text, `{"id":%d,"at":%q}`+"\n", i, at.Format(time.RFC3339))
+	}
+	if err := os.WriteFile(input, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	jobs := filepath.Join(dir, "jobs.yaml")
+	config := fmt.Sprintf(`
+topics:
+  - {name: rows, partitions: 6}
+connectors:
+  - name: rows-in
+    source: {type: file, path: %q, follow: false}
+    transforms: [{parse: {format: json, time: {field: at}}}]
+    topic: rows
+    key: string(value.id)
+  - name: rows-out
+    topic: rows
+    sink: {type: files, %s, partition_by: "dt={date(ts)}/hr={hour(ts)}", columns: [{name: id, type: int64}, {name: at, type: timestamp}], roll: {rows: 2000, every: 1s}}
+`, input, l.sink)
+	if err := os.WriteFile(jobs, []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := NewNode(t, "solo", dir, nil, []string{jobs}, []string{"LAKE_KEY=hunter2"})
+	n.Start()
+	strikes := kills(t, 3)
+	for i := range strikes {
+		Until(t, time.Minute, "the load goes on", func() error {
+			j, err := job(n.Admin, "rows-out")
+			if err != nil {
+				return err
+			}
+			if got, want := j.Counters["written"], int64(total*i/(strikes+1)); got < want {
+				return fmt.Errorf("%d rows, want %d", got, want)
+			}
+			return nil
+		})
+		pause(t.Context(), time.Millisecond, 300*time.Millisecond)
+		n.Kill()
+		n.Start()
+	}
+	Until(t, 3*time.Minute, "all rows are loaded", func() error {
+		j, err := job(n.Admin, "rows-out")
+		if err != nil {
+			return err
+		}
+		if lag, known := j.Lag.Value(); !known || lag != 0 || j.Counters["written"] != int64(total) {
+			return fmt.Errorf("lag %s, %d rows", j.Lag, j.Counters["written"])
+		}
+		return nil
+	})
+	n.Kill()
+	l.check(t, total, strikes)
+}
+
+func (l lake) check(t *testing.T, total, strikes int) {
+	t.Helper()
+	files, err := l.files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []int64
+	for name, at := range files {
+		text, err := l.read(at)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		some, err := format.ParquetInts(bytes.NewReader(text), int64(len(text)), "id")
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		ids = append(ids, some...)
+	}
+	rows := len(ids)
+	slices.Sort(ids)
+	ids = slices.Compact(ids)
+	left, err := l.leftover()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if rows != total || len(ids) != total || left != 0 {
+		t.Errorf("%d rows, %d distinct keys, want %d of both; %d unfinished, want 0", rows, len(ids), total, left)
+	}
+	t.Logf("%d kills, source %d = rows %d = distinct keys %d, in %d files; %d unfinished", strikes, total, rows, len(ids), len(files), left)
+}
+
+func fileLake(t *testing.T) lake {
+	root := filepath.Join(t.TempDir(), "lake")
+	return lake{
+		sink: fmt.Sprintf("url: %q", "file://"+root),
+		files: func() (map[string]string, error) {
+			all := map[string]string{}
+			err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+				if err == nil && strings.HasSuffix(path, ".parquet") && !strings.Contains(path, "/_tmp/") {
+					all[path] = path
+				}
+				return err
+			})
+			return all, err
+		},
+		read: os.ReadFile,
+		leftover: func() (int, error) {
+			all, err := filepath.Glob(root + "/_tmp/*/*.parquet")
+			return len(all), err
+		},
+	}
+}
+
+// get reads a URL that is answered with 200.
+func get(url string) ([]byte, error) { return getAs(url, "") }
+
+func getAs(url, login string) ([]byte, error) {
+	req, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	if login != "" {
+		req.Header.Set("Authorization", login)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	text, err := io.ReadAll(res.Body)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %.200s", res.Status, text)
+	}
+	return text, err
+}
+
+func s3Lake(t *testing.T) lake {
+	base := conntest.Moto(t) + "/" + fmt.Sprintf("lake%d", time.Now().UnixNano())
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, base, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := res.Body.Close(); err != nil || res.StatusCode != http.StatusOK {
+		t.Fatal(res.Status, err)
+	}
+	at, _ := url.Parse(base)
+	// moto wants to see a signature and does not check it.
+	read := func(url string) ([]byte, error) {
+		return getAs(url, "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0")
+	}
+	return lake{
+		sink: fmt.Sprintf(`url: "s3:/%s/deep", s3: {endpoint: "http://%s", path_style: true, access_key: key, secret_key: "${env:LAKE_KEY}"}`, at.Path, at.Host),
+		files: func() (map[string]string, error) {
+			all, next := map[string]string{}, ""
+			for {
+				var page struct {
+					Contents              []struct{ Key string }
+					NextContinuationToken string
+				}
+				text, err := read(base + "?list-type=2&prefix=deep/dt%3D" + next)
+				if err == nil {
+					err = xml.Unmarshal(text, &page)
+				}
+				for _, o := range page.Contents {
+					all[o.Key] = base + (&url.URL{Path: "/" + o.Key}).EscapedPath()
+				}
+				if page.NextContinuationToken == "" || err != nil {
+					return all, err
+				}
+				next = "&continuation-token=" + url.QueryEscape(page.NextContinuationToken)
+			}
+		},
+		read: read,
+		leftover: func() (int, error) {
+			var page struct {
+				Upload []struct{ Key string }
+			}
+			text, err := read(base + "?uploads")
+			if err == nil {
+				err = xml.Unmarshal(text, &page)
+			}
+			return len(page.Upload), err
+		},
+	}
+}
+
+func hdfsLake(t *testing.T) lake {
+	rpc, web := conntest.HDFS(t)
+	root := fmt.Sprintf("/lake%d", time.Now().UnixNano())
+	address := func(path, op string) string {
+		return "http://" + web + "/webhdfs/v1" + (&url.URL{Path: path}).EscapedPath() + "?user.name=x&op=" + op
+	}
+	var list func(dir string) (map[string]string, error)
+	list = func(dir string) (map[string]string, error) {
+		text, err := get(address(dir, "LISTSTATUS"))
+		if err != nil {
+			return nil, err
+		}
+		var answer struct {
+			FileStatuses struct {
+				FileStatus []struct{ PathSuffix, Type string }
+			}
+		}
+		if err := json.Unmarshal(text, &answer); err != nil {
+			return nil, err
+		}
+		all := map[string]string{}
+		for _, f := range answer.FileStatuses.FileStatus {
+			path := dir + "/" + f.PathSuffix
+			if f.Type == "FILE" {
+				all[path] = address(path, "OPEN")
+				continue
+			}
+			inner, err := list(path)
+			if err != nil {
+				return nil, err
+			}
+			for name, at := range inner {
+				all[name] = at
+			}
+		}
+		return all, nil
+	}
+	some := func(unfinished bool) (map[string]string, error) {
+		all, err := list(root)
+		for name := range all {
+			if strings.Contains(name, "/_tmp/") != unfinished {
+				delete(all, name)
+			}
+		}
+		return all, err
+	}
+	return lake{
+		sink:  fmt.Sprintf(`url: "hdfs://%s%s"`, rpc, root),
+		files: func() (map[string]string, error) { return some(false) },
+		read:  get,
+		leftover: func() (int, error) {
+			all, err := some(true)
+			return len(all), err
+		},
+	}
+}
