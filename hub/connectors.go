@@ -239,18 +239,40 @@ func stateOf(s stream.State) connect.State {
 }
 
 // Offsets implements connect.Site.
-func (v connectorsView) Offsets(context.Context, string) ([]connect.Offset, error) {
-	return nil, fmt.Errorf("%w: offsets of connectors are kept, but cannot be read or changed yet", connect.ErrUnsupported)
+func (v connectorsView) Offsets(ctx context.Context, name string) ([]connect.Offset, error) {
+	all, err := v.h.runner.Offsets(ctx, name)
+	out := make([]connect.Offset, len(all))
+	for i, o := range all {
+		out[i] = connect.Offset{Split: o.Split, Position: o.Position, Where: o.Where, Topic: o.Topic, Partition: o.Partition, Offset: o.Offset}
+	}
+	return out, asked(err)
 }
 
 // SetOffsets implements connect.Site.
-func (v connectorsView) SetOffsets(ctx context.Context, name string, _ []connect.Offset) error {
-	_, err := v.Offsets(ctx, name)
-	return err
+func (v connectorsView) SetOffsets(ctx context.Context, name string, to []connect.Offset) error {
+	return v.change(ctx, func() error {
+		all := make([]stream.Offset, len(to))
+		for i, o := range to {
+			all[i] = stream.Offset{Split: o.Split, Position: o.Position, Where: o.Where, Topic: o.Topic, Partition: o.Partition, Offset: o.Offset}
+		}
+		return asked(v.h.runner.SetOffsets(ctx, name, all))
+	})
 }
 
 // ResetOffsets implements connect.Site.
 func (v connectorsView) ResetOffsets(ctx context.Context, name string) error {
-	_, err := v.Offsets(ctx, name)
+	return v.change(ctx, func() error { return asked(v.h.runner.ResetOffsets(ctx, name)) })
+}
+
+// asked tells the runner's errors in the API's words.
+func asked(err error) error {
+	switch {
+	case errors.Is(err, stream.ErrUnknownJob):
+		return fmt.Errorf("%w: %w", connect.ErrUnknown, err)
+	case errors.Is(err, stream.ErrBusy):
+		return fmt.Errorf("%w: %w", connect.ErrNotStopped, err)
+	case errors.Is(err, record.ErrInvalidRequest):
+		return &connect.Rejected{Issues: []connect.Issue{{Message: err.Error()}}}
+	}
 	return err
 }

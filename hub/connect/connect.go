@@ -97,11 +97,10 @@ type Offset struct {
 
 // Errors of a Site.
 var (
-	ErrUnknown     = errors.New("there is no such connector")
-	ErrExists      = errors.New("there is a connector of this name")
-	ErrOfFile      = errors.New("the connector is of a jobs file")
-	ErrNotStopped  = errors.New("the connector is not stopped")
-	ErrUnsupported = errors.New("this version cannot do that")
+	ErrUnknown    = errors.New("there is no such connector")
+	ErrExists     = errors.New("there is a connector of this name")
+	ErrOfFile     = errors.New("the connector is of a jobs file")
+	ErrNotStopped = errors.New("the connector is not stopped")
 )
 
 // Rejected is a configuration that cannot be taken.

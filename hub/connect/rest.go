@@ -107,7 +107,7 @@ func (a *API) handle(h handler) http.Handler {
 		}
 		if err != nil {
 			e := answer(err)
-			if e.Code >= 500 && e.Code != http.StatusNotImplemented {
+			if e.Code >= 500 {
 				a.cfg.Logger.Error("a request failed", "method", req.Method, "path", req.URL.Path, "error", err)
 			}
 			out = reply{status: e.Code, body: e}
@@ -155,7 +155,6 @@ func answer(err error) *Error {
 		{ErrExists, http.StatusConflict},
 		{ErrOfFile, http.StatusConflict},
 		{ErrNotStopped, http.StatusBadRequest},
-		{ErrUnsupported, http.StatusNotImplemented},
 		{context.DeadlineExceeded, http.StatusInternalServerError},
 	} {
 		if errors.Is(err, known.err) {
