@@ -324,3 +324,54 @@ func TestSourceUnderCuts(t *testing.T) {
 		t.Logf("%d cuts", c.cuts.Load())
 	}
 }
+
+// TestRefusedByTheBroker: the topic takes less than the config says, so that a
+// record is refused when others of its plan are in already. The runtime then
+// writes the plan in parts; nothing comes twice.
+func TestRefusedByTheBroker(t *testing.T) {
+	broker := conntest.Kafka(t)
+	for _, mode := range []string{"off", "transaction"} {
+		topic := newTopic(t, broker, 3, "max.message.bytes=10000")
+		more := map[string]any{"remote_topic": topic, "exactly_once": mode, "request_bytes": 1024, "max_message_bytes": 1 << 20}
+		if mode == "transaction" {
+			more["transactional_id"] = "refused-" + topic
+		}
+		cfg := sinkConfig(t, broker, more)
+		tp := record.TopicPartition{Topic: "hub"}
+		w, err := Sink{}.Open(t.Context(), conntest.Task(cfg), []record.TopicPartition{tp})
+		if err != nil {
+			t.Fatal(err)
+		}
+		const bad = 57
+		var part func(from, to int64)
+		part = func(from, to int64) {
+			plan, batch := rows(tp, from, to)
+			batch.Messages = slices.DeleteFunc(batch.Messages, func(m connectors.Message) bool { return m.Offset == bad && to-from == 1 })
+			for i := range batch.Messages {
+				if batch.Messages[i].Offset == bad {
+					batch.Messages[i].Value = noise(20_000)
+				}
+			}
+			if _, err := w.Write(t.Context(), plan, batch); err == nil {
+				return
+			} else if connectors.ClassOf(err) != connectors.ClassPoison {
+				t.Fatalf("%s %s: class %v: %v", mode, plan, connectors.ClassOf(err), err)
+			}
+			part(from, (from+to)/2)
+			part((from+to)/2, to)
+		}
+		part(0, 64)
+		part(64, 100)
+		_ = w.Close(t.Context())
+		seen := map[string]int{}
+		for _, r := range committed(t, broker, topic) {
+			seen[string(r.Value)]++
+			if seen[string(r.Value)] > 1 {
+				t.Errorf("%s: %s is there twice", mode, r.Value)
+			}
+		}
+		if len(seen) != 99 || seen[fmt.Sprint(bad)] != 0 {
+			t.Errorf("%s: %d rows, want 99", mode, len(seen))
+		}
+	}
+}

@@ -22,6 +22,7 @@ func (r *reader) Committed(ctx context.Context, upTo connectors.Position) error 
 	text := ""
 	if err := r.commit(ctx, offset+1); err != nil {
 		text = err.Error()
+		delete(r.cluster.coordinators, coordinated{r.group, ofGroup}) // it may be elsewhere
 	}
 	if text != "" && text != r.grumble {
 		r.task.Logger.Warn("the remote group does not hear how far the hub is", "topic", r.tp.Topic, "partition", r.tp.Partition, "error", text)

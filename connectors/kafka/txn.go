@@ -109,7 +109,8 @@ func (w *writer) transact(ctx context.Context, plan connectors.Plan, l *lane, ba
 		l.producer = nil
 		return err
 	}
-	l.next, l.there, l.epoch = plan.To, nil, plan.Epoch
+	l.done(plan)
+	l.epoch = plan.Epoch
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 
 	kafkago "github.com/segmentio/kafka-go"
@@ -47,6 +48,13 @@ type lane struct {
 	// that of the newest plan which was written.
 	producer *producer
 	epoch    int64
+}
+
+// done moves the lane over a plan. What is there beyond it stays known: the
+// plan may be the first part of one that was written in part.
+func (l *lane) done(plan connectors.Plan) {
+	l.next = max(l.next, plan.To)
+	maps.DeleteFunc(l.there, func(offset int64, _ bool) bool { return offset < l.next })
 }
 
 func (w *writer) lane(tp record.TopicPartition) *lane {
@@ -199,7 +207,7 @@ func (w *writer) append(ctx context.Context, plan connectors.Plan, l *lane, batc
 		}
 		return unknownIfCut(err)
 	}
-	l.next, l.there = max(l.next, plan.To), nil
+	l.done(plan)
 	return nil
 }
 
