@@ -184,7 +184,7 @@ func TestTopicMadeAnew(t *testing.T) {
 	topic := newTopic(t, broker, 1)
 	cl := client(t, broker)
 	write(t, cl, topic, 0, "a", "b")
-	cfg := sourceConfig(t, broker, map[string]any{"topics": []string{topic}, "discover_every": 100 * time.Millisecond})
+	cfg := sourceConfig(t, broker, map[string]any{"topics": []string{topic}, "discover_every": time.Hour})
 	r, err := openAt(t, cfg, topic, nil)
 	if err != nil {
 		t.Fatal(err)
