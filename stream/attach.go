@@ -33,11 +33,12 @@ func (s *splitRun) attach() error {
 	if err != nil {
 		return s.write(err)
 	}
-	if err := s.lookBack(); err != nil {
+	if err := s.lookBack(txn.before); err != nil {
 		txn.closed()
 		return err
 	}
 	s.txn = txn
+	txn.raises = txn.before.follows(s.by)
 	if s.known {
 		return nil
 	}
@@ -46,23 +47,25 @@ func (s *splitRun) attach() error {
 	return s.save(false)
 }
 
-// lookBack reads the checkpoint and what lies beyond it.
-func (s *splitRun) lookBack() error {
+// lookBack reads the checkpoint and what lies beyond it. before is the producer
+// that was found: if the checkpoint's own transaction was the last one of the
+// split, nothing does, and the topic, which may be long, is not read.
+func (s *splitRun) lookBack(before producer) error {
 	if err := s.store.load(s.soft); err != nil {
 		return s.write(err)
 	}
-	before := s.base.Position
+	opened := s.base.Position
 	if err := s.restore(); err != nil {
 		return err
 	}
-	if s.done || s.base.Position.Compare(before) != 0 {
+	if s.done || s.base.Position.Compare(opened) != 0 {
 		return errMoved
 	}
 	bounds, err := spans(s.soft, s.admin, s.spec.Topic, s.letters.tp.Topic)
 	if err != nil {
 		return s.write(err)
 	}
-	if s.known {
+	if s.known && !before.follows(s.by) {
 		if err := s.scanOutputs(bounds); err != nil {
 			return s.write(fmt.Errorf("look for what an earlier run has written: %w", err))
 		}
@@ -85,7 +88,7 @@ func (s *splitRun) restore() error {
 	if err != nil {
 		return err
 	}
-	s.known, s.done, s.where = known, ck.Done, ck.Where
+	s.known, s.done, s.where, s.by = known, ck.Done, ck.Where, ck.Producer
 	s.base = ck.progress().clone()
 	s.next = s.base.clone()
 	s.seen, s.unsaved = nil, 0

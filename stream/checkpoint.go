@@ -38,6 +38,15 @@ type sourceCheckpoint struct {
 	Counters Counters          `json:"counters"`
 	Ends     []partitionOffset `json:"ends"`
 	Done     bool              `json:"done,omitempty"` // the split is finished for good
+	// Producer is who committed this checkpoint, if nothing lay beyond it then:
+	// as long as nobody has had a transaction of the split since, nothing does.
+	Producer *producer `json:"producer,omitempty"`
+}
+
+// producer is a holder of a transactional ID.
+type producer struct {
+	ID    int64 `json:"id"`
+	Epoch int16 `json:"epoch"`
 }
 
 // partitionOffset is one entry of a map, in a form that JSON can hold.

@@ -39,7 +39,8 @@ type splitRun struct {
 	done  bool // it says that the split is finished
 	grows bool // its end is one for now only
 	base  progress
-	next  progress // base, and what the open transaction holds
+	by    *producer // who committed base
+	next  progress  // base, and what the open transaction holds
 
 	txn     *transaction      // nil until there is something to write
 	seen    map[string]landed // outputs that are in, beyond the checkpoint
@@ -305,7 +306,14 @@ func (s *splitRun) save(done bool) error {
 	if err := s.txn.settle(s.hard, ends); err != nil {
 		return s.write(err)
 	}
-	text, err := encodeCheckpoint(s.next.checkpoint(done))
+	ck := s.next.checkpoint(done)
+	var err error
+	if len(s.seen) == 0 { // else something lies beyond the checkpoint
+		if ck.Producer, err = s.txn.holder(s.hard); err != nil {
+			return s.write(err)
+		}
+	}
+	text, err := encodeCheckpoint(ck)
 	if err != nil {
 		return err
 	}

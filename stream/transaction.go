@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -88,6 +89,8 @@ type transaction struct {
 	client *kgo.Client
 	closed func()
 	budget *budget
+	raises bool     // commits raise the epoch
+	before producer // as it was left by whoever had the name last; zero: not known
 
 	mu struct {
 		sync.Mutex
@@ -115,6 +118,7 @@ func openTransaction(ctx context.Context, c *cluster, id string, limits map[stri
 		return nil, err
 	}
 	t.client, t.closed = cl, closed
+	t.before = lastHolder(ctx, cl, id)
 	if _, _, err = cl.ProducerID(ctx); err == nil {
 		err = cl.BeginTransaction()
 	}
@@ -123,6 +127,33 @@ func openTransaction(ctx context.Context, c *cluster, id string, limits map[stri
 		return nil, fmt.Errorf("take over the transactional ID %s: %w", id, err)
 	}
 	return t, nil
+}
+
+// lastHolder is the producer that a name's last transaction has left; zero if
+// one is open, or if that cannot be told.
+func lastHolder(ctx context.Context, cl *kgo.Client, id string) producer {
+	described, err := kadm.NewClient(cl).DescribeTransactions(ctx, id)
+	if d := described[id]; err == nil && d.Err == nil && slices.Contains([]string{"Empty", "CompleteCommit", "CompleteAbort"}, d.State) {
+		return producer{d.ProducerID, d.ProducerEpoch}
+	}
+	return producer{}
+}
+
+// follows reports whether nothing has happened to q's name since q's
+// transaction was committed, which has raised the epoch by one. Another
+// transaction, a take-over and an abort each raise it, too.
+func (p producer) follows(q *producer) bool {
+	return q != nil && p.ID == q.ID && p.Epoch == q.Epoch+1
+}
+
+// holder is the producer of the present transaction; nil until a commit was
+// seen to raise the epoch, as hubs before KIP-890 do not.
+func (t *transaction) holder(ctx context.Context) (*producer, error) {
+	if !t.raises {
+		return nil, nil
+	}
+	id, epoch, err := t.client.ProducerID(ctx)
+	return &producer{id, epoch}, fenced(err)
 }
 
 // send adds a record to the transaction. It waits while the job has too much
@@ -178,9 +209,18 @@ func (t *transaction) commit(ctx context.Context, notes []*kgo.Record) error {
 	if err := t.client.ProduceSync(ctx, notes...).FirstErr(); err != nil {
 		return fenced(fmt.Errorf("write checkpoint: %w", err))
 	}
-	if err := t.client.EndTransaction(ctx, kgo.TryCommit); err != nil {
+	id, epoch, err := t.client.ProducerID(ctx)
+	if err == nil {
+		err = t.client.EndTransaction(ctx, kgo.TryCommit)
+	}
+	if err != nil {
 		return fenced(fmt.Errorf("commit: %w", err))
 	}
+	nextID, next, err := t.client.ProducerID(ctx)
+	if err != nil {
+		return fenced(err)
+	}
+	t.raises = nextID == id && next == epoch+1
 	return fenced(t.client.BeginTransaction())
 }
 

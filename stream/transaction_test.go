@@ -268,3 +268,40 @@ func TestPartOfATransactionUnderAnotherConfig(t *testing.T) {
 		checkOnce(t, w.records("out"), 100)
 	})
 }
+
+// TestIdleSplitIsNotLookedFor: after a clean end, a start reads nothing of a
+// topic that others have made long; after another one, it does.
+func TestIdleSplitIsNotLookedFor(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		w.createTopic("out", 1)
+		src := newFakeSource(false, map[string][]string{"a": lines(0, 10)})
+		job := parseOne(t, registry(src, nil), tailJob)
+		l := w.start(0, job)
+		l.await("tail", time.Minute, produced2(10))
+		l.end()
+		w.produce("out", 0, lines(1000, 1100)...)
+		fetches := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: "out", Observe: true, Count: -1})
+		for round, crash := range []bool{false, true, false} {
+			before := fetches.Hits()
+			l = w.start(time.Nanosecond, job)
+			l.await("tail", time.Minute, inState(Running))
+			src.append("a", lines(10+round, 11+round)...)
+			l.await("tail", time.Minute, produced2(int64(11+round)))
+			if read := fetches.Hits() > before; read != (round == 2) {
+				t.Errorf("round %d: the topic was read: %v", round, read)
+			}
+			if crash {
+				src.append("a", "999")
+				pass(150 * time.Millisecond) // sent, not committed
+				l.crash()
+				src.mu.Lock()
+				src.splits["a"] = src.splits["a"][:12]
+				src.mu.Unlock()
+				continue
+			}
+			l.end()
+		}
+	})
+}
