@@ -171,6 +171,8 @@ func TestBrowser(t *testing.T) {
 		}
 		if r.URL.Path == "/collect" && busy.Load() > 0 {
 			busy.Add(-1)
+			w.Header().Set("Access-Control-Allow-Origin", r.Header.Get("Origin")) // else the page does not see the status
+			w.Header().Set("Access-Control-Allow-Credentials", "true")
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}

@@ -170,6 +170,12 @@ func TestNumbers(t *testing.T) {
 	if b.Messages[0].Position.Compare(b.Messages[1].Position) >= 0 {
 		t.Error("positions are not in order")
 	}
+	if q.committed(42); len(q.mu.reading) != 1 {
+		t.Error("a parcel went before its last message was committed")
+	}
+	if q.committed(43); len(q.mu.reading) != 0 {
+		t.Error("a parcel stays that is committed")
+	}
 	cfg := conntest.Config(t, Source{}.Spec(), map[string]any{"listen": "127.0.0.1:0"})
 	_, err = Source{}.Open(t.Context(), conntest.Task(cfg), connectors.Split{ID: splitID}, connectors.Position("not of this source"))
 	if connectors.ClassOf(err) != connectors.ClassFatal {

@@ -132,7 +132,7 @@ func TestOrder(t *testing.T) {
 		}
 		return 200, ""
 	})
-	w := openWriter(t, e.config(t, map[string]any{"concurrency": 5}))
+	w := openWriter(t, e.config(t, map[string]any{"concurrency": 4}))
 	p, b := plan(0, 100)
 	if refused, err := w.Write(t.Context(), p, b); err != nil || len(refused) > 0 {
 		t.Fatal(refused, err)
@@ -150,6 +150,32 @@ func TestOrder(t *testing.T) {
 	}
 	if len(e.values(t)) != 100 || e.count() != 105 {
 		t.Errorf("%d records in %d requests", len(e.values(t)), e.count())
+	}
+}
+
+// TestGivenUp: what follows a record that cannot be sent, in the order of its
+// key, is not sent either.
+func TestGivenUp(t *testing.T) {
+	e := newEndpoint(t)
+	e.answers(func(_ int, body string) (int, string) {
+		if body == `{"id":5}` {
+			return 503, ""
+		}
+		return 200, ""
+	})
+	w := openWriter(t, e.config(t, map[string]any{"retry_for": 300 * time.Millisecond, "timeout": 100 * time.Millisecond}))
+	p, b := plan(0, 20)
+	if _, err := w.Write(t.Context(), p, b); connectors.ClassOf(err) != connectors.ClassRetry {
+		t.Fatalf("%v (class %v)", err, connectors.ClassOf(err))
+	}
+	for _, v := range e.values(t) {
+		if id := int(v["id"].(float64)); id > 5 && id%5 == 0 {
+			t.Errorf("%d was sent before 5", id)
+		}
+	}
+	e.answers(nil)
+	if refused, err := w.Write(t.Context(), p, b); err != nil || len(refused) > 0 || len(e.values(t)) != 20 || e.mu.again != 0 {
+		t.Errorf("later: %v %v, %d records, %d came again", refused, err, len(e.values(t)), e.mu.again)
 	}
 }
 
