@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/segmentio/kafka-go/protocol"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/entrepot-hub/entrepot/record"
@@ -271,15 +270,6 @@ func FuzzDecodeFetch(f *testing.F) {
 		})
 		if s.next < before {
 			t.Errorf("next went from %d to %d", before, s.next)
-		}
-	})
-}
-
-func FuzzAnswer(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 4, 0, 0, 0, 1}, int16(1), int16(1))
-	f.Fuzz(func(_ *testing.T, b []byte, key, version int16) {
-		if len(b) < 1<<16 && key >= 0 && key < 52 {
-			_, _ = decoded(b, protocol.ApiKey(key), version)
 		}
 	})
 }

@@ -149,7 +149,8 @@ func (c *conn) ask(ctx context.Context, req protocol.Message) (protocol.Message,
 	return m, nil
 }
 
-// decoded is kafka-go's decoder, which trusts the lengths that it reads.
+// decoded is kafka-go's decoder. It trusts the lengths that it reads: its
+// panics end here, but an array of a wrong length can take all memory.
 func decoded(frame []byte, key protocol.ApiKey, v int16) (m protocol.Message, err error) {
 	defer func() {
 		if p := recover(); p != nil {
