@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
 
@@ -167,6 +168,21 @@ func wantClass(t testing.TB, err error, class connectors.Class, texts ...string)
 	for _, text := range texts {
 		if !strings.Contains(err.Error(), text) {
 			t.Fatalf("got %q, want %q in it", err, text)
+		}
+	}
+}
+
+// await waits for a condition outside of this process.
+func await(t testing.TB, condition func() bool) {
+	t.Helper()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.After(time.Minute)
+	for !condition() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("it did not come about within a minute")
 		}
 	}
 }

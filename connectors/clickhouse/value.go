@@ -280,7 +280,7 @@ var (
 // that is UTC; in others some times are there twice and some not at all.
 func (t *chType) instant(text string) (any, error) {
 	at, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil && t.zone.String() == "UTC" {
+	if err != nil && isUTC(t.zone.String()) {
 		at, err = time.Parse("2006-01-02T15:04:05.999999999", strings.Replace(text, " ", "T", 1))
 	}
 	unit := 1_000_000_000
@@ -298,4 +298,12 @@ func (t *chType) instant(text string) (any, error) {
 		return nil, errWantInstant
 	}
 	return at, nil
+}
+
+func isUTC(zone string) bool {
+	switch zone {
+	case "UTC", "Etc/UTC", "UCT", "Etc/UCT", "Zulu", "Etc/Zulu", "Universal", "Etc/Universal":
+		return true
+	}
+	return false
 }

@@ -1,0 +1,217 @@
+package clickhouse
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/entrepot-hub/entrepot/connectors"
+	"github.com/entrepot-hub/entrepot/connectors/conntest"
+)
+
+func partitioned() map[string]any { return with(rowFields(), map[string]any{"partition_by": "id % 4"}) }
+
+func rowsOf(from, to int64) []string {
+	var all []string
+	for i := from; i < to; i++ {
+		all = append(all, fmt.Sprintf(`{"id":%d,"name":"row %d"}`, i, i))
+	}
+	return all
+}
+
+// TestCutAtEveryStep cuts the connection at each chunk that a writer sends,
+// before and after the server has it, and writes the plan again as the next
+// owner would: each row is there once.
+func TestCutAtEveryStep(t *testing.T) {
+	r := newRig(t)
+	p, dsn := newProxy(t, r.dsn)
+	lost, cuts := 0, 0
+	from := int64(0)
+	for _, do := range []verb{cutHere, cutAfter} {
+		for at := int64(1); ; at++ {
+			var seen atomic.Int64
+			p.watch(func([]byte) verb {
+				if seen.Add(1) == at {
+					return do
+				}
+				return pass
+			})
+			plan, batch := planOf(from, from+100, at), batchOf(from, rowsOf(from, from+100)...)
+			w, err := r.open(with(partitioned(), map[string]any{"dsn": dsn}))
+			if err == nil {
+				var wrong []connectors.RecordError
+				if wrong, err = w.Write(t.Context(), plan, batch); len(wrong) > 0 {
+					t.Fatal(wrong)
+				}
+				_ = w.Close(t.Context())
+			}
+			done := seen.Load() < at
+			p.watch(nil)
+			if err != nil {
+				cuts++
+				if c := connectors.ClassOf(err); c != connectors.ClassRetry && c != connectors.ClassUnknown {
+					t.Fatalf("cut %d: class %v: %v", at, c, err)
+				}
+				if connectors.ClassOf(err) == connectors.ClassUnknown {
+					lost++
+				}
+			}
+			again := r.writer(partitioned())
+			writeUntilIn(t, again, plan, batch)
+			from += 100
+			r.want("SELECT toString((count(), uniqExact(id))) FROM rows", fmt.Sprintf("(%d,%d)", from, from))
+			if done {
+				break
+			}
+		}
+	}
+	if lost == 0 {
+		t.Error("no answer to an INSERT was lost")
+	}
+	t.Logf("%d cuts, %d of unknown outcome: %d rows = distinct keys", cuts, lost, from)
+}
+
+// writeUntilIn writes a plan until it is in, as the runtime does.
+func writeUntilIn(t *testing.T, w connectors.Writer, plan connectors.Plan, batch connectors.Batch) {
+	t.Helper()
+	await(t, func() bool {
+		wrong, err := w.Write(t.Context(), plan, batch)
+		if len(wrong) > 0 || connectors.ClassOf(err) == connectors.ClassFatal {
+			t.Fatal(wrong, err)
+		}
+		return err == nil
+	})
+}
+
+// TestHalfOfAPlan finds a plan of which some parts are in, as when the server
+// ends between the values of PARTITION BY.
+func TestHalfOfAPlan(t *testing.T) {
+	r := newRig(t)
+	put(t, r.writer(partitioned()), 0, rowsOf(0, 10)...)
+	r.exec("INSERT INTO rows SELECT number, concat('row ', toString(number)), 'clicks', 3, number FROM numbers(10, 10) WHERE number % 4 = 1")
+	put(t, r.writer(partitioned()), 10, rowsOf(10, 20)...)
+	r.want("SELECT toString((count(), uniqExact(id), min(id), max(id))) FROM rows", "(20,20,0,19)")
+}
+
+// TestBeyondAnyWindow is failure test 13: the server has taken a plan, the
+// answer is lost, and many other inserts come before the plan is tried again.
+func TestBeyondAnyWindow(t *testing.T) {
+	r := newRig(t)
+	p, dsn := newProxy(t, r.dsn)
+	w := r.writer(with(rowFields(), map[string]any{"dsn": dsn}))
+	put(t, w, 0, rowsOf(0, 10)...)
+	p.watch(func(chunk []byte) verb {
+		if strings.Contains(string(chunk), "INSERT") {
+			return pass
+		}
+		return cutAfter
+	})
+	plan, batch := planOf(10, 20, 1), batchOf(10, rowsOf(10, 20)...)
+	_, err := w.Write(t.Context(), plan, batch)
+	wantClass(t, err, connectors.ClassUnknown)
+	p.watch(nil)
+	await(t, func() bool { return r.text("SELECT toString(count()) FROM rows") == "20" })
+	others := 50 // in the full form more than any window of a test server
+	if os.Getenv("ENTREPOT_KILLS") != "" {
+		others = 1001
+	}
+	for i := range others {
+		r.exec(fmt.Sprintf("INSERT INTO rows SELECT %d, 'other', 'other', 0, %d", 1000+i, i))
+	}
+	writeUntilIn(t, r.writer(rowFields()), plan, batch)
+	r.want("SELECT toString((count(), uniqExact(id))) FROM rows WHERE _topic = 'clicks'", "(20,20)")
+}
+
+// TestServerEnds crashes and restarts the server between and during plans.
+func TestServerEnds(t *testing.T) {
+	s := conntest.OwnClickHouse(t)
+	r := rigAt(t, s.Database(t))
+	w := r.writer(partitioned())
+	put(t, w, 0, rowsOf(0, 100)...)
+	for i, end := range []func(){s.Stop, s.Crash} {
+		end()
+		from := int64(100 * (i + 1))
+		plan, batch := planOf(from, from+100, 1), batchOf(from, rowsOf(from, from+100)...)
+		_, err := w.Write(t.Context(), plan, batch)
+		if c := connectors.ClassOf(err); c != connectors.ClassRetry && c != connectors.ClassUnknown {
+			t.Fatalf("class %v: %v", c, err)
+		}
+		s.Start(t)
+		writeUntilIn(t, w, plan, batch)
+	}
+	await(t, func() bool {
+		n, err := s.Query("SELECT count(), uniqExact(id) FROM test1.rows")
+		return err == nil && n == "300\t300"
+	})
+}
+
+// TestTooManyParts: the server refuses for a while, and takes the plan later.
+func TestTooManyParts(t *testing.T) {
+	r := newRig(t)
+	r.exec("CREATE TABLE rows (id Int64, name String, _topic String, _partition Int32, _offset Int64) ENGINE = MergeTree ORDER BY id SETTINGS parts_to_throw_insert = 1, parts_to_delay_insert = 1")
+	r.exec("SYSTEM STOP MERGES")
+	defer r.exec("SYSTEM START MERGES")
+	fields := with(rowFields(), map[string]any{"columns": []map[string]any{{"name": "id"}, {"name": "name"}}})
+	w := r.writer(fields)
+	put(t, w, 0, rowsOf(0, 10)...)
+	_, err := w.Write(t.Context(), planOf(10, 20, 1), batchOf(10, rowsOf(10, 20)...))
+	wantClass(t, err, connectors.ClassRetry, "252")
+	if connectors.RetryAfter(err) != partsWait {
+		t.Errorf("to be tried after %v", connectors.RetryAfter(err))
+	}
+	r.want("SELECT toString(count()) FROM rows", "10")
+}
+
+// TestChaos loads a topic while its writer is cut off at random steps and
+// replaced by successors that do its plan again.
+func TestChaos(t *testing.T) {
+	r := newRig(t)
+	p, dsn := newProxy(t, r.dsn)
+	const records = 1500
+	seed := rand.Uint64()
+	rng := rand.New(rand.NewPCG(seed, 1))
+	fields := func() map[string]any { return with(partitioned(), map[string]any{"dsn": dsn}) }
+	w := r.writer(fields())
+	cuts, unknown := 0, 0
+	for at := int64(0); at < records; {
+		to := min(records, at+1+rng.Int64N(60))
+		plan, batch := planOf(at, to, 1), batchOf(at, rowsOf(at, to)...)
+		ctx, cancel := context.WithCancel(t.Context())
+		if rng.IntN(4) > 0 {
+			cuts++
+			var seen atomic.Int64
+			when, way := 1+rng.Int64N(5), rng.IntN(3)
+			p.watch(func([]byte) verb {
+				if seen.Add(1) != when {
+					return pass
+				}
+				if way == 2 {
+					cancel()
+					return pass
+				}
+				return verb(way + 1)
+			})
+		}
+		_, err := w.Write(ctx, plan, batch)
+		cancel()
+		p.watch(nil)
+		if connectors.ClassOf(err) == connectors.ClassUnknown {
+			unknown++
+		}
+		if connectors.ClassOf(err) == connectors.ClassFatal {
+			t.Fatal(err)
+		}
+		if err != nil || rng.IntN(8) == 0 { // another process, the same plan
+			_ = w.Close(t.Context())
+			w = r.writer(fields())
+			writeUntilIn(t, w, plan, batch)
+		}
+		at = to
+	}
+	t.Logf("seed %d: %d records, %d cuts, %d unknown outcomes", seed, records, cuts, unknown)
+	r.want("SELECT toString((count(), uniqExact(id), max(id))) FROM rows", fmt.Sprintf("(%d,%d,%d)", records, records, records-1))
+}

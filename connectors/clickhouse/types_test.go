@@ -1,0 +1,122 @@
+package clickhouse
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/entrepot-hub/entrepot/connectors"
+)
+
+// TestValuesOfTypes writes each value into a column of the type and reads it
+// back as text: want, or a refusal with what follows the "!".
+func TestValuesOfTypes(t *testing.T) {
+	cases := map[string][][2]string{
+		"Int8":                          {{`127`, "127"}, {`-128`, "-128"}, {`128`, "!from -128 to 127, got 128"}, {`1.0`, "!got 1.0"}, {`null`, "!never made a default, got null"}, {``, "!never made a default"}},
+		"UInt8":                         {{`255`, "255"}, {`true`, "1"}, {`-1`, "!from 0 to 255"}},
+		"Int64":                         {{`9007199254740993`, "9007199254740993"}, {`-9223372036854775808`, "-9223372036854775808"}, {`9223372036854775808`, "!whole number"}, {`"1"`, "!whole number"}},
+		"UInt64":                        {{`18446744073709551615`, "18446744073709551615"}, {`18446744073709551616`, "!from 0 to 18446744073709551615"}},
+		"Nullable(Int32)":               {{`null`, "NULL"}, {``, "NULL"}, {`5`, "5"}, {`2147483648`, "!to 2147483647"}},
+		"Float64":                       {{`0.1`, "0.1"}, {`9007199254740993`, "!without loss"}, {`"NaN"`, "nan"}, {`"-Infinity"`, "-inf"}, {`1e400`, "!without loss"}},
+		"Float32":                       {{`0.5`, "0.5"}, {`16777217`, "!without loss"}},
+		"Decimal(9, 2)":                 {{`"1234567.89"`, "1234567.89"}, {`1e3`, "1000.00"}, {`"0.001"`, "!within its precision and scale"}, {`10000000`, "!within"}, {`"NaN"`, "!a number"}},
+		"String":                        {{`"żółć 🦥"`, "żółć 🦥"}, {`""`, ""}, {`{"a":1}`, "!as: json"}, {`5`, "!a string"}},
+		"Nullable(String)":              {{`null`, "NULL"}, {`"null"`, "null"}},
+		"FixedString(3)":                {{`"abc"`, "abc"}, {`"ab"`, "!a string of 3 bytes"}},
+		"UUID":                          {{`"0B8E31CC-6D5C-4F6E-9D4F-0A3C6F1E2B7D"`, "0b8e31cc-6d5c-4f6e-9d4f-0a3c6f1e2b7d"}, {`"x"`, "!a UUID"}},
+		"Date":                          {{`"2015-05-17"`, "2015-05-17"}, {`"1969-12-31"`, "!from 1970-01-01"}, {`"infinity"`, "!a date"}},
+		"DateTime":                      {{`"2015-05-17T10:05:03+02:00"`, "2015-05-17 08:05:03"}, {`"1969-12-31T23:59:59Z"`, "!from 1970"}, {`"2106-02-07T06:28:16Z"`, "!to 2106"}, {`"2015-05-17T10:05:03.5Z"`, "!whole seconds"}, {`"2015-05-17T10:05:03"`, "2015-05-17 10:05:03"}},
+		"Enum8('sad' = 1, 'it''s' = 2)": {{`"sad"`, "sad"}, {`"odd"`, "!one of the enum's labels, got \"odd\""}, {`1`, "!labels"}},
+		"Array(Nullable(Int32))":        {{`[1,null,3]`, "[1,NULL,3]"}, {`[]`, "[]"}, {`[1,"x"]`, "!at element 2"}, {`{}`, "!an array"}},
+		"Array(Array(String))":          {{`[["a,b"],[]]`, `[['a,b'],[]]`}},
+		"Tuple(Int32, String)":          {{`[1,"x"]`, "(1,'x')"}, {`[1]`, "!2 elements"}},
+	}
+	r := newRig(t)
+	n := 0
+	for typ, values := range cases {
+		t.Run(typ, func(t *testing.T) {
+			n++
+			table := fmt.Sprintf("values%d", n)
+			r.exec(fmt.Sprintf("CREATE TABLE %s (id Int64, v %s, _topic String, _partition Int32, _offset Int64) ENGINE = MergeTree ORDER BY id", table, strings.ReplaceAll(typ, "''", `\'`)))
+			w := r.writer(map[string]any{"table": table})
+			at := int64(0)
+			for i, c := range values {
+				value := fmt.Sprintf(`{"id":%d,"v":%s}`, i, c[0])
+				if c[0] == "" {
+					value = fmt.Sprintf(`{"id":%d}`, i)
+				}
+				wrong, err := w.Write(t.Context(), planOf(at, at+1, 1), batchOf(at, value))
+				if err != nil {
+					t.Fatalf("%s: %v", c[0], err)
+				}
+				complaint, refused := strings.CutPrefix(c[1], "!")
+				switch {
+				case refused && (len(wrong) != 1 || !strings.Contains(wrong[0].Error(), complaint) || !strings.Contains(wrong[0].Error(), `column "v" is`) || connectors.ClassOf(wrong[0].Err) != connectors.ClassPoison):
+					t.Errorf("%s: got %v, want a refusal with %q", c[0], wrong, complaint)
+				case !refused && len(wrong) > 0:
+					t.Errorf("%s: refused: %v", c[0], wrong)
+				case !refused:
+					at++
+					if text := r.text(fmt.Sprintf("SELECT ifNull(toString(v), 'NULL') FROM %s WHERE id = %d", table, i)); text != c[1] {
+						t.Errorf("%s: the table has %q, want %q", c[0], text, c[1])
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestRefusals: what cannot be exact is refused, with what would be right.
+func TestRefusals(t *testing.T) {
+	r := newRig(t)
+	r.exec("CREATE TABLE plain (id Int64, name String) ENGINE = MergeTree ORDER BY id",
+		"CREATE TABLE logged (id Int64, name String, _topic String, _partition Int32, _offset Int64) ENGINE = Log",
+		"CREATE TABLE replacing (id Int64, name String, v Int64, _topic String, _partition Int32, _offset Int64) ENGINE = ReplacingMergeTree(v) ORDER BY id")
+	for _, c := range []struct {
+		fields map[string]any
+		texts  []string
+	}{
+		{map[string]any{"table": "plain"}, []string{"no column _topic", "three ways out", "exactly_once: token", "exactly_once: version", "exactly_once: none"}},
+		{map[string]any{"table": "plain", "exactly_once": "token"}, []string{"22.2 or later"}},
+		{map[string]any{"table": "plain", "exactly_once": "version"}, []string{"want a ReplacingMergeTree"}},
+		{map[string]any{"table": "logged"}, []string{"its engine, Log, does not keep"}},
+		{map[string]any{"table": "replacing"}, []string{"its engine, ReplacingMergeTree"}},
+		{map[string]any{"table": "replacing", "exactly_once": "version", "columns": []map[string]any{{"name": "id"}}}, []string{`version column "v"`}},
+		{map[string]any{"table": "nothing"}, []string{"does not exist", "create: true"}},
+		{map[string]any{"table": "plain", "exactly_once": "none", "columns": []map[string]any{{"name": "nmae"}}}, []string{`no column "nmae"`}},
+		{map[string]any{"table": "plain", "exactly_once": "none", "columns": []map[string]any{{"name": "id", "type": "Int32"}}}, []string{"is Int64, but columns says Int32"}},
+	} {
+		_, err := r.open(c.fields)
+		wantClass(t, err, connectors.ClassFatal, c.texts...)
+		if got := (Sink{}).Validate(t.Context(), r.config(c.fields), connectors.ProbeLive); len(got) != 1 || got[0].Warning {
+			t.Errorf("%v: Validate found %v", c.fields, got)
+		}
+	}
+	put(t, r.writer(map[string]any{"table": "plain", "exactly_once": "none"}), 0, `{"id":1,"name":"a"}`)
+	put(t, r.writer(map[string]any{"table": "replacing", "exactly_once": "version"}), 0, `{"id":1,"name":"a","v":1}`)
+	got := Sink{}.Validate(t.Context(), r.config(map[string]any{"table": "plain", "exactly_once": "none"}), connectors.ProbeLive)
+	if len(got) != 1 || !got[0].Warning || !strings.Contains(got[0].Message, "not Nullable") {
+		t.Errorf("a column that is not Nullable: %v", got)
+	}
+}
+
+// TestDeletedRows: a tombstone, and a record that says it is a delete.
+func TestDeletedRows(t *testing.T) {
+	r := newRig(t)
+	r.exec("CREATE TABLE rows (id Int64, name String, _deleted UInt8, _topic String, _partition Int32, _offset Int64) ENGINE = ReplacingMergeTree(_offset) ORDER BY id")
+	w := r.writer(map[string]any{"table": "rows", "exactly_once": "version", "deleted": "_deleted"})
+	put(t, w, 0, `{"id":1,"name":"a","__op":"c"}`, `{"id":2,"name":"b"}`, `{"id":3,"name":"c"}`, `{"id":1}=`, `{"id":2,"__op":"d"}`)
+	r.want("SELECT toString(groupArray((id, name, _deleted))) FROM (SELECT * FROM rows FINAL ORDER BY id)", "[(1,'',1),(2,'',1),(3,'c',0)]")
+	wrong, err := w.Write(t.Context(), planOf(5, 8, 1), batchOf(5, `7=`, `{"nr":1}=`, `{"id":4,"__unchanged":["name"]}`))
+	if err != nil || len(wrong) != 3 || !strings.Contains(wrong[2].Error(), "REPLICA IDENTITY FULL") {
+		t.Errorf("refused %v, %v", wrong, err)
+	}
+}
+
+// TestWideDecimal compares in the server: 18.16 prints such numbers wrongly.
+func TestWideDecimal(t *testing.T) {
+	r := newRig(t)
+	r.exec("CREATE TABLE wide (v Decimal(38, 10), _topic String, _partition Int32, _offset Int64) ENGINE = MergeTree ORDER BY _offset")
+	put(t, r.writer(map[string]any{"table": "wide"}), 0, `{"v":"-1234567890123456789012345678.0123456789"}`)
+	r.want("SELECT toString(v = toDecimal128('-1234567890123456789012345678.0123456789', 10)) FROM wide", "1")
+}
