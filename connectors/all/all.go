@@ -22,12 +22,13 @@ import (
 func Builtin() connectors.Registry {
 	return connectors.Registry{
 		Sources: map[string]connectors.Source{
-			"file":           file.Source{},
-			"http-collector": httpcollector.Source{},
-			"kafka":          kafka.Source{},
-			"postgres":       postgres.Query{},
-			"postgres-cdc":   postgres.CDC{},
-			"rabbitmq":       rabbitmq.Source{},
+			"file":            file.Source{},
+			"http-collector":  httpcollector.Source{},
+			"kafka":           kafka.Source{},
+			"postgres":        postgres.Query{},
+			"postgres-cdc":    postgres.CDC{},
+			"rabbitmq":        rabbitmq.Source{},
+			"rabbitmq-stream": rabbitmq.Stream{},
 		},
 		Sinks: map[string]connectors.Sink{
 			"clickhouse": clickhouse.Sink{},

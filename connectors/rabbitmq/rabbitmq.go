@@ -28,6 +28,11 @@
 // therefore asks for eight messages only: one that ends the whole hub each
 // time uses up the patience of few others.
 //
+// Streams have a source of their own, rabbitmq-stream: a stream keeps what was
+// read, so the checkpoint is its offset, and each message is in its topic once.
+// Offsets have no gaps; where the retention has dropped what was not read, the
+// job stops and says so.
+//
 // # The sink
 //
 // A batch is published over one channel and is done when the broker has

@@ -1,0 +1,177 @@
+package rabbitmq
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/entrepot-hub/entrepot/connectors"
+)
+
+// offsetHeader is where a message stands in its stream.
+const offsetHeader = "x-stream-offset"
+
+// Stream reads streams: queues of type stream, which keep what was read. Its
+// positions are the streams' own offsets.
+type Stream struct{}
+
+// Spec implements connectors.Source.
+func (Stream) Spec() connectors.Spec {
+	return connectors.Spec{
+		Type:      "rabbitmq-stream",
+		Summary:   "Reads streams of RabbitMQ, by their offsets.",
+		Guarantee: "exactly-once (stream offset in the same hub transaction as the record)",
+		Since:     "0.1",
+		Fields:    streamFields(),
+	}
+}
+
+func streamFields() []connectors.Field {
+	return []connectors.Field{
+		urlField(),
+		{
+			Name: "streams", Kind: connectors.KindStrings, Required: true, Check: checkQueues, Example: "[orders]",
+			Description: "streams to read, each on a connection of its own and in its order; they have to be there",
+		},
+		{
+			Name: "start", Kind: connectors.KindString, Options: []string{"first", "next"}, Default: "first", Example: "next",
+			Description: "where to begin when there is no checkpoint: at the first message that the stream still has, or at the next one that comes",
+		},
+		{
+			Name: "prefetch", Kind: connectors.KindInt, Default: int64(1000), Min: 1, Max: 65535, Example: "5000",
+			Description: "messages of a stream that are on their way",
+		},
+		{
+			Name: "key", Kind: connectors.KindString, Default: "routing_key", Example: "header:customer", Check: checkPart("routing_key", "message_id", "correlation_id", "none"),
+			Description: "key of the record, which decides on its partition: routing_key, message_id, correlation_id, header:NAME or none",
+		},
+	}
+}
+
+// Validate implements connectors.Source.
+func (Stream) Validate(ctx context.Context, cfg connectors.Config, probe connectors.Probe) []connectors.Finding {
+	if probe != connectors.ProbeLive {
+		return nil
+	}
+	return probeLive(ctx, cfg, func(l *link) error {
+		for _, name := range cfg.Strings("streams") {
+			if _, err := l.look(ctx, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Splits implements connectors.Source: each stream is one.
+func (Stream) Splits(_ context.Context, cfg connectors.Config) (<-chan []connectors.Split, error) {
+	return splitsOf(cfg.Strings("streams")), nil
+}
+
+// Open implements connectors.Source.
+func (Stream) Open(ctx context.Context, task connectors.TaskContext, split connectors.Split, from connectors.Position) (connectors.Reader, error) {
+	last, err := numberOf(streamPosition, from)
+	if err != nil {
+		return nil, err
+	}
+	a, err := addressOf(task)
+	if err != nil {
+		return nil, err
+	}
+	l, err := a.connect(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &streamReader{consumer: consumer{link: l}, name: split.ID, known: from != nil, last: last}
+	r.key, r.id = part(task.Config.String("key")), "none"
+	args := amqp.Table{offsetHeader: task.Config.String("start")}
+	if r.known {
+		args[offsetHeader] = int64(last + 1)
+	}
+	if err := r.consume(ctx, split.ID, int(task.Config.Int("prefetch")), args); err != nil {
+		r.end()
+		return nil, err
+	}
+	return r, nil
+}
+
+// streamReader reads a stream. To acknowledge asks for more and forgets
+// nothing, so it is done when a message is read.
+type streamReader struct {
+	sourceSettings
+	consumer
+	name  string
+	known bool   // last is an offset
+	last  uint64 // of the last message that Read returned
+	held  *amqp.Delivery
+}
+
+// Read implements connectors.Reader.
+func (r *streamReader) Read(ctx context.Context, limits connectors.Limits) (connectors.Batch, error) {
+	if err := ctx.Err(); err != nil {
+		return connectors.Batch{}, err
+	}
+	timer := time.NewTimer(limits.Wait)
+	defer timer.Stop()
+	wait := timer.C
+	var (
+		out connectors.Batch
+		tag uint64
+	)
+	for size := 0; limits.Records == 0 || len(out.Messages) < limits.Records; {
+		d := r.held
+		if r.held = nil; d == nil {
+			var err error
+			if d, err = r.next(ctx, wait); err != nil && len(out.Messages) == 0 {
+				return out, fmt.Errorf("stream %q: %w", r.name, err)
+			}
+		}
+		if d == nil {
+			break
+		}
+		at, err := r.offset(d)
+		if err != nil {
+			return out, err
+		}
+		m := r.message(r.name, d)
+		if size += m.Size(); limits.Bytes > 0 && size > limits.Bytes && len(out.Messages) > 0 {
+			r.held = d
+			break
+		}
+		r.last, r.known, tag, wait = at, true, d.DeliveryTag, nil
+		m.Position = position(streamPosition, at)
+		out.Messages = append(out.Messages, m)
+	}
+	if tag == 0 || r.ch.IsClosed() {
+		return out, nil
+	}
+	if err := r.link.within(ctx, func() error { return r.ch.Ack(tag, true) }); err != nil && len(out.Messages) == 0 {
+		return out, connectors.Retry(0, fmt.Errorf("stream %q: ask for more: %w", r.name, err))
+	}
+	return out, nil
+}
+
+// offset is where a message stands. Offsets have no gaps: where one is, the
+// stream has dropped messages that were not read.
+func (r *streamReader) offset(d *amqp.Delivery) (uint64, error) {
+	at, letter := whole(d.Headers[offsetHeader])
+	if letter == "" || at < 0 {
+		return 0, connectors.Fatalf("queue %q is not a stream: a message has no %s; use the source rabbitmq", r.name, offsetHeader)
+	}
+	delete(d.Headers, offsetHeader)
+	if r.known && uint64(at) != r.last+1 {
+		return 0, connectors.Fatalf("stream %q: offset %d comes after %d: its retention has dropped what is between, or it is another stream of this name; set the job's offsets to go on", r.name, at, r.last)
+	}
+	return uint64(at), nil
+}
+
+// Committed implements connectors.Reader: a stream keeps what was read.
+func (*streamReader) Committed(context.Context, connectors.Position) error { return nil }
+
+// Close implements connectors.Reader.
+func (r *streamReader) Close(context.Context) error {
+	r.end()
+	return nil
+}
