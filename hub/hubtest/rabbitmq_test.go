@@ -1,0 +1,253 @@
+package hubtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/entrepot-hub/entrepot/connectors/conntest"
+)
+
+// rabbit is a virtual host under a load.
+type rabbit struct {
+	url, management string
+	ch              *amqp.Channel
+}
+
+// openRabbit makes a queue each for what goes in and what comes out.
+func openRabbit(t *testing.T) *rabbit {
+	t.Helper()
+	r := &rabbit{}
+	r.url, r.management = conntest.RabbitMQ(t)
+	conn, err := amqp.Dial(r.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if r.ch, err = conn.Channel(); err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range []string{"in", "out"} {
+		if _, err := r.ch.QueueDeclare(q, true, false, false, false, amqp.Table{"x-queue-type": "classic"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r
+}
+
+// fill publishes n messages, with IDs or without, and waits for the confirms.
+func (r *rabbit) fill(t *testing.T, n int, ids bool) {
+	t.Helper()
+	if err := r.ch.Confirm(false); err != nil {
+		t.Fatal(err)
+	}
+	var flying []*amqp.DeferredConfirmation
+	for i := range n {
+		m := amqp.Publishing{Body: fmt.Appendf(nil, `{"id":%d}`, i), DeliveryMode: amqp.Persistent, Headers: amqp.Table{"n": int64(i)}}
+		if ids {
+			m.MessageId = fmt.Sprintf("message-%d", i)
+		}
+		c, err := r.ch.PublishWithDeferredConfirm("", "in", true, false, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if flying = append(flying, c); len(flying) == 2000 || i == n-1 {
+			for _, c := range flying {
+				if !c.Wait() {
+					t.Fatal("the broker refuses a message")
+				}
+			}
+			flying = nil
+		}
+	}
+}
+
+// left is how many messages a queue still has, handed out or not.
+func (r *rabbit) left(queue string) (int, error) {
+	u, err := url.Parse(r.url)
+	if err != nil {
+		return 0, err
+	}
+	res, err := http.Get(r.management + "/api/queues" + u.Path + "/" + queue)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = res.Body.Close() }()
+	var q struct {
+		Messages *int `json:"messages"`
+	}
+	if err := json.NewDecoder(res.Body).Decode(&q); err != nil || q.Messages == nil {
+		return 0, fmt.Errorf("queue %s: no count: %v", queue, err)
+	}
+	return *q.Messages, nil
+}
+
+// rabbitRows is the size of the load, in messages.
+func rabbitRows() int {
+	if os.Getenv("ENTREPOT_KILLS") != "" {
+		return 1_000_000
+	}
+	return 30_000
+}
+
+// TestKilledRabbitMQSource kills the hub again and again while it reads a
+// queue. Nothing is lost. With message IDs nothing is there twice; without, at
+// most what was handed out at each kill.
+func TestKilledRabbitMQSource(t *testing.T) {
+	for _, ids := range []bool{true, false} {
+		t.Run(fmt.Sprintf("ids=%t", ids), func(t *testing.T) { killedRabbitSource(t, rabbitRows(), kills(t, 4), ids) })
+	}
+}
+
+func killedRabbitSource(t *testing.T, rows, times int, ids bool) {
+	const prefetch = 1000
+	r := openRabbit(t)
+	r.fill(t, rows, ids)
+	n := rabbitNode(t, r, fmt.Sprintf(`
+topics:
+  - {name: rows, partitions: 6}
+connectors:
+  - name: rows-in
+    source: {type: rabbitmq, url: "${env:TEST_URL}", queues: [in], prefetch: %d}
+    topic: rows
+    key: string(value.id)
+`, prefetch))
+	topic := collect(t, n.Kafka, "rows")
+	for i := range times {
+		killAt(t, n, rows*i/(times+1), func() (int, error) { return topic.count(), nil })
+	}
+	Until(t, 10*time.Minute, "the queue is empty", func() error {
+		if left, err := r.left("in"); err != nil || left > 0 || topic.count() < rows {
+			return fmt.Errorf("%d messages in the queue, %d records, %v", left, topic.count(), err)
+		}
+		return nil
+	})
+	seen := map[string]bool{}
+	for _, rec := range topic.all() {
+		seen[string(rec.Value)] = true
+	}
+	twice := topic.count() - len(seen)
+	t.Logf("ids %t, %d kills: %d messages, %d records, %d distinct: %d lost, %d twice", ids, times, rows, topic.count(), len(seen), rows-len(seen), twice)
+	if len(seen) != rows {
+		t.Errorf("%d of %d messages are lost", rows-len(seen), rows)
+	}
+	if most := prefetch * times; ids && twice > 0 || twice > most {
+		t.Errorf("%d records are there twice, at most %d may be, and none with IDs", twice, most)
+	}
+}
+
+// TestKilledRabbitMQSink kills the hub again and again while it publishes a
+// topic. Nothing is lost, what is there twice has the same message-id, and it
+// is at most a batch of each partition for each kill.
+func TestKilledRabbitMQSink(t *testing.T) {
+	const batch, partitions = 500, 6
+	rows, times := rabbitRows(), kills(t, 4)
+	r := openRabbit(t)
+	dir := t.TempDir()
+	input := filepath.Join(dir, "rows.ndjson")
+	f, err := os.Create(input)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range rows {
+		if _, err := fmt.Fprintf(f, `{"id":%d}`+"\n", i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	n := rabbitNode(t, r, fmt.Sprintf(`
+topics:
+  - {name: rows, partitions: %d}
+connectors:
+  - name: rows-in
+    source: {type: file, path: %q, follow: false}
+    transforms: [{parse: {format: json}}]
+    topic: rows
+    key: string(value.id)
+  - name: rows-out
+    topic: rows
+    sink: {type: rabbitmq, url: "${env:TEST_URL}", routing_key: out, batch: {rows: %d}}
+`, partitions, input, batch))
+	deliveries, err := r.ch.Consume("out", "", true, false, false, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen, all := map[string]string{}, 0
+	take := func() (int, error) {
+		for {
+			select {
+			case d := <-deliveries:
+				all++
+				if before, ok := seen[string(d.Body)]; ok && before != d.MessageId {
+					t.Errorf("%s has the message-ids %s and %s", d.Body, before, d.MessageId)
+				}
+				seen[string(d.Body)] = d.MessageId
+			case <-time.After(20 * time.Millisecond):
+				return len(seen), nil
+			}
+		}
+	}
+	for i := range times {
+		killAt(t, n, rows*i/(times+1), take)
+	}
+	Until(t, 10*time.Minute, "everything is published", func() error {
+		j, err := job(n.Admin, "rows-out")
+		if err != nil {
+			return err
+		}
+		if got, _ := take(); got < rows {
+			return fmt.Errorf("%d messages", got)
+		}
+		if lag, known := j.Lag.Value(); !known || lag != 0 {
+			return fmt.Errorf("lag %s", j.Lag)
+		}
+		return nil
+	})
+	ids := map[string]bool{}
+	for _, id := range seen {
+		ids[id] = true
+	}
+	t.Logf("%d kills: %d records, %d messages, %d distinct, %d message-ids: %d lost, %d twice", times, rows, all, len(seen), len(ids), rows-len(seen), all-len(seen))
+	if len(seen) != rows || len(ids) != rows {
+		t.Errorf("%d records, %d message-ids, want %d", len(seen), len(ids), rows)
+	}
+	if most := batch * partitions * times; all-len(seen) > most {
+		t.Errorf("%d messages are there twice, at most %d may be", all-len(seen), most)
+	}
+}
+
+// rabbitNode starts a node with the jobs.
+func rabbitNode(t *testing.T, r *rabbit, jobs string) *Node {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "jobs.yaml")
+	if err := os.WriteFile(file, []byte(jobs), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := NewNode(t, "solo", dir, nil, []string{file}, []string{"TEST_URL=" + r.url})
+	n.Start()
+	return n
+}
+
+// killAt kills the node some time after the count is reached, and starts it.
+func killAt(t *testing.T, n *Node, want int, count func() (int, error)) {
+	t.Helper()
+	Until(t, 5*time.Minute, fmt.Sprintf("%d have come", want), func() error {
+		if got, err := count(); err != nil || got < want {
+			return fmt.Errorf("%d, %v", got, err)
+		}
+		return nil
+	})
+	pause(t.Context(), time.Millisecond, 60*time.Millisecond)
+	n.Kill()
+	n.Start()
+}
