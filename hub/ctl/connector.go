@@ -21,7 +21,9 @@ func (c *cli) connectorCommand() *cobra.Command {
 		c.connectorVerb(admin.Resume, "Let a paused connector go on"),
 		c.connectorVerb(admin.Stop, "Stop a connector until it is resumed, so that its offsets can be set"),
 		c.connectorOffsets(),
-		c.connectorVerb(admin.Restart, "Stop a connector and start it again from its last position")))
+		c.connectorVerb(admin.Restart, "Stop a connector and start it again from its last position"),
+		c.connectorApply(),
+		c.connectorDelete()))
 }
 
 func (c *cli) connectorList() *cobra.Command {

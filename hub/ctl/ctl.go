@@ -118,6 +118,7 @@ type cli struct {
 	brokers  []string
 	admin    string
 	registry string
+	connect  string
 	json     bool
 	access   access // how a site that asks for TLS or a login is reached
 }

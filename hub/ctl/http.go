@@ -92,7 +92,7 @@ func (c *cli) request(ctx context.Context, to endpoint, method, path string, bod
 }
 
 func (to endpoint) decode(from string, resp *http.Response, body []byte, into any) error {
-	if resp.StatusCode != http.StatusOK {
+	if resp.StatusCode/100 != 2 {
 		var failure struct {
 			Error   string
 			Message string // the schema registry's
@@ -101,6 +101,9 @@ func (to endpoint) decode(from string, resp *http.Response, body []byte, into an
 			return errors.New(failure.Error + failure.Message)
 		}
 		return fmt.Errorf("%s answers %s; is this %s?", from, resp.Status, to.what)
+	}
+	if into == nil {
+		return nil
 	}
 	if err := json.Unmarshal(body, into); err != nil {
 		return fmt.Errorf("%s does not answer as an Entrepot node does (%w); give %s with %s URL", from, err, to.what, to.flag)

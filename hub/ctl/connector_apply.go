@@ -1,0 +1,172 @@
+package ctl
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"os"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/entrepot-hub/entrepot/connectors/strict"
+	"github.com/entrepot-hub/entrepot/hub/connect"
+)
+
+const defaultConnect = "http://127.0.0.1:8083"
+
+// connectFlags say where the REST API for connectors is.
+func (c *cli) connectFlags(cmd *cobra.Command) *cobra.Command {
+	to := c.getenv("ENTREPOT_CONNECT")
+	if to == "" {
+		to = defaultConnect
+	}
+	c.userFlags(cmd)
+	cmd.Flags().StringVar(&c.connect, "connect", to, "`URL` of the REST API for connectors; or ENTREPOT_CONNECT")
+	return cmd
+}
+
+// rest makes one request of the REST API for connectors.
+func (c *cli) rest(ctx context.Context, method, name, path string, body, into any) error {
+	to := endpoint{c.connect, "--connect", defaultConnect, "the REST API for connectors", c.access.username != ""}
+	return c.request(ctx, to, method, "/connectors/"+url.PathEscape(name)+path, body, into)
+}
+
+// applied is what apply has done, or would do, with one connector.
+type applied struct {
+	Name    string               `json:"name"`
+	Action  string               `json:"action"` // create, change or keep
+	Changes map[string][2]string `json:"changes"`
+}
+
+func (c *cli) connectorApply() *cobra.Command {
+	var file string
+	var dry bool
+	cmd := &cobra.Command{
+		Use:   "apply -f FILE",
+		Short: "Make or change the connectors of a jobs file at a running site",
+		Long: `Make or change the connectors of a jobs file at a running site, and show what
+is different. References such as ${env:NAME} are looked up by the site, not here.
+Secrets that are written out are set, and not compared. Topics and tests of the
+file, and connectors of the site that are not in it, are left alone.`,
+		Example: "  entrepot connector apply -f warehouse.yaml\n  entrepot connector apply -f warehouse.yaml --dry-run --json",
+		Args:    exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if file == "" {
+				return usagef("which file? give -f FILE")
+			}
+			all, names, err := c.flatFile(file)
+			if err != nil {
+				return err
+			}
+			results := []applied{}
+			for _, name := range names {
+				one, err := c.applyOne(cmd.Context(), name, all[name], dry)
+				if err != nil {
+					return fmt.Errorf("connector %s: %w", name, err)
+				}
+				results = append(results, one)
+			}
+			return c.print(results, func(w io.Writer) { writeApplied(w, results) })
+		},
+	}
+	cmd.Flags().StringVarP(&file, "file", "f", "", "jobs `FILE`")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show what is different")
+	return c.connectFlags(c.reading(cmd))
+}
+
+// flatFile reads the connectors of a jobs file in their flat form.
+func (c *cli) flatFile(path string) (all map[string]map[string]string, names []string, err error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, UsageError{err}
+	}
+	root, errs := strict.Parse(path, text)
+	if len(errs) > 0 {
+		return nil, nil, errs
+	}
+	all = map[string]map[string]string{}
+	list, _ := root.Get("connectors")
+	for _, n := range list.Items() {
+		flat, ok := connect.Flat(c.deps.Registry, n)
+		if !ok || flat["name"] == "" {
+			return nil, nil, strict.Errors{n.Errorf("this is no connector: want a name, and source or sink of a type that there is")}
+		}
+		name := flat["name"]
+		delete(flat, "name")
+		names = append(names, name)
+		all[name] = flat
+	}
+	if len(names) == 0 {
+		return nil, nil, usagef("%s has no connectors", path)
+	}
+	return all, names, nil
+}
+
+func (c *cli) applyOne(ctx context.Context, name string, flat map[string]string, dry bool) (applied, error) {
+	out := applied{Name: name, Action: "create", Changes: map[string][2]string{}}
+	var list map[string]struct {
+		Info struct {
+			Config map[string]string `json:"config"`
+		} `json:"info"`
+	}
+	to := endpoint{c.connect, "--connect", defaultConnect, "the REST API for connectors", c.access.username != ""}
+	if err := c.request(ctx, to, http.MethodGet, "/connectors?expand=info", nil, &list); err != nil {
+		return out, err
+	}
+	have := map[string]string{}
+	if there, ok := list[name]; ok {
+		have, out.Action = there.Info.Config, "keep"
+		delete(have, "name")
+	}
+	want := connect.Mask(c.deps.Registry, flat)
+	for key := range want {
+		if want[key] != have[key] {
+			out.Changes[key] = [2]string{have[key], want[key]}
+		}
+	}
+	for key := range have {
+		if _, ok := want[key]; !ok {
+			out.Changes[key] = [2]string{have[key], ""}
+		}
+	}
+	if out.Action == "keep" && len(out.Changes) > 0 {
+		out.Action = "change"
+	}
+	if dry {
+		return out, nil
+	}
+	return out, c.rest(ctx, http.MethodPut, name, "/config", flat, nil)
+}
+
+func writeApplied(w io.Writer, all []applied) {
+	for _, a := range all {
+		fmt.Fprintf(w, "%s: %s\n", a.Name, a.Action)
+		for _, key := range slices.Sorted(maps.Keys(a.Changes)) {
+			if before := a.Changes[key][0]; before != "" {
+				fmt.Fprintf(w, "  - %s: %s\n", key, before)
+			}
+			if after := a.Changes[key][1]; after != "" {
+				fmt.Fprintf(w, "  + %s: %s\n", key, after)
+			}
+		}
+	}
+}
+
+// connectorDelete forgets a connector of the catalog.
+func (c *cli) connectorDelete() *cobra.Command {
+	return c.connectFlags(&cobra.Command{
+		Use: "delete NAME", Short: "Delete a connector that was made at the running site",
+		Example: "  entrepot connector delete clicks-lake", Args: exactly("NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := c.rest(cmd.Context(), http.MethodDelete, args[0], "", nil, nil); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.out, "connector %s is deleted\n", args[0])
+			return nil
+		},
+	})
+}
