@@ -112,11 +112,12 @@ type ClusterConfig struct {
 }
 
 // Default is the configuration of a single node with the product's ports on
-// every interface.
+// every interface, but that of Kafka Connect's REST API: who can make connectors
+// can have the node read its files and send them somewhere.
 func Default() Config {
 	return Config{
 		Node:      NodeConfig{DataDir: "entrepot-data"},
-		Listeners: ListenersConfig{Kafka: KafkaListenerConfig{ListenerConfig: ListenerConfig{Addr: ":9092"}}, Admin: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":8080"}}, Peer: ListenerConfig{Addr: ":7948"}, Registry: loginListener(":8081"), Connect: loginListener(":8083")},
+		Listeners: ListenersConfig{Kafka: KafkaListenerConfig{ListenerConfig: ListenerConfig{Addr: ":9092"}}, Admin: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":8080"}}, Peer: ListenerConfig{Addr: ":7948"}, Registry: loginListener(":8081"), Connect: loginListener("127.0.0.1:8083")},
 		Mesh:      MeshConfig{LAN: PoolConfig{Addr: ":7946"}, WAN: PoolConfig{Addr: ":7947"}},
 		Cluster:   ClusterConfig{BootstrapExpect: 1},
 
