@@ -140,7 +140,7 @@ func Dev() Config {
 	c.Node.ID, c.Node.Site = "dev-1", "dev"
 	c.AutoCreateTopics, c.GroupDelay = true, 0
 	c.Mesh.Profile = string(mesh.ProfileLocal)
-	for _, addr := range []*string{&c.Listeners.Kafka.Addr, &c.Listeners.Admin.Addr, &c.Listeners.Peer.Addr, &c.Listeners.Registry.Addr, &c.Listeners.Connect.Addr, &c.Mesh.LAN.Addr, &c.Mesh.WAN.Addr} {
+	for _, addr := range []*string{&c.Listeners.Kafka.Addr, &c.Listeners.Admin.Addr, &c.Listeners.Peer.Addr, &c.Listeners.Registry.Addr, &c.Mesh.LAN.Addr, &c.Mesh.WAN.Addr} {
 		*addr = "127.0.0.1" + *addr
 	}
 	return c

@@ -5,10 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -251,6 +255,50 @@ func (b *broker) cut() {
 		}
 		return nil
 	})
+}
+
+// relay is the broker through a port that cuts its first connections when so
+// many bytes have gone to the broker. It counts the cuts.
+func (b *broker) relay(limits ...int64) (amqpURL string, cuts *atomic.Int64) {
+	b.Helper()
+	u, err := url.Parse(b.url)
+	if err != nil {
+		b.Fatal(err)
+	}
+	to := u.Host
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	cuts = new(atomic.Int64)
+	var all sync.WaitGroup
+	all.Go(func() {
+		for n := 0; ; n++ {
+			client, err := l.Accept()
+			if err != nil {
+				return
+			}
+			limit := int64(math.MaxInt64)
+			if n < len(limits) {
+				limit = limits[n]
+			}
+			all.Go(func() {
+				defer client.Close()
+				server, err := net.Dial("tcp", to)
+				if err != nil {
+					return
+				}
+				all.Go(func() { _, _ = io.Copy(client, server); _ = client.Close() })
+				if sent, _ := io.CopyN(server, client, limit); sent == limit {
+					cuts.Add(1)
+				}
+				_ = server.Close()
+			})
+		}
+	})
+	b.Cleanup(func() { _ = l.Close(); all.Wait() })
+	u.Host = l.Addr().String()
+	return u.String(), cuts
 }
 
 func texts(all []connectors.Message) string {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -175,18 +176,13 @@ func TestFullQueue(t *testing.T) {
 func TestConnectionCutWhilePublishing(t *testing.T) {
 	b := shared(t)
 	b.queue("q", "quorum", nil)
-	w := b.sink(map[string]any{"in_flight": 32})
+	relayed := *b
+	var cuts *atomic.Int64
+	relayed.url, cuts = b.relay(200_000, 400_000)
+	w := relayed.sink(map[string]any{"in_flight": 32})
 	const n = 20_000
-	done := make(chan error, 1)
-	go func() {
-		p, batch := records("q", 0, n)
-		_, err := w.Write(b.Context(), p, batch)
-		done <- err
-	}()
-	for range 2 {
-		b.cut()
-	}
-	if err := <-done; err != nil {
+	p, batch := records("q", 0, n)
+	if _, err := w.Write(b.Context(), p, batch); err != nil {
 		t.Fatal(err)
 	}
 	b.close(w)
@@ -210,7 +206,10 @@ func TestConnectionCutWhilePublishing(t *testing.T) {
 			return nil
 		}
 	})
-	t.Logf("%d records, %d messages", n, all)
+	t.Logf("%d records, %d messages, %d cuts", n, all, cuts.Load())
+	if cuts.Load() != 2 {
+		t.Errorf("%d connections were cut, want 2", cuts.Load())
+	}
 	if all > n+2*32 {
 		t.Errorf("%d messages, want %d and at most %d twice", all, n, 2*32)
 	}
