@@ -73,8 +73,8 @@ connectors:
 		n.Start()
 	}
 	Until(t, 5*time.Minute, "all records have come out", func() error {
-		if got := far.distinct(); got < rows {
-			return fmt.Errorf("%d of %d", got, rows)
+		if here, there := hub.distinct(), far.distinct(); min(here, there) < rows {
+			return fmt.Errorf("%d of %d read in the hub, %d at the destination", here, rows, there)
 		}
 		return nil
 	})

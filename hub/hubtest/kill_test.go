@@ -175,7 +175,8 @@ func createTopic(t testing.TB, brokers, topic string, partitions int32) {
 // readAll reads a partition from its start to the end it has now.
 func readAll(t testing.TB, brokers, topic string, partition int32) []*kgo.Record {
 	t.Helper()
-	cl := client(t, kgo.SeedBrokers(brokers), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().AtStart()}}))
+	cl := client(t, kgo.SeedBrokers(brokers), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().AtStart()}}),
+		kgo.KeepControlRecords()) // the last one may be the marker of a transaction
 	ends, err := kadm.NewClient(cl).ListEndOffsets(t.Context(), topic)
 	if err != nil {
 		t.Fatal(err)
@@ -193,8 +194,9 @@ func readAll(t testing.TB, brokers, topic string, partition int32) []*kgo.Record
 			t.Fatalf("read %s-%d: %v", topic, partition, err)
 		}
 		fetches.EachRecord(func(r *kgo.Record) {
-			all = append(all, r)
-			next = r.Offset + 1
+			if next = r.Offset + 1; !r.Attrs.IsControl() {
+				all = append(all, r)
+			}
 		})
 	}
 	return all

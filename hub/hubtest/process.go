@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -114,17 +115,21 @@ func (p *Process) Ended() bool {
 func (p *Process) Output() string { return p.out.String() }
 
 // Ports returns n free ports of the loopback interface. They are reserved only
-// until they are returned.
+// until they are returned, so they are none of those that systems give to
+// connections: one of another test would take them in between.
 func Ports(t testing.TB, n int) []int {
 	t.Helper()
-	ports := make([]int, n)
-	for i := range ports {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
+	ports := make([]int, 0, n)
+	for tries := 0; len(ports) < n; tries++ {
+		port := 12_000 + rand.IntN(20_000)
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err != nil && tries < 100*n {
+			continue
+		} else if err != nil {
 			t.Fatal(err)
 		}
 		defer func() { _ = l.Close() }()
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+		ports = append(ports, port)
 	}
 	return ports
 }
