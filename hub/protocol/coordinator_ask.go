@@ -17,7 +17,7 @@ func (c *coordinator) do(ctx context.Context, id string, f func(now time.Time, g
 	if err != nil {
 		return err
 	}
-	return c.onShard(ctx, p, func(now time.Time, sh *shard) {
+	return c.whileAsked(ctx, p, func(now time.Time, sh *shard) {
 		g := sh.groups[id]
 		out := f(now, g)
 		if g != nil {

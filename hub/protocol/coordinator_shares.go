@@ -26,12 +26,14 @@ func (c *coordinator) sharesDue(now time.Time, sh *shard) {
 	}
 }
 
-// hearShare hears a member of a share group.
-func (c *coordinator) hearShare(ctx context.Context, id string, set share.Settings, h share.Heartbeat) (a share.Answer, err error) {
+// hearShare hears a member of a share group, also one that leaves and does not
+// wait for the answer.
+func (c *coordinator) hearShare(ctx context.Context, id string, set share.Settings, h share.Heartbeat) (share.Answer, error) {
 	p, err := c.shardOf(ctx, id)
 	if err != nil {
-		return a, err
+		return share.Answer{}, err
 	}
+	var a share.Answer
 	var refused error
 	err = c.onShard(ctx, p, func(now time.Time, sh *shard) {
 		g := sh.shares[id]
@@ -52,10 +54,10 @@ func (c *coordinator) hearShare(ctx context.Context, id string, set share.Settin
 		}
 		c.wakeBy(g.Deadline())
 	})
-	if err == nil {
-		err = refused
+	if err != nil {
+		return share.Answer{}, err
 	}
-	return a, err
+	return a, refused
 }
 
 // lookShare calls f with a share group, nil if it has no members, and returns
@@ -66,7 +68,7 @@ func (c *coordinator) lookShare(ctx context.Context, id string, f func(g *share.
 		return err
 	}
 	var refused error
-	err = c.onShard(ctx, p, func(_ time.Time, sh *shard) {
+	err = c.whileAsked(ctx, p, func(_ time.Time, sh *shard) {
 		if sh.groups[id] != nil {
 			refused = group.ErrOtherProtocol
 			return

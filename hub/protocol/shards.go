@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
@@ -367,7 +368,8 @@ func (c *shards[S]) partitions(ctx context.Context) (int32, error) {
 }
 
 // onShard runs f in run's goroutine once the shard is loaded, and returns after
-// it. When ctx ends first f may still run, with nobody to see it.
+// it. When ctx ends first f still runs, as what a client that is gone has asked
+// for: nothing that f writes to may be read then.
 func (c *shards[S]) onShard(ctx context.Context, partition int32, f func(now time.Time, sh S)) error {
 	done := make(chan error, 1)
 	open := c.mail.put(event[S]{partition: partition, run: func(now time.Time, sh S, err error) {
@@ -387,14 +389,31 @@ func (c *shards[S]) onShard(ctx context.Context, partition int32, f func(now tim
 	}
 }
 
-// onEach is onShard for every shard that this node coordinates.
+// whileAsked is onShard for an f that writes to what its caller reads: it does
+// not begin any more once ctx has ended, and has ended when this returns.
+func (c *shards[S]) whileAsked(ctx context.Context, partition int32, f func(now time.Time, sh S)) error {
+	var taken atomic.Bool // by f, or by the end of ctx
+	ended := make(chan struct{})
+	err := c.onShard(ctx, partition, func(now time.Time, sh S) {
+		if !taken.Swap(true) {
+			defer close(ended)
+			f(now, sh)
+		}
+	})
+	if err != nil && taken.Swap(true) {
+		<-ended
+	}
+	return err
+}
+
+// onEach is whileAsked for every shard that this node coordinates.
 func (c *shards[S]) onEach(ctx context.Context, f func(now time.Time, sh S)) error {
 	t, ok := c.meta.State().Topic(c.topic)
 	if !ok {
 		return nil
 	}
 	for p := range t.Partitions {
-		if err := c.onShard(ctx, int32(p), f); err != nil && !errors.Is(err, errNotCoordinator) {
+		if err := c.whileAsked(ctx, int32(p), f); err != nil && !errors.Is(err, errNotCoordinator) {
 			return err
 		}
 	}

@@ -16,19 +16,24 @@ func (k shareKey) name() string {
 	return fmt.Sprintf("%s:%s:%d", k.group, base64.RawURLEncoding.EncodeToString(k.topic[:]), k.partition)
 }
 
-// with runs f on the shard of a partition that a group shares. The channel, if
-// there is one, gets the outcome of writing f's changes; it has room for it.
-func (c *shares) with(ctx context.Context, k shareKey, durable chan<- error, f func(now time.Time, sh *shareShard)) error {
+// with runs f on the shard of a partition that a group shares, as whileAsked
+// does.
+func (c *shares) with(ctx context.Context, k shareKey, f func(now time.Time, sh *shareShard)) error {
 	p, err := c.shardOf(ctx, k.name())
 	if err != nil {
 		return err
 	}
-	return c.onShard(ctx, p, func(now time.Time, sh *shareShard) {
-		f(now, sh)
-		if durable != nil {
-			sh.waiting = append(sh.waiting, durable)
-		}
-	})
+	return c.whileAsked(ctx, p, f)
+}
+
+// tell is with for what has to be done also when the client is gone since; f
+// writes to nothing that the caller reads.
+func (c *shares) tell(ctx context.Context, k shareKey, f func(now time.Time, sh *shareShard)) error {
+	p, err := c.shardOf(ctx, k.name())
+	if err != nil {
+		return err
+	}
+	return c.onShard(ctx, p, f)
 }
 
 // await waits until what was done before is durable.
@@ -86,7 +91,7 @@ func (c *shares) next(ctx context.Context, k shareKey, set share.Settings, log P
 		at.epoch, at.changed = w.epoch, w.changed
 	}
 	durable := make(chan error, 1)
-	err = c.with(ctx, k, nil, func(now time.Time, sh *shareShard) {
+	err = c.with(ctx, k, func(now time.Time, sh *shareShard) {
 		if look(now, sh); fresh {
 			sh.waiting = append(sh.waiting, durable)
 		}
@@ -99,7 +104,7 @@ func (c *shares) next(ctx context.Context, k shareKey, set share.Settings, log P
 
 // acquire hands a member records of batches, which were read from at on.
 func (c *shares) acquire(ctx context.Context, k shareKey, member string, most int64, lock time.Duration, at place, batches []share.Range) (held []share.Held, err error) {
-	err = c.with(ctx, k, nil, func(now time.Time, sh *shareShard) {
+	err = c.with(ctx, k, func(now time.Time, sh *shareShard) {
 		w, ok := sh.windows[k]
 		if !ok || w.epoch != at.epoch {
 			return
@@ -114,10 +119,11 @@ func (c *shares) acquire(ctx context.Context, k shareKey, member string, most in
 	return held, err
 }
 
-// acknowledge takes a member's word. What it returns waits until it is durable.
+// acknowledge takes a member's word, also of one that is gone since. What it
+// returns waits until it is durable.
 func (c *shares) acknowledge(ctx context.Context, k shareKey, member string, lock time.Duration, acks []share.Ack, renew bool) (wait func() error) {
 	durable := make(chan error, 1)
-	err := c.with(ctx, k, nil, func(now time.Time, sh *shareShard) {
+	err := c.tell(ctx, k, func(now time.Time, sh *shareShard) {
 		w, ok := sh.windows[k]
 		if !ok {
 			durable <- share.ErrRecordState
@@ -139,7 +145,7 @@ func (c *shares) acknowledge(ctx context.Context, k shareKey, member string, loc
 
 // release takes back all that a member holds of a partition.
 func (c *shares) release(ctx context.Context, k shareKey, member string) error {
-	return c.with(ctx, k, nil, func(_ time.Time, sh *shareShard) {
+	return c.tell(ctx, k, func(_ time.Time, sh *shareShard) {
 		if w, ok := sh.windows[k]; ok && w.Release(member) {
 			sh.released(k, w)
 		}
@@ -149,8 +155,9 @@ func (c *shares) release(ctx context.Context, k shareKey, member string) error {
 // reset puts a partition's start where an operator wants it, durably.
 func (c *shares) reset(ctx context.Context, k shareKey, offset int64) error {
 	durable := make(chan error, 1)
-	err := c.with(ctx, k, durable, func(_ time.Time, sh *shareShard) {
+	err := c.with(ctx, k, func(_ time.Time, sh *shareShard) {
 		sh.set(k, share.NewWindow(offset, c.cfg.Share))
+		sh.waiting = append(sh.waiting, durable)
 	})
 	if err != nil {
 		return err
@@ -167,7 +174,7 @@ func (c *shares) forget(ctx context.Context, accept func(shareKey) bool) (n int,
 	}
 	for p := range t.Partitions {
 		durable := make(chan error, 1)
-		err := c.onShard(ctx, int32(p), func(_ time.Time, sh *shareShard) {
+		err := c.whileAsked(ctx, int32(p), func(_ time.Time, sh *shareShard) {
 			for k := range sh.windows {
 				if accept(k) {
 					n++

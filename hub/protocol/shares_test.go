@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -137,6 +138,20 @@ func TestShareSessionEndsWithItsConnection(t *testing.T) {
 	}
 	wantCode(t, "acknowledge with epoch 0", ask[*kmsg.ShareAcknowledgeResponse](c, shareAckOf("s", "c", 0, topic.ID)).ErrorCode, kerr.InvalidShareSessionEpoch)
 	wantCode(t, "b's next epoch but one", ask[*kmsg.ShareFetchResponse](b, shareFetchOf("s", "b", 2, topic.ID)).ErrorCode, kerr.InvalidShareSessionEpoch)
+}
+
+// What a member gives back or acknowledges with its last words holds, though it
+// does not wait for the answer.
+func TestShareHearsLastWords(t *testing.T) {
+	s, topic, a := sharing(t)
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, shareFetchOf("s", "a", 0, topic.ID)), "0-9x1")
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	k := shareKey{"s", topic.ID, 0}
+	_ = s.srv.shares.release(gone, k, "a")
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, shareFetchOf("s", "b", 0, topic.ID)), "0-9x2")
+	s.srv.shares.acknowledge(gone, k, "b", time.Minute, []share.Ack{{First: 0, Last: 9, Types: []int8{share.Release}}}, false)
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, shareFetchOf("s", "c", 0, topic.ID)), "0-9x3")
 }
 
 // A failed write is told, and what it would have kept did not happen.

@@ -103,7 +103,7 @@ func (c *transactions) look(ctx context.Context, id string, f func(x *txn.Txn)) 
 	if err != nil {
 		return err
 	}
-	return c.onShard(ctx, p, func(_ time.Time, sh *txnShard) { f(sh.txns[id]) })
+	return c.whileAsked(ctx, p, func(_ time.Time, sh *txnShard) { f(sh.txns[id]) })
 }
 
 // each runs f on every transactional ID that this node coordinates.
