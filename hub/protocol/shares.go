@@ -41,6 +41,7 @@ type shareWindow struct {
 	epoch   int32         // counts resets by the operator
 	created int64         // milliseconds; 0: not yet written
 	written int64         // milliseconds; when it was last written
+	durable bool          // some state of it is
 	changed chan struct{} // closed when records became available
 }
 
@@ -154,10 +155,14 @@ func (c *shares) flush(sh *shareShard) {
 		return
 	}
 	b := newGroupBatch(c.cfg.Clock().UnixMilli())
+	var fresh []*shareWindow
 	for k := range sh.dirty {
 		var value []byte
 		if w, ok := sh.windows[k]; ok {
 			value = shareValue(w, sh.epoch, b.now)
+			if !w.durable {
+				fresh = append(fresh, w)
+			}
 		}
 		b.put(shareRecordKey(k), value)
 	}
@@ -166,16 +171,19 @@ func (c *shares) flush(sh *shareShard) {
 	clear(sh.dirty)
 	batches, err := b.build()
 	if err != nil {
-		c.written(partition, waiting, err)
+		c.written(partition, fresh, waiting, err)
 		return
 	}
-	sh.log.Append(batches, func(_ []record.Appended, err error) { c.written(partition, waiting, coordinatorError(err)) })
+	sh.log.Append(batches, func(_ []record.Appended, err error) { c.written(partition, fresh, waiting, coordinatorError(err)) })
 }
 
-// written reports the outcome of a write. After one that failed the partition
-// is read again: what was not written did not happen.
-func (c *shares) written(partition int32, waiting []chan<- error, err error) {
+// written reports the outcome of a write, the first for some windows. After one
+// that failed the partition is read again: what was not written did not happen.
+func (c *shares) written(partition int32, fresh []*shareWindow, waiting []chan<- error, err error) {
 	open := c.mail.put(event[*shareShard]{partition: partition, always: true, run: func(_ time.Time, sh *shareShard, _ error) {
+		for _, w := range fresh {
+			w.durable = err == nil
+		}
 		reply(waiting, err)
 		if err != nil {
 			c.log.Warn("cannot write the state of share groups", "partition", partition, "error", err)

@@ -68,35 +68,33 @@ type place struct {
 }
 
 // next finds where there may be records, and makes the window if this is the
-// group's first look at the partition. Then it is durable first: records that
-// come between must not be passed over after a crash.
+// group's first look at the partition. Nobody is told of a window before it is
+// durable: records that come between must not be passed over after a crash.
 func (c *shares) next(ctx context.Context, k shareKey, set share.Settings, log Partition) (at place, err error) {
 	c.heard(k.group)
 	o := log.Offsets()
-	fresh := false
-	look := func(_ time.Time, sh *shareShard) {
+	var durable chan error // nil: it is
+	err = c.with(ctx, k, func(_ time.Time, sh *shareShard) {
 		w, ok := sh.windows[k]
 		if !ok {
 			start := o.HighWatermark
 			if set.Earliest {
 				start = o.Start
 			}
-			fresh = true
 			w = sh.set(k, share.NewWindow(start, c.cfg.Share))
 		}
 		if w.Trim(o.Start) {
 			sh.dirty[k] = true
 		}
+		if !w.durable {
+			durable = make(chan error, 1)
+			sh.waiting = append(sh.waiting, durable)
+			sh.dirty[k] = true // the write comes behind one that may be under way
+		}
 		at.offset, at.room = w.Next()
 		at.epoch, at.changed = w.epoch, w.changed
-	}
-	durable := make(chan error, 1)
-	err = c.with(ctx, k, func(now time.Time, sh *shareShard) {
-		if look(now, sh); fresh {
-			sh.waiting = append(sh.waiting, durable)
-		}
 	})
-	if err == nil && fresh {
+	if err == nil && durable != nil {
 		err = c.await(ctx, durable)
 	}
 	return at, err

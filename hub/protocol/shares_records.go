@@ -123,7 +123,7 @@ func decodeShare(value []byte, l share.Limits) (*shareWindow, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &shareWindow{Window: w, epoch: epoch, created: created, written: written, changed: make(chan struct{})}, nil
+	return &shareWindow{Window: w, epoch: epoch, created: created, written: written, durable: true, changed: make(chan struct{})}, nil
 }
 
 // milliseconds reads a setting that was checked when it was set.

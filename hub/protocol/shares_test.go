@@ -121,6 +121,31 @@ func TestShareBeginningIsDurable(t *testing.T) {
 	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, shareFetchOf("late", "a", 1, topic.ID)), "10-10x1")
 }
 
+// Nor is a member told of a beginning that is still being written for another
+// one.
+func TestShareBeginningIsDurableForAll(t *testing.T) {
+	s, topic, a := sharing(t)
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, shareFetchOf("s", "a", 0, topic.ID)), "0-9x1") // makes the topic of the state
+	k := shareKey{"late", topic.ID, 0}
+	state, _ := s.State().Topic(catalog.ShareStateTopic)
+	log := s.memLog(t, catalog.ShareStateTopic, partitionOf(k.name(), int32(len(state.Partitions))))
+	log.hold()
+	first, second := shareFetchOf("late", "a", 0, topic.ID), shareFetchOf("late", "b", 0, topic.ID)
+	firstID := a.send(first)
+	eventually(t, "the first one waits", func() bool { return log.heldAppends() == 1 })
+	b := s.dial(t)
+	secondID := b.send(second)
+	eventually(t, "the second one waits, too", func() bool { return log.heldAppends() == 2 })
+	log.release()
+	wantHeld(t, a.receive(first, firstID).(*kmsg.ShareFetchResponse))
+	wantHeld(t, b.receive(second, secondID).(*kmsg.ShareFetchResponse))
+	before := log.Offsets().HighWatermark
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](b, shareFetchOf("late", "b", 1, topic.ID)))
+	if after := log.Offsets().HighWatermark; after != before {
+		t.Errorf("%d records of the state after a third look, %d before, though it is durable", after, before)
+	}
+}
+
 // A session ends with its connection, and what its member held comes to those
 // who wait for it.
 func TestShareSessionEndsWithItsConnection(t *testing.T) {
