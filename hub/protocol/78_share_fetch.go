@@ -175,6 +175,7 @@ func (f *shareFetch) read(ctx context.Context) {
 		}
 		records -= held
 		left -= size
+		f.r.handed += size
 	}
 }
 

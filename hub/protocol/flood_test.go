@@ -288,6 +288,35 @@ func TestQuotasMuteTheConnection(t *testing.T) {
 	}
 }
 
+// What a share group's member fetches is charged to the same quota; what it
+// waits for records is not charged.
+func TestQuotasOfShareFetches(t *testing.T) {
+	s := startSite(t, guarded(t))
+	topic := s.topic(t, "t", 1)
+	door := s.door(t, Listener{Name: MainListener})
+	free := s.dial(t)
+	produced(free, produceRequest(9, "t", topic.ID, batch(t, record.None, strings.Repeat("v", 28_000))))
+	wantCode(t, "earliest", setGroup(t, free, "s", catalog.GroupShareReset, "earliest"), nil)
+	anonymous := "ANONYMOUS"
+	limit := func(kind string, rate float64) {
+		t.Helper()
+		if _, err := s.Propose(t.Context(), catalog.AlterQuota{User: &anonymous, Set: map[string]float64{kind: rate}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(catalog.QuotaRequest, 10) // 100 ms at once
+	waits := shareFetchOf("late", "a", 0, topic.ID)
+	waits.MaxWaitMillis = 300
+	if r := ask[*kmsg.ShareFetchResponse](dialAt(t, door), waits); r.ErrorCode != 0 || r.ThrottleMillis != 0 {
+		t.Errorf("300 ms of waiting: error %d, throttled for %d ms, want neither", r.ErrorCode, r.ThrottleMillis)
+	}
+	limit(catalog.QuotaFetch, 5_000)
+	r := ask[*kmsg.ShareFetchResponse](dialAt(t, door), shareFetchOf("s", "a", 0, topic.ID))
+	if wantHeld(t, r, "0-0x1"); r.ThrottleMillis < 4000 {
+		t.Errorf("28,000 bytes at 5,000 a second: throttled for %d ms, want more than 4,000", r.ThrottleMillis)
+	}
+}
+
 // A client that has used up its quota of partitions is refused, or throttled
 // where it does not know the error (KIP-599).
 func TestQuotaOfPartitions(t *testing.T) {

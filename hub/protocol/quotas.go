@@ -72,15 +72,18 @@ func (s *Server) throttle(r *request, a answer, took time.Duration) time.Duratio
 		return 0
 	}
 	switch r.api.key {
-	case 1, 11, 14, 68: // Fetch, JoinGroup, SyncGroup, ConsumerGroupHeartbeat
+	case 1, 11, 14, 68, 78: // Fetch, JoinGroup, SyncGroup, ConsumerGroupHeartbeat, ShareFetch
 		took = min(took, parkedTime)
 	}
 	used := map[string]float64{catalog.QuotaRequest: 100 * took.Seconds()}
 	if a.later != nil {
 		used[catalog.QuotaProduce] = float64(len(r.frame.bytes))
 	}
-	if a.fetch != nil {
+	switch {
+	case a.fetch != nil:
 		used[catalog.QuotaFetch] = float64(a.fetch.size)
+	case r.handed > 0:
+		used[catalog.QuotaFetch] = float64(r.handed)
 	}
 	wait := max(r.wait, s.quotas.charge(x, s.cfg.Clock(), r, used))
 	if wait == 0 {

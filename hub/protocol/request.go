@@ -43,6 +43,7 @@ type request struct {
 	session     **fetchSession // the connection's, of handle alone
 	shares      *shareSessions // likewise
 	wait        time.Duration  // that a quota of what it changed wants
+	handed      int            // bytes of batches that a ShareFetch is answered with
 }
 
 // parseRequest reads the header (versions 1 and 2 of KIP-482; the client ID is
