@@ -167,9 +167,7 @@ func (f *shareFetch) read(ctx context.Context) {
 		if err != nil {
 			out := f.part(p)
 			out.ErrorCode, out.ErrorMessage = code(err), message(err)
-			if t, ok := f.s.meta.State().TopicByID(p.topic); ok && isLeadership(out.ErrorCode) {
-				out.CurrentLeader.LeaderID, out.CurrentLeader.LeaderEpoch = f.s.parts.Leader(t.Name, p.partition)
-			}
+			out.CurrentLeader.LeaderID, out.CurrentLeader.LeaderEpoch = f.s.shareLeader(p, out.ErrorCode)
 			f.got = true
 			continue
 		}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/share"
+	"github.com/entrepot-hub/entrepot/record"
 )
 
 // ShareAcknowledge: v1-2 (KIP-932)
@@ -43,8 +44,12 @@ func (s *Server) shareAcknowledge(ctx context.Context, r *request, req *kmsg.Sha
 		resp.ErrorCode, resp.ErrorMessage = code(err), message(err)
 		return resp
 	}
-	for i := range req.Topics {
-		resp.Topics = append(resp.Topics, s.acknowledgeTopic(ctx, r, x, &req.Topics[i], req.IsRenewAck))
+	acks := acknowledged(req)
+	s.acknowledgeShares(ctx, r, x, acks, req.IsRenewAck)
+	for _, t := range req.Topics {
+		n := len(t.Partitions)
+		resp.Topics = append(resp.Topics, s.acknowledgedTopic(t.TopicID, acks[:n]))
+		acks = acks[n:]
 	}
 	if req.ShareSessionEpoch == shareEnds {
 		s.releaseShares(ctx, x)
@@ -53,24 +58,27 @@ func (s *Server) shareAcknowledge(ctx context.Context, r *request, req *kmsg.Sha
 	return resp
 }
 
-func (s *Server) acknowledgeTopic(ctx context.Context, r *request, x *shareSession, rt *kmsg.ShareAcknowledgeRequestTopic, renew bool) kmsg.ShareAcknowledgeResponseTopic {
-	out := kmsg.NewShareAcknowledgeResponseTopic()
-	out.TopicID = rt.TopicID
-	all := make([]shareAcks, len(rt.Partitions))
-	for i, p := range rt.Partitions {
-		all[i].part = sharePart{rt.TopicID, p.Partition}
-		for _, b := range p.AcknowledgementBatches {
-			all[i].acks = append(all[i].acks, share.Ack{First: b.FirstOffset, Last: b.LastOffset, Types: b.AcknowledgeTypes})
+// acknowledged is what a request says, in its order.
+func acknowledged(req *kmsg.ShareAcknowledgeRequest) (all []shareAcks) {
+	for _, t := range req.Topics {
+		for _, p := range t.Partitions {
+			a := shareAcks{part: sharePart{t.TopicID, p.Partition}}
+			for _, b := range p.AcknowledgementBatches {
+				a.acks = append(a.acks, share.Ack{First: b.FirstOffset, Last: b.LastOffset, Types: b.AcknowledgeTypes})
+			}
+			all = append(all, a)
 		}
 	}
-	s.acknowledgeShares(ctx, r, x, all, renew)
-	for _, a := range all {
+	return all
+}
+
+func (s *Server) acknowledgedTopic(id record.TopicID, acks []shareAcks) kmsg.ShareAcknowledgeResponseTopic {
+	out := kmsg.NewShareAcknowledgeResponseTopic()
+	out.TopicID = id
+	for _, a := range acks {
 		p := kmsg.NewShareAcknowledgeResponseTopicPartition()
 		p.Partition, p.ErrorCode, p.ErrorMessage = a.part.partition, code(a.err), message(a.err)
-		p.CurrentLeader.LeaderID, p.CurrentLeader.LeaderEpoch = -1, -1
-		if t, ok := s.meta.State().TopicByID(a.part.topic); ok && isLeadership(p.ErrorCode) {
-			p.CurrentLeader.LeaderID, p.CurrentLeader.LeaderEpoch = s.parts.Leader(t.Name, p.Partition)
-		}
+		p.CurrentLeader.LeaderID, p.CurrentLeader.LeaderEpoch = s.shareLeader(a.part, p.ErrorCode)
 		out.Partitions = append(out.Partitions, p)
 	}
 	return out

@@ -172,6 +172,15 @@ func (s *Server) sharedLog(r *request, p sharePart) (Partition, error) {
 	return s.partition(t, p.partition)
 }
 
+// shareLeader is who leads a partition, as an answer with a fault of leadership
+// tells it; -1 and -1 in any other.
+func (s *Server) shareLeader(p sharePart, fault int16) (leader, epoch int32) {
+	if t, ok := s.meta.State().TopicByID(p.topic); ok && isLeadership(fault) {
+		return s.parts.Leader(t.Name, p.partition)
+	}
+	return -1, -1
+}
+
 // shareFault is err for a client of a share-partition: trouble with the
 // partition that keeps the state looks like that of the one that is fetched,
 // which makes every client come again.

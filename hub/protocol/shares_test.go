@@ -90,6 +90,16 @@ func (s *site) lead(t *testing.T) {
 	}
 }
 
+// shareState is the log that keeps a window; the topic must be there.
+func (s *site) shareState(t *testing.T, k shareKey) *memLog {
+	t.Helper()
+	topic, ok := s.State().Topic(catalog.ShareStateTopic)
+	if !ok {
+		t.Fatal("no share state")
+	}
+	return s.memLog(t, catalog.ShareStateTopic, partitionOf(k.name(), int32(len(topic.Partitions))))
+}
+
 // What was acknowledged is never delivered again, also after the state was read
 // anew; what was held is, and its deliveries are counted on.
 func TestShareStateIsDurable(t *testing.T) {
@@ -126,9 +136,7 @@ func TestShareBeginningIsDurable(t *testing.T) {
 func TestShareBeginningIsDurableForAll(t *testing.T) {
 	s, topic, a := sharing(t)
 	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, shareFetchOf("s", "a", 0, topic.ID)), "0-9x1") // makes the topic of the state
-	k := shareKey{"late", topic.ID, 0}
-	state, _ := s.State().Topic(catalog.ShareStateTopic)
-	log := s.memLog(t, catalog.ShareStateTopic, partitionOf(k.name(), int32(len(state.Partitions))))
+	log := s.shareState(t, shareKey{"late", topic.ID, 0})
 	log.hold()
 	first, second := shareFetchOf("late", "a", 0, topic.ID), shareFetchOf("late", "b", 0, topic.ID)
 	firstID := a.send(first)
@@ -144,6 +152,37 @@ func TestShareBeginningIsDurableForAll(t *testing.T) {
 	if after := log.Offsets().HighWatermark; after != before {
 		t.Errorf("%d records of the state after a third look, %d before, though it is durable", after, before)
 	}
+}
+
+// What a request acknowledges in several topics is written at once: it waits as
+// long as for one.
+func TestShareAcknowledgesTopicsTogether(t *testing.T) {
+	s, topic, c := sharing(t)
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](c, shareFetchOf("s", "a", 0, topic.ID)), "0-9x1")
+	one := s.shareState(t, shareKey{"s", topic.ID, 0})
+	other, two := topic, one
+	for i := 0; two == one; i++ { // until another log keeps the state
+		other = s.topic(t, fmt.Sprint("t", i), 1)
+		two = s.shareState(t, shareKey{"s", other.ID, 0})
+	}
+	produced(c, produceRequest(13, "", other.ID, batch(t, record.None, "0")))
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](c, shareFetchOf("s", "a", 1, other.ID)), "0-0x1")
+	one.hold()
+	two.hold()
+	req := shareAckOf("s", "a", 2, topic.ID, share.Ack{First: 0, Last: 9, Types: []int8{share.Accept}})
+	req.Topics = append(req.Topics, shareAckOf("s", "a", 2, other.ID, share.Ack{First: 0, Last: 0, Types: []int8{share.Accept}}).Topics...)
+	req.Topics[1].Partitions = append(req.Topics[1].Partitions, kmsg.ShareAcknowledgeRequestTopicPartition{Partition: 9})
+	id := c.send(req)
+	eventually(t, "both are being written", func() bool { return one.heldAppends() == 1 && two.heldAppends() == 1 })
+	two.release()
+	one.release()
+	resp := c.receive(req, id).(*kmsg.ShareAcknowledgeResponse)
+	if len(resp.Topics) != 2 || resp.Topics[0].TopicID != topic.ID || resp.Topics[1].TopicID != other.ID {
+		t.Fatalf("%+v", resp.Topics)
+	}
+	wantCode(t, "first topic", resp.Topics[0].Partitions[0].ErrorCode, nil)
+	wantCode(t, "second topic", resp.Topics[1].Partitions[0].ErrorCode, nil)
+	wantCode(t, "its partition 9", resp.Topics[1].Partitions[1].ErrorCode, kerr.UnknownTopicOrPartition)
 }
 
 // A session ends with its connection, and what its member held comes to those
@@ -183,9 +222,7 @@ func TestShareHearsLastWords(t *testing.T) {
 func TestShareWriteFails(t *testing.T) {
 	s, topic, a := sharing(t)
 	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, shareFetchOf("s", "a", 0, topic.ID)), "0-9x1")
-	k := shareKey{"s", topic.ID, 0}
-	state, _ := s.State().Topic(catalog.ShareStateTopic)
-	log := s.memLog(t, catalog.ShareStateTopic, partitionOf(k.name(), int32(len(state.Partitions))))
+	log := s.shareState(t, shareKey{"s", topic.ID, 0})
 	log.refuse(record.ErrDiskFull)
 	ack := ask[*kmsg.ShareAcknowledgeResponse](a, shareAckOf("s", "a", 1, topic.ID, share.Ack{First: 0, Last: 9, Types: []int8{share.Accept}}))
 	if ack.Topics[0].Partitions[0].ErrorCode == 0 {
