@@ -7,6 +7,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/group"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
@@ -27,6 +28,9 @@ var alterShareOffsetsAPI = api{
 func (s *Server) alterShareOffsets(ctx context.Context, r *request, req *kmsg.AlterShareGroupOffsetsRequest) kmsg.Response {
 	resp := kmsg.NewPtrAlterShareGroupOffsetsResponse()
 	err := s.mayGroup(r, catalog.OpRead, req.GroupID)
+	if err == nil && req.GroupID == "" {
+		err = group.ErrInvalidGroupID
+	}
 	if err == nil {
 		err = s.groups.vacantShare(ctx, req.GroupID)
 	}
@@ -57,7 +61,7 @@ func (s *Server) alterShareOffsets(ctx context.Context, r *request, req *kmsg.Al
 	return resp
 }
 
-func (s *Server) alterShareOffset(ctx context.Context, group string, t *catalog.Topic, partition int32, offset int64) error {
+func (s *Server) alterShareOffset(ctx context.Context, id string, t *catalog.Topic, partition int32, offset int64) error {
 	if offset < 0 {
 		return fmt.Errorf("%w: offset %d", record.ErrInvalidRequest, offset)
 	}
@@ -69,5 +73,5 @@ func (s *Server) alterShareOffset(ctx context.Context, group string, t *catalog.
 		return err
 	}
 	o := log.Offsets()
-	return s.shares.reset(ctx, shareKey{group, t.ID, partition}, max(o.Start, min(offset, o.HighWatermark)))
+	return s.shares.reset(ctx, shareKey{id, t.ID, partition}, max(o.Start, min(offset, o.HighWatermark)))
 }

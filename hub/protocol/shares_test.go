@@ -268,6 +268,9 @@ func TestShareGroupsAmongOthers(t *testing.T) {
 	wantCode(t, "delete again", remove(), kerr.GroupIDNotFound)
 	s.lead(t)
 	wantCode(t, "delete after it was read anew", remove(), kerr.GroupIDNotFound)
+	nameless := ask[*kmsg.AlterShareGroupOffsetsResponse](c, &kmsg.AlterShareGroupOffsetsRequest{Topics: []kmsg.AlterShareGroupOffsetsRequestTopic{{
+		Topic: "t", Partitions: []kmsg.AlterShareGroupOffsetsRequestTopicPartition{{StartOffset: 1}}}}})
+	wantCode(t, "offsets of a group without a name", nameless.ErrorCode, kerr.InvalidGroupID)
 	wantCode(t, "bad setting", setGroup(t, c, "s", catalog.GroupShareReset, "middle"), kerr.InvalidConfig)
 }
 
