@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -235,11 +236,10 @@ func (f *shareFetch) hand(out *kmsg.ShareFetchResponseTopicPartition, held []sha
 		out.AcquiredRecords = append(out.AcquiredRecords, a)
 		records += h.Last - h.First + 1
 	}
-	for _, b := range batches {
-		if b.LastOffset() >= held[0].First && b.BaseOffset() <= held[len(held)-1].Last {
-			out.Records = append(out.Records, b...)
-		}
-	}
+	first, last := held[0].First, held[len(held)-1].Last
+	out.Records = slices.Concat(slices.DeleteFunc(slices.Clone(batches), func(b record.Batch) bool {
+		return b.LastOffset() < first || b.BaseOffset() > last
+	})...)
 	return records, len(out.Records), nil
 }
 
