@@ -21,8 +21,8 @@ import (
 //     defaults of topics under the names that Kafka's brokers have for them;
 //     read only. Nodes other than this one answer for themselves.
 //   - Loggers of a broker: one, root, whose level is set where the node is
-//     started. Groups: the timing of the consumer protocol, read
-//     only, and the settings of share groups.
+//     started. Groups: the timing of the consumer protocol and the
+//     settings of share groups, which IncrementalAlterConfigs sets.
 //   - A synonym that is the default bears the broker's name for it.
 //
 // Version notes:

@@ -18,7 +18,8 @@ import (
 // Behaviour:
 //   - Set, delete, and for lists append and subtract, all or none for a topic.
 //     Append and subtract count from the value at this node at that moment.
-//   - Of a group, the settings of share groups.
+//   - Of a group, the timing of the consumer protocol, within the bounds of this
+//     node, and the settings of share groups.
 //
 // Version notes:
 //   - v1: flexible
