@@ -157,6 +157,23 @@ func (b *broker) read(r connectors.Reader, n int) []connectors.Message {
 	return all
 }
 
+// readInPieces reads the messages "0" to "n-1" with limits that each second one
+// does not fit.
+func (b *broker) readInPieces(r connectors.Reader, n int) {
+	b.Helper()
+	var all []connectors.Message
+	for len(all) < n {
+		batch, err := r.Read(b.Context(), connectors.Limits{Bytes: 1, Wait: patience})
+		if err != nil || len(batch.Messages) != 1 {
+			b.Fatalf("after %s: %d messages, %v", texts(all), len(batch.Messages), err)
+		}
+		all = append(all, batch.Messages...)
+	}
+	if texts(all) != count(0, n) {
+		b.Errorf("read %s", texts(all))
+	}
+}
+
 // warm reads n messages and commits the first of them early: before, the broker
 // hands out only a few.
 func (b *broker) warm(r connectors.Reader, n int) []connectors.Message {

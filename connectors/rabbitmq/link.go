@@ -65,6 +65,15 @@ func (a address) connect(ctx context.Context) (*link, error) {
 	return nil, first
 }
 
+// connect opens a connection by the url of a task.
+func connect(ctx context.Context, task connectors.TaskContext) (*link, error) {
+	a, err := addressOf(task)
+	if err != nil {
+		return nil, err
+	}
+	return a.connect(ctx)
+}
+
 func dial(ctx context.Context, url, name string) (*link, error) {
 	l := &link{}
 	stop := func() bool { return true }
@@ -105,9 +114,6 @@ func (l *link) within(ctx context.Context, calls func() error) error {
 	defer stop()
 	return calls()
 }
-
-// lost reports whether the connection has ended.
-func (l *link) lost() bool { return l == nil || l.conn.IsClosed() }
 
 // close takes leave of the broker, and waits for what the driver has started.
 func (l *link) close() {

@@ -187,10 +187,15 @@ func (Sink) Validate(ctx context.Context, cfg connectors.Config, probe connector
 		return []connectors.Finding{{Message: err.Error()}}
 	}
 	findings := s.check()
-	if probe != connectors.ProbeLive || fatal(findings) != nil || s.declare {
+	if probe != connectors.ProbeLive || fatal(findings) != nil {
 		return findings
 	}
-	return append(findings, probeLive(ctx, cfg, func(l *link) error { return s.prepare(ctx, l) })...)
+	return append(findings, probeLive(ctx, cfg, func(l *link) error {
+		if s.declare { // what is not there is made when the job starts
+			return nil
+		}
+		return s.prepare(ctx, l)
+	})...)
 }
 
 // Batching implements connectors.Sink.

@@ -40,7 +40,7 @@ func (Source) Validate(ctx context.Context, cfg connectors.Config, probe connect
 	}
 	return append(findings, probeLive(ctx, cfg, func(l *link) error {
 		for _, name := range s.queues {
-			if _, err := l.look(ctx, name); err != nil && !s.declare {
+			if err := l.look(ctx, name); err != nil && !s.declare {
 				return err
 			}
 		}
@@ -53,11 +53,7 @@ func probeLive(ctx context.Context, cfg connectors.Config, look func(*link) erro
 	finding := func(field string, err error) []connectors.Finding {
 		return []connectors.Finding{{Field: field, Message: err.Error(), Warning: connectors.ClassOf(err) == connectors.ClassRetry}}
 	}
-	a, err := addressOf(connectors.TaskContext{Job: "check", Config: cfg})
-	if err != nil {
-		return finding("url", err)
-	}
-	l, err := a.connect(ctx)
+	l, err := connect(ctx, connectors.TaskContext{Job: "check", Config: cfg})
 	if err != nil {
 		return finding("url", err)
 	}
@@ -94,11 +90,7 @@ func (Source) Open(ctx context.Context, task connectors.TaskContext, split conne
 	if err != nil {
 		return nil, err
 	}
-	a, err := addressOf(task)
-	if err != nil {
-		return nil, err
-	}
-	l, err := a.connect(ctx)
+	l, err := connect(ctx, task)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package rabbitmq_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -135,4 +136,33 @@ func TestQueueDeleted(t *testing.T) {
 		t.Errorf("got %s", texts(got))
 	}
 	b.close(r)
+}
+
+// TestWithinLimits: a message that does not fit any more comes first the next
+// time.
+func TestWithinLimits(t *testing.T) {
+	bothTypes(t, func(b *broker, q string) {
+		b.publish(q, numbered(8)...)
+		r := b.open(b.source(q, nil), q, nil)
+		b.readInPieces(r, 8)
+		b.close(r)
+	})
+}
+
+// TestFewBeforeTheFirstCommit: a message that ends its reader each time takes
+// few others with it.
+func TestFewBeforeTheFirstCommit(t *testing.T) {
+	bothTypes(t, func(b *broker, q string) {
+		b.publish(q, numbered(50)...)
+		r := b.open(b.source(q, nil), q, nil)
+		got := b.read(r, 8)
+		if batch, err := r.Read(b.Context(), connectors.Limits{Wait: 200 * time.Millisecond}); err != nil || len(batch.Messages) > 0 {
+			b.Errorf("%d more without a commit, %v", len(batch.Messages), err)
+		}
+		b.committed(r, got[7])
+		if got := b.read(r, 42); texts(got) != count(8, 50) {
+			b.Errorf("after the commit: %s", texts(got))
+		}
+		b.close(r)
+	})
 }

@@ -57,7 +57,7 @@ func (Stream) Validate(ctx context.Context, cfg connectors.Config, probe connect
 	}
 	return probeLive(ctx, cfg, func(l *link) error {
 		for _, name := range cfg.Strings("streams") {
-			if _, err := l.look(ctx, name); err != nil {
+			if err := l.look(ctx, name); err != nil {
 				return err
 			}
 		}
@@ -76,11 +76,7 @@ func (Stream) Open(ctx context.Context, task connectors.TaskContext, split conne
 	if err != nil {
 		return nil, err
 	}
-	a, err := addressOf(task)
-	if err != nil {
-		return nil, err
-	}
-	l, err := a.connect(ctx)
+	l, err := connect(ctx, task)
 	if err != nil {
 		return nil, err
 	}
@@ -104,8 +100,15 @@ type streamReader struct {
 	consumer
 	name  string
 	known bool   // last is an offset
-	last  uint64 // of the last message that Read returned
-	held  *amqp.Delivery
+	last  uint64 // of the last message that came
+	held  *streamed
+	ended error // what came after the messages that Read returned
+}
+
+// streamed is a message of a stream, and by what it is acknowledged.
+type streamed struct {
+	connectors.Message
+	tag uint64
 }
 
 // Read implements connectors.Reader.
@@ -121,28 +124,19 @@ func (r *streamReader) Read(ctx context.Context, limits connectors.Limits) (conn
 		tag uint64
 	)
 	for size := 0; limits.Records == 0 || len(out.Messages) < limits.Records; {
-		d := r.held
-		if r.held = nil; d == nil {
-			var err error
-			if d, err = r.next(ctx, wait); err != nil && len(out.Messages) == 0 {
-				return out, fmt.Errorf("stream %q: %w", r.name, err)
-			}
-		}
-		if d == nil {
-			break
-		}
-		at, err := r.offset(d)
-		if err != nil {
+		m, err := r.take(ctx, wait)
+		if err != nil && len(out.Messages) == 0 {
 			return out, err
 		}
-		m := r.message(r.name, d)
-		if size += m.Size(); limits.Bytes > 0 && size > limits.Bytes && len(out.Messages) > 0 {
-			r.held = d
+		if err != nil || m == nil {
 			break
 		}
-		r.last, r.known, tag, wait = at, true, d.DeliveryTag, nil
-		m.Position = position(streamPosition, at)
-		out.Messages = append(out.Messages, m)
+		if size += m.Size(); limits.Bytes > 0 && size > limits.Bytes && len(out.Messages) > 0 {
+			r.held = m
+			break
+		}
+		tag, wait = m.tag, nil
+		out.Messages = append(out.Messages, m.Message)
 	}
 	if tag == 0 || r.ch.IsClosed() {
 		return out, nil
@@ -151,6 +145,34 @@ func (r *streamReader) Read(ctx context.Context, limits connectors.Limits) (conn
 		return out, connectors.Retry(0, fmt.Errorf("stream %q: ask for more: %w", r.name, err))
 	}
 	return out, nil
+}
+
+// take is the next message; nil when none came. An error for which the job
+// stops is told each time.
+func (r *streamReader) take(ctx context.Context, wait <-chan time.Time) (*streamed, error) {
+	if m := r.held; m != nil {
+		r.held = nil
+		return m, nil
+	}
+	if r.ended != nil {
+		return nil, r.ended
+	}
+	d, err := r.next(ctx, wait)
+	if err != nil {
+		return nil, fmt.Errorf("stream %q: %w", r.name, err)
+	}
+	if d == nil {
+		return nil, nil
+	}
+	at, err := r.offset(d)
+	if err != nil {
+		r.ended = err
+		return nil, err
+	}
+	r.last, r.known = at, true
+	m := &streamed{r.message(r.name, d), d.DeliveryTag}
+	m.Position = position(streamPosition, at)
+	return m, nil
 }
 
 // offset is where a message stands. Offsets have no gaps: where one is, the

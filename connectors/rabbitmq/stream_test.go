@@ -45,17 +45,67 @@ func TestStreamResumesAnywhere(t *testing.T) {
 	if _, err := open(connectors.Position("\x00foreign")); connectors.ClassOf(err) != connectors.ClassFatal {
 		t.Errorf("a foreign position: %v", err)
 	}
-	// The stream of this name is another one, or has dropped messages.
-	if _, err := b.ch.QueueDelete("s", false, false, false); err != nil {
+}
+
+// TestStreamHasDropped: the retention takes away what was not read; the job
+// stops, each time.
+func TestStreamHasDropped(t *testing.T) {
+	b := shared(t)
+	b.queue("s", "stream", amqp.Table{"x-max-length-bytes": 20_000, "x-stream-max-segment-size-bytes": 5_000})
+	open := func(from connectors.Position) connectors.Reader {
+		cfg := conntest.Config(t, rabbitmq.Stream{}.Spec(), map[string]any{"url": b.url, "streams": []string{"s"}})
+		r, err := rabbitmq.Stream{}.Open(t.Context(), conntest.Task(cfg), connectors.Split{ID: "s"}, from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	b.publish("s", numbered(2)...)
+	r := open(nil)
+	first := b.read(r, 2)
+	b.close(r)
+	for range 100 {
+		b.publish("s", amqp.Publishing{Body: make([]byte, 1000)})
+	}
+	r = open(first[1].Position)
+	for range 2 {
+		batch, err := r.Read(t.Context(), connectors.Limits{Wait: patience})
+		if connectors.ClassOf(err) != connectors.ClassFatal || !strings.Contains(err.Error(), "comes after 1: its retention has dropped what is between") {
+			t.Errorf("%d messages, class %v: %v", len(batch.Messages), connectors.ClassOf(err), err)
+		}
+	}
+	b.close(r)
+}
+
+// TestStreamWithinLimits: a message that does not fit any more comes first the
+// next time.
+func TestStreamWithinLimits(t *testing.T) {
+	const n = 20
+	b := shared(t)
+	b.queue("s", "stream", nil)
+	b.publish("s", numbered(n)...)
+	cfg := conntest.Config(t, rabbitmq.Stream{}.Spec(), map[string]any{"url": b.url, "streams": []string{"s"}})
+	r, err := rabbitmq.Stream{}.Open(t.Context(), conntest.Task(cfg), connectors.Split{ID: "s"}, nil)
+	if err != nil {
 		t.Fatal(err)
 	}
+	b.readInPieces(r, n)
+	b.close(r)
+}
+
+// TestStreamStartsAtNext: what is there when the job begins is not read.
+func TestStreamStartsAtNext(t *testing.T) {
+	b := shared(t)
 	b.queue("s", "stream", nil)
-	b.publish("s", amqp.Publishing{Body: []byte("other")})
-	if r, err = open(all[20].Position); err == nil {
-		_, err = r.Read(t.Context(), connectors.Limits{Wait: patience / 15})
-		b.close(r)
+	b.publish("s", numbered(3)...)
+	cfg := conntest.Config(t, rabbitmq.Stream{}.Spec(), map[string]any{"url": b.url, "streams": []string{"s"}, "start": "next"})
+	r, err := rabbitmq.Stream{}.Open(t.Context(), conntest.Task(cfg), connectors.Split{ID: "s"}, nil)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err != nil && !strings.Contains(err.Error(), "another stream") {
-		t.Errorf("%v", err)
+	b.publish("s", amqp.Publishing{Body: []byte("new")})
+	if got := b.read(r, 1); string(got[0].Value) != "new" {
+		t.Errorf("read %s", texts(got))
 	}
+	b.close(r)
 }

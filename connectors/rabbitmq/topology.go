@@ -77,14 +77,12 @@ func (l *link) declare(ctx context.Context, q queue) error {
 	return nil
 }
 
-// look makes sure that a queue is there, and counts its messages.
-func (l *link) look(ctx context.Context, name string) (messages int, err error) {
-	err = l.onChannel(ctx, fmt.Sprintf("look at queue %q", name), func(ch *amqp.Channel) error {
-		q, err := ch.QueueDeclarePassive(name, true, false, false, false, nil)
-		messages = q.Messages
+// look makes sure that a queue is there.
+func (l *link) look(ctx context.Context, name string) error {
+	return l.onChannel(ctx, fmt.Sprintf("look at queue %q", name), func(ch *amqp.Channel) error {
+		_, err := ch.QueueDeclarePassive(name, true, false, false, false, nil)
 		return err
 	})
-	return messages, err
 }
 
 // exchange declares an exchange, or makes sure that it is there.
