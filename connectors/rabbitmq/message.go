@@ -185,6 +185,8 @@ func checkPart(allowed ...string) func(any) error {
 func (p part) of(d *amqp.Delivery) []byte {
 	text := ""
 	switch p {
+	case "none":
+		return nil
 	case "routing_key":
 		return []byte(d.RoutingKey)
 	case "message_id":
@@ -222,7 +224,8 @@ func (i identity) of(d *amqp.Delivery) []byte {
 	return append(append(id[:len(id):len(id)], 0), sum[:16]...)
 }
 
-// contentOf stands for all that a sender says in a message.
+// contentOf stands for all that a sender says in a message. It is nil where a
+// part of that has no text: without it, two messages would seem to be one.
 func contentOf(d *amqp.Delivery) []byte {
 	h := sha256.New()
 	add := func(b []byte) {
@@ -243,9 +246,14 @@ func contentOf(d *amqp.Delivery) []byte {
 			own[name] = v
 		}
 	}
-	if plain, kinds, err := plainTable(own); err == nil {
-		text, _ := encodeJSON([]any{plain, kinds})
-		add(text)
+	plain, kinds, err := plainTable(own)
+	if err != nil {
+		return nil
 	}
+	text, err := encodeJSON([]any{plain, kinds})
+	if err != nil {
+		return nil
+	}
+	add(text)
 	return h.Sum(nil)
 }

@@ -20,14 +20,13 @@ type outlet struct {
 	blocked  string            // why the broker takes nothing, or ""
 	homeless map[string]string // message-id of returned messages, and why
 	flying   []*outgoing       // published, not confirmed, in this order
-	most     int
 }
 
 // errNoConfirm says that the broker takes too long.
 var errNoConfirm = errors.New("no confirm in time")
 
 func openOutlet(ctx context.Context, l *link, window int) (*outlet, error) {
-	o := &outlet{link: l, most: window, homeless: map[string]string{}}
+	o := &outlet{link: l, homeless: map[string]string{}}
 	err := l.within(ctx, func() error {
 		var err error
 		if o.ch, err = l.conn.Channel(); err != nil {
@@ -43,14 +42,19 @@ func openOutlet(ctx context.Context, l *link, window int) (*outlet, error) {
 	return o, setupError(ctx, "open a channel with confirms", err)
 }
 
-// publish sends a message once fewer than o.most are in flight. done hears of
-// those that the broker has answered.
-func (o *outlet) publish(ctx context.Context, m *outgoing, mandatory bool, patience time.Duration, done func(*outgoing, bool)) error {
-	for len(o.flying) >= o.most {
+// room waits until fewer than most messages are in flight. done hears of those
+// that the broker has answered.
+func (o *outlet) room(ctx context.Context, most int, patience time.Duration, done func(*outgoing, bool)) error {
+	for len(o.flying) >= most {
 		if err := o.settle(ctx, patience, done); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// publish sends a message.
+func (o *outlet) publish(ctx context.Context, m *outgoing, mandatory bool) error {
 	if err := o.unblocked(ctx); err != nil {
 		return err
 	}
@@ -111,22 +115,28 @@ func (o *outlet) answered(ctx context.Context, m *outgoing, done func(*outgoing,
 	return nil
 }
 
-// hear takes what has come without waiting.
+// hear takes what has come without waiting. Each channel is emptied also when
+// the other is closed: a return that stays unheard would make its message one
+// that was delivered.
 func (o *outlet) hear() {
-	for {
+	for more := true; more; {
 		select {
 		case r, open := <-o.returns:
-			if !open {
-				return
+			if more = open; open {
+				o.returned(r)
 			}
-			o.returned(r)
-		case b, open := <-o.blocks:
-			if !open {
-				return
-			}
-			o.blocked = reason(b)
 		default:
-			return
+			more = false
+		}
+	}
+	for more := true; more; {
+		select {
+		case b, open := <-o.blocks:
+			if more = open; open {
+				o.blocked = reason(b)
+			}
+		default:
+			more = false
 		}
 	}
 }

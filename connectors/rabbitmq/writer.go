@@ -131,10 +131,11 @@ const (
 )
 
 // send publishes todo in order and returns what the broker has not confirmed,
-// in order, and what it has returned.
+// in order, and what it has returned. With a window of 1 it ends at the first
+// that the broker refuses.
 func (w *writer) send(ctx context.Context, todo []*outgoing) (rest []*outgoing, refused []connectors.RecordError, err error) {
 	out := w.out
-	settled := map[*outgoing]bool{}
+	settled, nacked := map[*outgoing]bool{}, false
 	done := func(m *outgoing, ack bool) {
 		if why, ok := out.homeless[m.MessageId]; ok {
 			refused = append(refused, connectors.RecordError{Index: m.index, Offset: m.offset, Err: connectors.Poisonf("%s", why)})
@@ -142,25 +143,28 @@ func (w *writer) send(ctx context.Context, todo []*outgoing) (rest []*outgoing, 
 		} else if ack {
 			w.confirmed[m.offset] = true
 			settled[m] = true
+		} else {
+			nacked = true
 		}
 	}
-	out.most = w.window
+	most := w.window
 	if w.single {
-		out.most = 1
+		most = 1
 	}
 	clear(out.homeless)
 	err = out.link.within(ctx, func() error {
 		for _, m := range todo {
-			if err := out.publish(ctx, m, w.mandatory, w.patience, done); err != nil {
+			if err := out.room(ctx, most, w.patience, done); err != nil {
+				return err
+			}
+			if nacked && w.window == 1 {
+				return nil // what follows must not overtake it
+			}
+			if err := out.publish(ctx, m, w.mandatory); err != nil {
 				return err
 			}
 		}
-		for len(out.flying) > 0 {
-			if err := out.settle(ctx, w.patience, done); err != nil {
-				return err
-			}
-		}
-		return nil
+		return out.room(ctx, 1, w.patience, done)
 	})
 	if err != nil {
 		if bad := w.culprit(err); bad != nil {
