@@ -80,7 +80,7 @@ func settingsOf(cfg connectors.Config) settings {
 		cert: cfg.Object("tls").String("cert"), key: cfg.Object("tls").String("key"),
 	}
 	for _, text := range cfg.Strings("trusted_proxies") {
-		if p, err := parseNetwork(text); err == nil { // it was checked with the field
+		if p, err := connectors.ParseNetwork(text); err == nil { // it was checked with the field
 			s.privacy.proxies = append(s.privacy.proxies, p)
 		}
 	}
@@ -178,26 +178,4 @@ func checkOrigins(v any) error {
 		}
 	}
 	return nil
-}
-
-func checkNetworks(v any) error {
-	for _, text := range v.([]string) {
-		if _, err := parseNetwork(text); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// parseNetwork reads 10.0.0.0/8, or an address alone.
-func parseNetwork(text string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(text); err == nil {
-		a = a.Unmap().WithZone("")
-		return netip.PrefixFrom(a, a.BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		return p, fmt.Errorf("%q is not a network, want 10.0.0.0/8 or 2001:db8::/32", text)
-	}
-	return p.Masked(), nil
 }

@@ -115,7 +115,7 @@ func privacyFields() []connectors.Field {
 	rule := []string{"keep", "anonymise", "drop"}
 	return []connectors.Field{
 		{
-			Name: "trusted_proxies", Kind: connectors.KindStrings, Check: checkNetworks, Example: "[\"10.0.0.0/8\"]",
+			Name: "trusted_proxies", Kind: connectors.KindStrings, Check: connectors.CheckNetworks, Example: "[\"10.0.0.0/8\"]",
 			Description: "networks of the proxies in front; the client is the last address in X-Forwarded-For that is in none of them. Without them the header is not looked at",
 		},
 		{

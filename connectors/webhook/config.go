@@ -47,7 +47,7 @@ func settingsOf(cfg connectors.Config) (settings, error) {
 		s.contentType = "application/json"
 	}
 	for _, text := range cfg.Strings("allow_networks") {
-		p, err := parseNetwork(text)
+		p, err := connectors.ParseNetwork(text)
 		if err != nil {
 			return s, err
 		}
@@ -131,26 +131,6 @@ func checkRate(v any) error {
 		return fmt.Errorf("%v is out of range, want 0 to 1000000", v)
 	}
 	return nil
-}
-
-func checkNetworks(v any) error {
-	for _, text := range v.([]string) {
-		if _, err := parseNetwork(text); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func parseNetwork(text string) (netip.Prefix, error) {
-	if a, err := netip.ParseAddr(text); err == nil {
-		return netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen()), nil
-	}
-	p, err := netip.ParsePrefix(text)
-	if err != nil {
-		return p, fmt.Errorf("%q is not a network, want 10.0.0.0/8 or fd00::/8", text)
-	}
-	return p.Masked(), nil
 }
 
 // isHeaderName tells a token of RFC 9110.

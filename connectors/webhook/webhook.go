@@ -80,7 +80,7 @@ func requestFields() []connectors.Field {
 			Description: "for endpoints that answer 200 with an error inside: an expression over the answer (value is its JSON, text its text, headers its headers in lower case); false is tried again",
 		},
 		{
-			Name: "allow_networks", Kind: connectors.KindStrings, Check: checkNetworks, Example: "[\"10.1.0.0/16\"]",
+			Name: "allow_networks", Kind: connectors.KindStrings, Check: connectors.CheckNetworks, Example: "[\"10.1.0.0/16\"]",
 			Description: "private, loopback and link-local networks that may be reached all the same. Addresses are checked after their name was resolved, at each connection",
 		},
 	}
