@@ -53,7 +53,7 @@ func (r *reader) Read(ctx context.Context, limits connectors.Limits) (connectors
 		if left <= 0 {
 			return connectors.Batch{}, nil
 		}
-		if err := sleep(ctx, min(left, r.poll)); err != nil {
+		if err := connectors.Pause(ctx, min(left, r.poll)); err != nil {
 			return connectors.Batch{}, err
 		}
 	}
@@ -117,17 +117,6 @@ func (r *reader) read(size int64) (int, error) {
 	r.grown(n)
 	r.pos.identity, r.pos.mtime = r.cur.id, r.cur.mtime
 	return n, err
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // Committed implements connectors.Reader. A file does not care.

@@ -143,10 +143,8 @@ func closeHDFS(ctx context.Context, f io.Closer) error {
 		if !hdfs.IsErrReplicating(err) || pause > maxClosePause {
 			return err
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := connectors.Pause(ctx, pause); err != nil {
+			return err
 		}
 	}
 }

@@ -54,7 +54,7 @@ func (r *cdcReader) Read(ctx context.Context, limits connectors.Limits) (connect
 			return connectors.Batch{}, io.EOF
 		}
 		if r.barrier != nil {
-			return connectors.Batch{}, pause(ctx, deadline.Sub(r.clock()))
+			return connectors.Batch{}, connectors.Pause(ctx, deadline.Sub(r.clock()))
 		}
 		if r.snap != nil {
 			if err := r.readRows(ctx); err != nil {

@@ -55,7 +55,7 @@ func (r *queryReader) Read(ctx context.Context, limits connectors.Limits) (conne
 			if left <= 0 {
 				return connectors.Batch{}, nil
 			}
-			if err := pause(ctx, min(wait, left)); err != nil {
+			if err := connectors.Pause(ctx, min(wait, left)); err != nil {
 				return connectors.Batch{}, err
 			}
 			continue

@@ -99,20 +99,9 @@ func (s *session) idleSlot(ctx context.Context, slot string) (*slotState, error)
 		if time.Now().After(deadline) {
 			return nil, connectors.Retry(time.Second, fmt.Errorf("slot %s is read from by the server's process %s", slot, st.pid))
 		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
+		if err := connectors.Pause(ctx, 50*time.Millisecond); err != nil {
 			return nil, err
 		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
 

@@ -184,7 +184,7 @@ func (w *writer) deliver(ctx context.Context, one shipment, deadline time.Time) 
 		if w.clock().Add(wait).After(deadline) {
 			return last
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := connectors.Pause(ctx, wait); err != nil {
 			return ended(err, last)
 		}
 	}
@@ -217,19 +217,8 @@ func (w *writer) turn(ctx context.Context, deadline time.Time) error {
 		if w.clock().Add(wait).After(deadline) {
 			return connectors.Retry(wait, errOpen)
 		}
-		if err := sleep(ctx, wait); err != nil {
+		if err := connectors.Pause(ctx, wait); err != nil {
 			return err
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
 	}
 }
