@@ -2,6 +2,7 @@ package webhook
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"time"
@@ -27,6 +28,13 @@ func (Sink) Validate(_ context.Context, cfg connectors.Config, probe connectors.
 	}
 	if s.timeout > s.retryFor && s.retryFor > 0 {
 		all = append(all, connectors.Finding{Field: "retry_for", Message: "it is shorter than the timeout of one request", Hint: "make it a few times as long"})
+	}
+	if rows := cfg.Object("batch").Int("rows"); s.body == "single" && float64(rows-1) > s.rate*s.retryFor.Seconds() && s.rate > 0 {
+		// Such a plan would never end, and be sent again from its beginning.
+		all = append(all, connectors.Finding{
+			Field: "rate", Message: fmt.Sprintf("%v requests a second do not send a plan of %d records within retry_for, %v", s.rate, rows, s.retryFor),
+			Hint: "lower batch.rows, or raise retry_for or rate",
+		})
 	}
 	if probe == connectors.ProbeLive {
 		if err := s.reveal(cfg); err != nil {

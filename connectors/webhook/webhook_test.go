@@ -8,10 +8,13 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors"
+	"github.com/entrepot-hub/entrepot/connectors/conntest"
 	"github.com/entrepot-hub/entrepot/stream/expr"
 )
 
@@ -309,7 +312,7 @@ func TestConfig(t *testing.T) {
 	for _, c := range []map[string]any{
 		{"url": "ftp://hunter2"}, {"url": "hunter2"}, {"url": "https://hunter2 x\x7f"}, {"url": "https://x", "bearer": "hunter2\n"},
 		{"url": "https://x", "signing_secret": "whsec_hunter2!"}, {"url": "https://x", "signing_secret": ""},
-		{"url": "https://x", "body": "array", "concurrency": 3},
+		{"url": "https://x", "body": "array", "concurrency": 3}, {"url": "https://x", "rate": 2.0}, {"url": "https://x", "rate": 50.0, "retry_for": time.Duration(0)},
 	} {
 		cfg, err := connectors.NewConfig(s.Fields, c)
 		if err != nil {
@@ -320,6 +323,45 @@ func TestConfig(t *testing.T) {
 			t.Errorf("%v: %v", c, all)
 		}
 	}
+}
+
+// roundTrip is a transport without a network.
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// TestStop: when one lane finds what is broken for all, the others send no
+// more, also when one of them fails for another reason after that.
+func TestStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := openWriter(t, conntest.Config(t, Sink{}.Spec(), map[string]any{"url": "https://x.example", "concurrency": 3, "retry_for": time.Duration(0)}))
+		var sent atomic.Int64
+		w.client.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+			n := sent.Add(1)
+			var offset int
+			if _, err := fmt.Sscanf(r.Header.Get("Idempotency-Key"), "conntest-orders-3-%d", &offset); err != nil {
+				return nil, err
+			}
+			if offset > 2 {
+				t.Errorf("request %d is offset %d, which comes after the stop", n, offset)
+			}
+			if err := connectors.Pause(r.Context(), time.Duration(offset+1)*time.Second); err != nil {
+				return nil, err
+			}
+			status := []int{http.StatusTemporaryRedirect, http.StatusServiceUnavailable, http.StatusOK}[offset%3]
+			return &http.Response{StatusCode: status, Body: http.NoBody}, nil
+		})
+		p, b := plan(0, 9)
+		for i := range b.Messages {
+			b.Messages[i].Key = nil // then the lane is that of the offset
+		}
+		if _, err := w.Write(t.Context(), p, b); connectors.ClassOf(err) != connectors.ClassFatal {
+			t.Errorf("class %v: %v, want fatal", connectors.ClassOf(err), err)
+		}
+		if n := sent.Load(); n != 3 {
+			t.Errorf("%d requests, want 3", n)
+		}
+	})
 }
 
 // FuzzAnswer: whatever an endpoint answers, there is a class and a wait in

@@ -132,7 +132,9 @@ func (w *writer) inLanes(ctx context.Context, all []shipment, done map[int64]boo
 				}
 				mu.Unlock()
 				if err != nil && class != connectors.ClassPoison {
-					stop.Store(class == connectors.ClassFatal)
+					if class == connectors.ClassFatal {
+						stop.Store(true)
+					}
 					return // what follows in the lane has to wait
 				}
 			}
@@ -200,7 +202,7 @@ func ended(err, last error) error {
 
 // errOpen says that the breaker or the rate does not let a request through in
 // time.
-var errOpen = errors.New("the endpoint has failed too often, and is left alone for a while")
+var errOpen = errors.New("the endpoint has failed too often and is left alone for a while, or rate lets no more through within retry_for")
 
 // turn waits until a request may go.
 func (w *writer) turn(ctx context.Context, deadline time.Time) error {
