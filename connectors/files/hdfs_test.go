@@ -248,7 +248,7 @@ func TestWebHDFSTrouble(t *testing.T) {
 		how   func(http.ResponseWriter, *http.Request, http.Handler)
 		class connectors.Class
 	}{
-		{"lost answer to rename", isOp("RENAME"), lost, connectors.ClassRetry},
+		{"lost answer to rename", isOp("RENAME"), lost, connectors.ClassUnknown},
 		{"lost answer of a datanode", isData, lost, connectors.ClassRetry},
 		{"lost answer to create", isOp("CREATE"), lost, connectors.ClassRetry},
 		{"lost answer to mkdirs", isOp("MKDIRS"), lost, connectors.ClassRetry},
@@ -282,6 +282,46 @@ func TestWebHDFSTrouble(t *testing.T) {
 				t.Errorf("the files are %q, want %q", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
 			}
 		})
+	}
+}
+
+// TestWebHDFSWriteEnds: a datanode that takes nothing holds up a plan that is
+// given up no longer than its context.
+func TestWebHDFSWriteEnds(t *testing.T) {
+	asked, release := make(chan bool), make(chan bool)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/datanode":
+			close(asked)
+			<-release
+		case r.URL.Query().Get("op") == "CREATE":
+			w.Header().Set("Location", "http://"+r.Host+"/datanode")
+			w.WriteHeader(http.StatusTemporaryRedirect)
+		default:
+			_, _ = io.WriteString(w, `{"boolean":true}`)
+		}
+	}))
+	defer server.Close()
+	defer close(release)
+	s := openWeb(location{scheme: "webhdfs", hosts: []string{strings.TrimPrefix(server.URL, "http://")}, dir: "/x"}, "u", "")
+	defer s.Close("")
+	ctx, cancel := context.WithCancel(t.Context())
+	f, err := s.Create(ctx, "_tmp/j/x", "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrote := make(chan error)
+	go func() {
+		_, err := f.Write(make([]byte, 64<<20)) // more than sockets hold
+		wrote <- err
+	}()
+	<-asked
+	cancel()
+	if err := <-wrote; err == nil {
+		t.Error("all was written")
+	}
+	if err := f.Discard(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 

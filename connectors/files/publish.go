@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"time"
+
+	"github.com/entrepot-hub/entrepot/connectors"
 )
 
 // publish gives the files of a plan their names, in this order:
@@ -38,14 +40,23 @@ func (w *writer) publish(ctx context.Context, set []staged) error {
 		}
 		if err := s.file.Publish(ctx); err != nil && !errors.Is(err, os.ErrExist) {
 			w.drop(ctx, set)
-			return w.store.fault("publish", s.target, err)
+			return named(w.store.fault("publish", s.target, err))
 		}
 	}
 	if err := w.store.Settle(ctx, folders); err != nil {
-		return w.store.fault("make durable", w.fileNames(set), err)
+		return named(w.store.fault("make durable", w.fileNames(set), err))
 	}
 	w.drop(ctx, set)
 	return nil
+}
+
+// named is the error of a plan some of whose files may have their names: an
+// earlier one, or this one when the answer was lost.
+func named(err error) error {
+	if connectors.ClassOf(err) == connectors.ClassRetry {
+		return connectors.Unknown(err)
+	}
+	return err
 }
 
 // fileNames is what a plan's files are called, for an error.

@@ -115,6 +115,14 @@ func (s *s3Store) probe(ctx context.Context) error {
 
 func (s *s3Store) key(name string) string { return strings.TrimPrefix(path.Join(s.loc.dir, name), "/") }
 
+// within is what the keys in a folder begin with.
+func (s *s3Store) within(folder string) string {
+	if key := s.key(folder); key != "" {
+		return key + "/"
+	}
+	return ""
+}
+
 func (s *s3Store) Exists(ctx context.Context, name string) (bool, error) {
 	_, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.loc.bucket, Key: aws.String(s.key(name))})
 	if err = s3Error(err); errors.Is(err, os.ErrNotExist) {
@@ -133,10 +141,7 @@ func (s *s3Store) Read(ctx context.Context, name string) ([]byte, error) {
 }
 
 func (s *s3Store) List(ctx context.Context, folder string) ([]string, error) {
-	prefix := s.key(folder) + "/"
-	if prefix == "/" {
-		prefix = ""
-	}
+	prefix := s.within(folder)
 	var names []string
 	pages := s3.NewListObjectsV2Paginator(s.client, &s3.ListObjectsV2Input{Bucket: &s.loc.bucket, Prefix: &prefix, Delimiter: aws.String("/")})
 	for pages.HasMorePages() {
@@ -169,12 +174,14 @@ func contentMD5(b []byte) *string {
 	return aws.String(base64.StdEncoding.EncodeToString(sum[:]))
 }
 
-// Sweep aborts uploads that were begun and not completed.
+// Sweep aborts uploads that were begun and not completed. The store does not
+// say which job has begun one, so one of another job that loads the same topic
+// into the same URL is aborted too, and that job executes its plan again.
 func (s *s3Store) Sweep(ctx context.Context, _ string, mine func(string) bool) error {
 	if err := s.probe(ctx); err != nil {
 		return err
 	}
-	pages := s3.NewListMultipartUploadsPaginator(s.client, &s3.ListMultipartUploadsInput{Bucket: &s.loc.bucket, Prefix: aws.String(s.key(""))})
+	pages := s3.NewListMultipartUploadsPaginator(s.client, &s3.ListMultipartUploadsInput{Bucket: &s.loc.bucket, Prefix: aws.String(s.within(""))})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err = s3Error(err); errors.Is(err, os.ErrNotExist) {
@@ -251,13 +258,14 @@ func s3Error(err error) error {
 	return err
 }
 
-func (s *s3Store) Create(_ context.Context, _, target string) (pending, error) {
-	return &s3File{store: s, key: s.key(target)}, nil
+func (s *s3Store) Create(ctx context.Context, _, target string) (pending, error) {
+	return &s3File{store: s, ctx: ctx, key: s.key(target)}, nil
 }
 
 // s3File is an object on its way. Up to a part's size it is memory only.
 type s3File struct {
 	store  *s3Store
+	ctx    context.Context // of Write, as io.Writer has none: that of Create
 	key    string
 	buf    []byte
 	upload string // ID of the multipart upload; "" for none
@@ -267,9 +275,11 @@ type s3File struct {
 func (f *s3File) Write(b []byte) (int, error) {
 	f.buf = append(f.buf, b...)
 	for len(f.buf) > f.store.part {
-		// io.Writer has no context; a part is bounded in time instead.
-		ctx, cancel := context.WithTimeout(context.Background(), partTimeout)
+		ctx, cancel := context.WithTimeoutCause(f.ctx, partTimeout, errSlowPart)
 		err := f.send(ctx, f.buf[:f.store.part])
+		if err != nil && errors.Is(context.Cause(ctx), errSlowPart) {
+			err = errSlowPart // and not the end of the plan's time
+		}
 		cancel()
 		if err != nil {
 			return 0, err
@@ -281,6 +291,8 @@ func (f *s3File) Write(b []byte) (int, error) {
 
 // partTimeout is the longest that one part may take.
 const partTimeout = time.Minute
+
+var errSlowPart = fmt.Errorf("a part is not sent after %v", partTimeout)
 
 func (f *s3File) send(ctx context.Context, b []byte) error {
 	s := f.store

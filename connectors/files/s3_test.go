@@ -255,14 +255,14 @@ func TestS3Trouble(t *testing.T) {
 		times int64
 		class connectors.Class // of the first Write; ClassNone when the client gets over it
 	}{
-		{"lost answer to complete", isComplete, lose, 1, connectors.ClassRetry},
-		{"lost answers to complete", isComplete, lose, 9, connectors.ClassRetry},
+		{"lost answer to complete", isComplete, lose, 1, connectors.ClassUnknown},
+		{"lost answers to complete", isComplete, lose, 9, connectors.ClassUnknown},
 		{"lost answer to an object", isObject, lose, 1, connectors.ClassNone},
-		{"lost answers to objects", isObject, lose, 9, connectors.ClassRetry},
+		{"lost answers to objects", isObject, lose, 9, connectors.ClassUnknown},
 		{"lost answers to parts", isPart, lose, 5, connectors.ClassRetry},
 		{"storm at parts", isPart, unavailable, 30, connectors.ClassRetry},
-		{"storm at complete", isComplete, unavailable, 30, connectors.ClassRetry},
-		{"storm at objects", isObject, unavailable, 30, connectors.ClassRetry},
+		{"storm at complete", isComplete, unavailable, 30, connectors.ClassUnknown},
+		{"storm at objects", isObject, unavailable, 30, connectors.ClassUnknown},
 		{"rights taken away", isObject, forbidden, 1, connectors.ClassFatal},
 		{"rights taken away in an upload", isPart, forbidden, 1, connectors.ClassFatal},
 	} {
@@ -312,19 +312,25 @@ func TestS3Crash(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range []pending{file, other} {
+	beside := *b.store // of a URL whose text begins like ours
+	beside.loc.dir += "-archive"
+	elsewhere, err := beside.Create(t.Context(), "", "dt=2015-05-17/hr=10/clicks+3+0+17.ndjson")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []pending{file, other, elsewhere} {
 		for range 12 {
 			if _, err := f.Write([]byte(strings.Repeat("half ", 200_000))); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
-	if n := b.uploads(); n != 2 {
-		t.Fatalf("%d uploads are open, want 2", n)
+	if n := b.uploads(); n != 3 {
+		t.Fatalf("%d uploads are open, want 3", n)
 	}
 	w := b.writer(nil)
-	if n := b.uploads(); n != 1 {
-		t.Errorf("%d uploads are open after Open, want that of the other partition", n)
+	if n := b.uploads(); n != 2 {
+		t.Errorf("%d uploads are open after Open, want those of the other partition and of the other URL", n)
 	}
 	if err := errors.Join(file.Complete(t.Context()), file.Publish(t.Context())); err == nil {
 		t.Error("a former owner can still publish") // moto refuses with status 500
@@ -335,8 +341,32 @@ func TestS3Crash(t *testing.T) {
 	if got := idsOf(b.tree()); got != 17 {
 		t.Errorf("%d rows, want 17", got)
 	}
-	if err := other.Discard(t.Context()); err != nil {
+	if err := errors.Join(other.Discard(t.Context()), elsewhere.Discard(t.Context())); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestS3WriteEnds: a store that does not answer holds up a plan that is given
+// up no longer than its context, and a part no longer than its own time.
+func TestS3WriteEnds(t *testing.T) {
+	b := fakeBucket(t)
+	b.breaks(1<<30, isPart, func(_ http.ResponseWriter, r *http.Request, _ http.Handler) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	f, err := b.store.Create(ctx, "", "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrote := make(chan error)
+	go func() {
+		_, err := f.Write(make([]byte, 6<<20))
+		wrote <- err
+	}()
+	cancel()
+	if err := <-wrote; connectors.ClassOf(b.store.fault("write", "x", err)) != connectors.ClassStopped {
+		t.Errorf("the end of the context is %v", err)
 	}
 }
 

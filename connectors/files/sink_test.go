@@ -367,7 +367,7 @@ func TestZombieInTheMiddle(t *testing.T) {
 		t.Error("the files are not those of the owner")
 	}
 	close(release)
-	if err := <-ended; err != nil && connectors.ClassOf(err) != connectors.ClassRetry {
+	if err := <-ended; err != nil && connectors.ClassOf(err) != connectors.ClassUnknown {
 		t.Errorf("class %v: %v", connectors.ClassOf(err), err)
 	}
 }

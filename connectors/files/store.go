@@ -20,6 +20,7 @@ import (
 // of them its class.
 type store interface {
 	// Create begins a file that nobody sees before it is published as target.
+	// When the context ends, so may writing it.
 	// tmp is a name of this writer alone, for stores that need one.
 	Create(ctx context.Context, tmp, target string) (pending, error)
 	Exists(ctx context.Context, name string) (bool, error)

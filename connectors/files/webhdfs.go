@@ -307,8 +307,9 @@ func (s *webStore) Create(ctx context.Context, tmp, target string) (pending, err
 	}
 	from, to := io.Pipe()
 	f := &webFile{store: s, tmp: tmp, target: target, pipe: to, sent: make(chan error, 1)}
-	// The request lasts as long as the file is written.
-	ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	// The request lasts as long as the file is written, and no longer than the
+	// plan may take: a datanode that takes nothing must not hold up its end.
+	ctx, f.cancel = context.WithCancel(ctx)
 	go func() {
 		err := s.put(ctx, tmp, from)
 		_ = from.CloseWithError(errors.Join(err, errSent))
