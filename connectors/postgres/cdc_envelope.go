@@ -152,8 +152,11 @@ func (e *envelope) appendField(dst []byte, c *formColumn, v pgoutput.Value) ([]b
 		dst = append(dst, ',')
 	}
 	dst = append(dst, c.quoted...)
-	if v.Kind == pgoutput.Null {
+	switch v.Kind {
+	case pgoutput.Null:
 		return append(dst, "null"...), nil
+	case pgoutput.Unchanged: // of a key; appendRow leaves out others
+		return dst, fmt.Errorf("column %q: the server did not send it, and without it the row cannot be told from others", c.name)
 	}
 	dst, err := e.mapping.appendJSON(dst, v.Data, c.typ)
 	if err != nil {

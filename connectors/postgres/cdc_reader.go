@@ -56,14 +56,14 @@ func (r *cdcReader) Read(ctx context.Context, limits connectors.Limits) (connect
 		if r.barrier != nil {
 			return connectors.Batch{}, connectors.Pause(ctx, deadline.Sub(r.clock()))
 		}
+		if err := r.care(ctx); err != nil {
+			return connectors.Batch{}, err
+		}
 		if r.snap != nil {
 			if err := r.readRows(ctx); err != nil {
 				return connectors.Batch{}, err
 			}
 			continue
-		}
-		if err := r.care(ctx); err != nil {
-			return connectors.Batch{}, err
 		}
 		left := deadline.Sub(r.clock())
 		came, err := r.readChanges(ctx, limits, left)
@@ -213,7 +213,8 @@ func (r *cdcReader) Close(context.Context) error {
 }
 
 // care does what has to be done from time to time: a heartbeat while no
-// change comes, and a look at how much log the slot keeps.
+// change comes, and a look at how much log the slot keeps. While rows are read
+// it keeps all of it, so only the look is of use then.
 func (r *cdcReader) care(ctx context.Context) error {
 	now := r.clock()
 	every := r.heartbeat
@@ -224,12 +225,12 @@ func (r *cdcReader) care(ctx context.Context) error {
 		return nil
 	}
 	r.cared = now
-	if r.heartbeat > 0 && now.Sub(r.heard) >= r.heartbeat {
+	if r.heartbeat > 0 && r.wal != nil && now.Sub(r.heard) >= r.heartbeat {
 		if _, err := r.catalog.query(ctx, "write a heartbeat", "SELECT pg_logical_emit_message(false, 'entrepot', '')"); err != nil {
 			return err
 		}
 	}
-	if r.budget == 0 {
+	if r.budget == 0 || r.only {
 		return nil
 	}
 	st, err := r.catalog.slot(ctx, r.slot)
@@ -249,8 +250,10 @@ func (r *cdcReader) care(ctx context.Context) error {
 
 // giveUp drops the slot, as the config asks for.
 func (r *cdcReader) giveUp(ctx context.Context, why error) error {
-	r.wal.close()
-	r.wal = nil
+	if r.wal != nil {
+		r.wal.close()
+		r.wal = nil
+	}
 	st, err := r.catalog.idleSlot(ctx, r.slot)
 	if err != nil {
 		return err

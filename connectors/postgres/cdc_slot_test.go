@@ -158,6 +158,24 @@ func TestCDCBudget(t *testing.T) {
 	}
 }
 
+// TestCDCBudgetWhileRowsAreRead: the slot keeps all of the log while the rows
+// are read, and is looked at then too.
+func TestCDCBudgetWhileRowsAreRead(t *testing.T) {
+	for _, action := range []string{"stop", "drop"} {
+		c := newCDC(t, map[string]any{"max_retained_wal": 1 << 20, "over_budget": action, "heartbeat": time.Microsecond}, "CREATE TABLE things (id int PRIMARY KEY, filler text)",
+			"INSERT INTO things SELECT i, 'x' FROM generate_series(1, 5000) AS i")
+		r := c.reader(nil)
+		next(t, r, 100) // as many as the first chunk has
+		c.exec("UPDATE things SET filler = repeat(md5(id::text), 30)")
+		_, err := r.Read(t.Context(), connectors.Limits{Wait: 50 * ms})
+		wantClass(t, err, connectors.ClassFatal, "max_retained_wal")
+		left := c.text("SELECT count(*) FROM pg_replication_slots WHERE database = current_database()")
+		if want := map[string]string{"stop": "1", "drop": "0"}[action]; left != want {
+			t.Errorf("%s leaves %s slots, want %s", action, left, want)
+		}
+	}
+}
+
 // TestCDCConnectionsCut: a server that goes, or ends our connections, is class
 // Retry; the next reader goes on where the last was.
 func TestCDCConnectionsCut(t *testing.T) {

@@ -84,18 +84,21 @@ var errAfterDelete = errors.New("it leaves columns as they are (__unchanged), an
 // complete takes the columns that a line leaves as they are from the line
 // before it of the same key, and writes the line anew.
 func (e *encoder) complete(r *rows, l *line, before line) error {
+	if before.gone {
+		if !e.merge {
+			return errAfterDelete
+		}
+		return nil // the row is deleted, and made anew with what is given here
+	}
 	const first = 3 // number, gone, kept
 	cells := bytes.Split(r.text[l.start:l.end-1], []byte{'\t'})
 	older := bytes.Split(r.text[before.start:before.end-1], []byte{'\t'})
-	if before.gone && !e.merge {
-		return errAfterDelete
-	}
 	kept, any := []byte(l.kept), false
 	for i := range e.columns {
 		if kept[i] == '0' {
 			continue
 		}
-		if !keeps(before.kept, i) { // its cell is NULL after a tombstone
+		if !keeps(before.kept, i) {
 			cells[first+i], kept[i] = older[first+i], '0'
 			continue
 		}

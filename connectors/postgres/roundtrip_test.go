@@ -104,5 +104,11 @@ func TestMerge(t *testing.T) {
 	put(t, w, 0, `{"id":1,"a":"new"}`, `{"id":2,"b":"only"}`, `{"id":3,"a":"x"}`, `{"id":3,"b":null}`)
 	r.want("SELECT string_agg(id || a || coalesce(b, '-'), ',' ORDER BY id) FROM rows", "1newold,2givenonly,3x-")
 	put(t, w, 4, `1=`, `{"id":1,"b":"again"}`)
-	r.want("SELECT id || coalesce(a, '-') || b FROM rows WHERE id = 1", "1-again")
+	r.want("SELECT id || coalesce(a, '-') || b FROM rows WHERE id = 1", "1givenagain")
+	// The same in plans of their own, and with more of the key behind it.
+	put(t, w, 6, `1=`)
+	put(t, w, 7, `{"id":1,"b":"again"}`)
+	r.want("SELECT id || coalesce(a, '-') || b FROM rows WHERE id = 1", "1givenagain")
+	put(t, w, 8, `1=`, `{"id":1,"b":"one"}`, `{"id":1,"b":"two"}`, `2=`, `{"id":2,"a":"x"}`, `{"id":2,"a":"y","b":"z"}`, `3=`, `{"id":3,"a":"x"}`, `3=`)
+	r.want("SELECT string_agg(id || a || coalesce(b, '-'), ',' ORDER BY id) FROM rows", "1giventwo,2yz")
 }

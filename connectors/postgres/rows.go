@@ -101,7 +101,9 @@ func (e *encoder) encode(messages []connectors.Message) (*rows, []connectors.Rec
 				err = e.complete(r, &l, r.lines[before])
 			}
 			if again && len(e.keys) > 0 && err == nil {
-				r.lines[before].superseded = true
+				// A tombstone is needed still where the row is made anew with the
+				// defaults of what is not given.
+				r.lines[before].superseded = !r.lines[before].gone || l.kept == ""
 			}
 		}
 		if err != nil {
