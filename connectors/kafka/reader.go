@@ -35,7 +35,10 @@ type reader struct {
 	queue   []connectors.Message
 	told    int64     // offset after the newest position that was given out
 	trouble time.Time // since when nothing works; zero when all is well
-	grumble string    // last trouble with the remote group
+
+	owed    int64     // what the remote group has still to hear; 0: nothing
+	tried   time.Time // when it was told last
+	grumble string    // last trouble with it
 }
 
 // begin finds out where to read.
@@ -55,6 +58,7 @@ func (r *reader) begin(ctx context.Context, from connectors.Position) error {
 			return err
 		}
 		r.next = offset + 1
+		r.owed = r.next // a run that was killed behind its checkpoint has not told the group
 	} else if err := r.first(ctx); err != nil {
 		return err
 	}
@@ -90,6 +94,7 @@ func (r *reader) Read(ctx context.Context, limits connectors.Limits) (connectors
 	until := time.Now().Add(limits.Wait)
 	for len(r.queue) == 0 {
 		if r.end >= 0 && r.next >= r.end {
+			r.remind(ctx)
 			return connectors.Batch{}, io.EOF
 		}
 		left := time.Until(until)
@@ -97,6 +102,7 @@ func (r *reader) Read(ctx context.Context, limits connectors.Limits) (connectors
 			return connectors.Batch{}, err
 		}
 		if len(r.queue) == 0 && time.Until(until) <= 0 {
+			r.remind(ctx)
 			return r.mark(), nil
 		}
 	}

@@ -175,13 +175,5 @@ func openReader(ctx context.Context, l *link, task connectors.TaskContext, split
 		r.cluster.close()
 		return nil, err
 	}
-	if from == nil {
-		return r, nil
-	}
-	// A run that was killed behind its checkpoint has not told the group.
-	if err := r.Committed(ctx, from); err != nil {
-		r.cluster.close()
-		return nil, err
-	}
 	return r, nil
 }
