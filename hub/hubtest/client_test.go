@@ -69,7 +69,7 @@ func TestFranzGo(t *testing.T) {
 // TestDevServes is the README's second command: `entrepot serve --dev`. It
 // needs the product's own ports and is skipped where they are taken.
 func TestDevServes(t *testing.T) {
-	for _, addr := range []string{"127.0.0.1:9092", "127.0.0.1:8080", "127.0.0.1:8081"} {
+	for _, addr := range []string{"127.0.0.1:9092", "127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:8083", "127.0.0.1:7946", "127.0.0.1:7947", "127.0.0.1:7948"} {
 		ln, err := net.Listen("tcp", addr)
 		if err != nil {
 			Missing(t, "a port of the product is taken: %v", err)

@@ -1,10 +1,6 @@
 package hubtest
 
-import (
-	"io"
-	"net/http"
-	"testing"
-)
+import "testing"
 
 // TestConfluentPythonClient runs Confluent's own client and its serializers
 // against a node; what was registered is there after a kill -9.
@@ -22,14 +18,9 @@ func TestConfluentPythonClient(t *testing.T) {
 
 func httpGet(t *testing.T, url string) string {
 	t.Helper()
-	resp, err := http.Get(url)
+	body, err := get(url)
 	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %s %s %v", url, resp.Status, body, err)
+		t.Fatalf("%s: %v", url, err)
 	}
 	return string(body)
 }
