@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -57,27 +56,20 @@ func killedCDC(t *testing.T, rows, times int) {
 	if err := db.QueryRowContext(t.Context(), "SELECT 'kill_' || current_database()").Scan(&slot); err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	jobs := filepath.Join(dir, "jobs.yaml")
-	text := fmt.Sprintf(`
-topics:
-  - {name: things, partitions: 6}
-connectors:
-  - name: things-in
-    source: {type: postgres-cdc, dsn: "${env:TEST_DSN}", tables: [public.things], slot: %s}
-    topic: things
-`, slot)
-	if err := os.WriteFile(jobs, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	t.Cleanup(func() { // runs after the node is killed
 		Until(t, time.Minute, "the slot can be dropped", func() error {
 			_, err := db.Exec("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE slot_name = $1", slot)
 			return err
 		})
 	})
-	n := NewNode(t, "solo", dir, nil, []string{jobs}, []string{"TEST_DSN=" + dsn})
-	n.Start()
+	n := jobsNode(t, fmt.Sprintf(`
+topics:
+  - {name: things, partitions: 6}
+connectors:
+  - name: things-in
+    source: {type: postgres-cdc, dsn: "${env:TEST_DSN}", tables: [public.things], slot: %s}
+    topic: things
+`, slot), "TEST_DSN="+dsn)
 	topic := collect(t, n.Kafka, "things")
 	var writer sync.WaitGroup
 	ctx, stop := context.WithCancel(t.Context())
@@ -95,18 +87,9 @@ connectors:
 		return nil
 	})
 	writer.Go(func() { l.write(ctx, t) })
-	for i := range times {
-		want := rows * i / (times + 1)
-		Until(t, 2*time.Minute, fmt.Sprintf("%d records are in the topic", want), func() error {
-			if got := topic.count(); got < want {
-				return fmt.Errorf("%d records", got)
-			}
-			return nil
-		})
-		pause(t.Context(), time.Millisecond, 60*time.Millisecond)
-		n.Kill()
-		n.Start()
-	}
+	work := load{n: n, what: "records are in the topic", total: rows, limit: 2 * time.Minute, late: 60 * time.Millisecond}
+	work.count = func() (int, error) { return topic.count(), nil }
+	work.kill(t, times)
 	writer.Wait()
 	// Everything else comes before these, in each partition.
 	l.exec(t, fmt.Sprintf("INSERT INTO things SELECT -i, 0, 'last' FROM generate_series(1, %d) AS i", lastRows))

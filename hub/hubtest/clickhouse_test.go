@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/url"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -28,17 +27,8 @@ func TestKilledClickHouseSinkIsExact(t *testing.T) {
 		t.Fatal(err)
 	}
 	table := strings.TrimPrefix(u.Path, "/") + ".rows"
-	dir := t.TempDir()
-	input := filepath.Join(dir, "rows.ndjson")
-	var lines strings.Builder
-	for i := range rows {
-		fmt.Fprintf(&lines, `{"id":%d,"name":"row %d"}`+"\n", i, i)
-	}
-	if err := os.WriteFile(input, []byte(lines.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	jobs := filepath.Join(dir, "jobs.yaml")
-	text := fmt.Sprintf(`
+	input := inputFile(t, rows, func(i int) string { return fmt.Sprintf(`{"id":%d,"name":"row %d"}`, i, i) })
+	n := jobsNode(t, fmt.Sprintf(`
 topics:
   - {name: rows, partitions: 6}
 connectors:
@@ -57,12 +47,7 @@ connectors:
       columns: [{name: id, type: Int64}, {name: name, type: String}]
       partition_by: id %% 3
       batch: {rows: 2000}
-`, input)
-	if err := os.WriteFile(jobs, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	n := NewNode(t, "solo", dir, nil, []string{jobs}, []string{"TEST_DSN=" + dsn})
-	n.Start()
+`, input), "TEST_DSN="+dsn)
 	counts := func(of string) string {
 		text, err := server.Query("SELECT " + of + " FROM " + table)
 		if err != nil {
@@ -70,36 +55,13 @@ connectors:
 		}
 		return text
 	}
-	rowsNow := func() (n int) {
-		_, _ = fmt.Sscan(counts("count()"), &n)
-		return n
+	l := load{n: n, what: "rows are loaded", total: rows, limit: 2 * time.Minute, late: 60 * time.Millisecond}
+	l.count = func() (n int, err error) {
+		_, err = fmt.Sscan(counts("count()"), &n)
+		return n, err
 	}
-	// A kill at each even share of the load, while rows are being written.
-	for i := range total {
-		want := rows * i / (total + 1)
-		Until(t, 2*time.Minute, fmt.Sprintf("%d rows are loaded", want), func() error {
-			if got := rowsNow(); got < want {
-				return fmt.Errorf("%d rows", got)
-			}
-			return nil
-		})
-		pause(t.Context(), time.Millisecond, 60*time.Millisecond)
-		n.Kill()
-		n.Start()
-	}
-	Until(t, 5*time.Minute, "all rows are loaded", func() error {
-		if got := rowsNow(); got < rows {
-			return fmt.Errorf("%d rows", got)
-		}
-		j, err := job(n.Admin, "rows-out")
-		if err != nil {
-			return err
-		}
-		if lag, known := j.Lag.Value(); !known || lag != 0 {
-			return fmt.Errorf("lag %s", j.Lag)
-		}
-		return nil
-	})
+	l.kill(t, total)
+	l.done(t, 5*time.Minute, caughtUp(n, "rows-out"))
 	want := fmt.Sprintf("%d\t%d\t%d\t%d", rows, rows, rows-1, rows)
 	if got := counts("count(), uniqExact(id), max(id), uniqExact((_topic, _partition, _offset))"); got != want {
 		t.Errorf("rows, distinct keys, last key, distinct offsets: %s, want %s", got, want)

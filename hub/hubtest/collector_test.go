@@ -8,7 +8,6 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,7 +21,6 @@ import (
 func collectorNode(t *testing.T, partitions int) (n *Node, url string) {
 	t.Helper()
 	dir := t.TempDir()
-	jobs := filepath.Join(dir, "jobs.yaml")
 	addr := fmt.Sprintf("127.0.0.1:%d", Ports(t, 1)[0])
 	text := fmt.Sprintf(`
 topics:
@@ -32,10 +30,7 @@ connectors:
     source: {type: http-collector, listen: %q}
     topic: events
 `, partitions, addr)
-	if err := os.WriteFile(jobs, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return NewNode(t, "solo", dir, nil, []string{jobs}, nil), "http://" + addr + "/collect"
+	return NewNode(t, "solo", dir, nil, []string{writeJobs(t, dir, text)}, nil), "http://" + addr + "/collect"
 }
 
 // sender posts events until each is answered with 2xx, as a client has to.
@@ -105,11 +100,11 @@ func TestKilledCollector(t *testing.T) {
 	}
 	load.Wait()
 	found := map[string]int{}
-	for _, r := range readTo(t, n.Kafka, "events", kgo.KeepControlRecords()) { // uncommitted ones too
+	readEach(t, 20*time.Second, n.Kafka, "events", func(r *kgo.Record) { // uncommitted ones too
 		if !r.Attrs.IsControl() {
 			found[eventID(t, r)]++
 		}
-	}
+	})
 	lost, doubled := 0, 0
 	for w := range workers {
 		for i := range events / workers {

@@ -355,10 +355,10 @@ func (x *copying) check(shown map[int32][]shownRecord) {
 	copies := map[string]int{}
 	next := map[int32]int{} // of shown
 	var markers []marker
-	for _, r := range readTo(x.t, x.n.Kafka, "out", kgo.FetchIsolationLevel(kgo.ReadCommitted()), kgo.KeepControlRecords()) {
+	readEach(x.t, 20*time.Second, x.n.Kafka, "out", func(r *kgo.Record) {
 		if r.Attrs.IsControl() {
 			markers = append(markers, markerOf(r))
-			continue
+			return
 		}
 		if s, i := shown[r.Partition], next[r.Partition]; i < len(s) && s[i] != (shownRecord{r.Offset, unpad(r)}) {
 			x.t.Fatalf("partition %d: a consumer was shown %v, and there is %q at offset %d", r.Partition, s[i], unpad(r), r.Offset)
@@ -369,7 +369,7 @@ func (x *copying) check(shown map[int32][]shownRecord) {
 		if number != "-" {
 			copies[number]++
 		}
-	}
+	}, kgo.FetchIsolationLevel(kgo.ReadCommitted()))
 	for p, all := range shown {
 		if len(all) > next[p] {
 			x.t.Errorf("partition %d: a consumer was shown %d records, there are %d", p, len(all), next[p])

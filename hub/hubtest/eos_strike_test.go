@@ -1,7 +1,6 @@
 package hubtest
 
 import (
-	"context"
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
@@ -9,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
@@ -181,10 +179,10 @@ func (x *copying) lateMarkers(markers []marker) (n int) {
 // KIP-890 on were decided and completed.
 func (x *copying) endings() (decided, completed map[ending]int32) {
 	decided, completed = map[ending]int32{}, map[ending]int32{}
-	for _, r := range readTo(x.t, x.n.Kafka, "__transaction_state") {
+	readEach(x.t, 20*time.Second, x.n.Kafka, "__transaction_state", func(r *kgo.Record) {
 		v := kmsg.NewTxnMetadataValue()
 		if r.Value == nil || v.ReadFrom(r.Value) != nil || v.ClientTransactionVersion < 2 {
-			continue
+			return
 		}
 		switch e := (ending{v.ProducerID, v.ProducerEpoch}); v.State {
 		case kmsg.TransactionStatePrepareCommit, kmsg.TransactionStatePrepareAbort:
@@ -192,44 +190,6 @@ func (x *copying) endings() (decided, completed map[ending]int32) {
 		case kmsg.TransactionStateCompleteCommit, kmsg.TransactionStateCompleteAbort:
 			completed[e] = r.LeaderEpoch
 		}
-	}
-	return decided, completed
-}
-
-// readTo reads a topic from its start to the end it has now, each partition in
-// order.
-func readTo(t *testing.T, brokers, topic string, opts ...kgo.Opt) (all []*kgo.Record) {
-	t.Helper()
-	cl := client(t, append(opts, kgo.SeedBrokers(brokers), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
-	ends, err := kadm.NewClient(cl).ListEndOffsets(t.Context(), topic)
-	if err == nil {
-		err = ends.Error()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	left := map[int32]int64{}
-	ends.Each(func(o kadm.ListedOffset) {
-		if o.Offset > 0 {
-			left[o.Partition] = o.Offset
-		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	for len(left) > 0 {
-		fs := cl.PollFetches(ctx)
-		if err := fs.Err(); err != nil {
-			t.Fatalf("read %s: %v; not read to these ends: %v", topic, err, left)
-		}
-		fs.EachRecord(func(r *kgo.Record) {
-			end, ok := left[r.Partition]
-			if !ok {
-				return
-			}
-			if all = append(all, r); r.Offset >= end-1 {
-				delete(left, r.Partition)
-			}
-		})
-	}
-	return all
+	return decided, completed
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -41,9 +40,7 @@ const kafkaPartitions = 4
 func killedKafka(t *testing.T, broker, mode string, rows, times int) {
 	in, out := "kill-in-"+mode, "kill-out-"+mode
 	fillKafka(t, broker, in, out, rows)
-	dir := t.TempDir()
-	jobs := filepath.Join(dir, "jobs.yaml")
-	text := fmt.Sprintf(`
+	n := jobsNode(t, fmt.Sprintf(`
 topics:
   - {name: orders, partitions: %[5]d}
 connectors:
@@ -53,38 +50,21 @@ connectors:
   - name: orders-out
     topic: orders
     sink: {type: kafka, brokers: [%[1]q], remote_topic: %[3]s, exactly_once: %[4]s, batch: {records: 1000, every: 50ms}}
-`, broker, in, out, mode, kafkaPartitions)
-	if err := os.WriteFile(jobs, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	n := NewNode(t, "solo", dir, nil, []string{jobs}, nil)
-	n.Start()
+`, broker, in, out, mode, kafkaPartitions))
 	hub, far := collect(t, n.Kafka, "orders"), collect(t, broker, out)
-	for i := range times {
-		want := rows * i / (times + 1)
-		Until(t, 2*time.Minute, fmt.Sprintf("%d records have come out", want), func() error {
-			if got := far.count(); got < want {
-				return fmt.Errorf("%d records", got)
-			}
-			return nil
-		})
-		pause(t.Context(), time.Millisecond, 60*time.Millisecond)
-		n.Kill()
-		n.Start()
-	}
-	Until(t, 5*time.Minute, "all records have come out", func() error {
+	l := load{n: n, what: "records have come out", total: rows, limit: 2 * time.Minute, late: 60 * time.Millisecond}
+	l.count = func() (int, error) { return far.count(), nil }
+	l.kill(t, times)
+	l.done(t, 5*time.Minute, func() error {
 		if here, there := hub.distinct(), far.distinct(); min(here, there) < rows {
 			return fmt.Errorf("%d of %d read in the hub, %d at the destination", here, rows, there)
 		}
 		return nil
 	})
+	lag := caughtUp(n, "orders-out")
 	Until(t, time.Minute, "both jobs have no lag", func() error {
-		j, err := job(n.Admin, "orders-out")
-		if err != nil {
+		if err := lag(); err != nil {
 			return err
-		}
-		if lag, known := j.Lag.Value(); !known || lag != 0 {
-			return fmt.Errorf("lag %s", j.Lag)
 		}
 		return watched(broker, in)
 	})

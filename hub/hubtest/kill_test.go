@@ -171,33 +171,3 @@ func createTopic(t testing.TB, brokers, topic string, partitions int32) {
 		t.Fatal(err)
 	}
 }
-
-// readAll reads a partition from its start to the end it has now.
-func readAll(t testing.TB, brokers, topic string, partition int32) []*kgo.Record {
-	t.Helper()
-	cl := client(t, kgo.SeedBrokers(brokers), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{topic: {partition: kgo.NewOffset().AtStart()}}),
-		kgo.KeepControlRecords()) // the last one may be the marker of a transaction
-	ends, err := kadm.NewClient(cl).ListEndOffsets(t.Context(), topic)
-	if err != nil {
-		t.Fatal(err)
-	}
-	end, _ := ends.Lookup(topic, partition)
-	if end.Err != nil {
-		t.Fatal(end.Err)
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	var all []*kgo.Record
-	for next := int64(0); next < end.Offset; {
-		fetches := cl.PollFetches(ctx)
-		if err := fetches.Err(); err != nil {
-			t.Fatalf("read %s-%d: %v", topic, partition, err)
-		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			if next = r.Offset + 1; !r.Attrs.IsControl() {
-				all = append(all, r)
-			}
-		})
-	}
-	return all
-}

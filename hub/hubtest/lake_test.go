@@ -42,18 +42,11 @@ func killedLake(t *testing.T, l lake) {
 	if os.Getenv("ENTREPOT_KILLS") != "" {
 		total = 1_000_000
 	}
-	dir := t.TempDir()
-	input := filepath.Join(dir, "rows.ndjson")
-	var text strings.Builder
-	for i := range total {
+	input := inputFile(t, total, func(i int) string {
 		at := time.UnixMilli(1431857103000 + int64(i)*3600_000*4/int64(total)).UTC() // over four hours
-		fmt.Fprintf(&text, `{"id":%d,"at":%q}`+"\n", i, at.Format(time.RFC3339))
-	}
-	if err := os.WriteFile(input, []byte(text.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	jobs := filepath.Join(dir, "jobs.yaml")
-	config := fmt.Sprintf(`
+		return fmt.Sprintf(`{"id":%d,"at":%q}`, i, at.Format(time.RFC3339))
+	})
+	n := jobsNode(t, fmt.Sprintf(`
 topics:
   - {name: rows, partitions: 6}
 connectors:
@@ -65,38 +58,14 @@ connectors:
   - name: rows-out
     topic: rows
     sink: {type: files, %s, partition_by: "dt={date(ts)}/hr={hour(ts)}", columns: [{name: id, type: int64}, {name: at, type: timestamp}], roll: {rows: 2000, every: 1s}}
-`, input, l.sink)
-	if err := os.WriteFile(jobs, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	n := NewNode(t, "solo", dir, nil, []string{jobs}, []string{"LAKE_KEY=hunter2"})
-	n.Start()
+`, input, l.sink), "LAKE_KEY=hunter2")
 	strikes := kills(t, 3)
-	for i := range strikes {
-		Until(t, time.Minute, "the load goes on", func() error {
-			j, err := job(n.Admin, "rows-out")
-			if err != nil {
-				return err
-			}
-			if got, want := j.Counters["written"], int64(total*i/(strikes+1)); got < want {
-				return fmt.Errorf("%d rows, want %d", got, want)
-			}
-			return nil
-		})
-		pause(t.Context(), time.Millisecond, 300*time.Millisecond)
-		n.Kill()
-		n.Start()
+	rows := load{n: n, what: "rows are loaded", total: total, count: counter(n, "rows-out", "written"), limit: time.Minute, late: 300 * time.Millisecond}
+	rows.kill(t, strikes)
+	rows.done(t, 3*time.Minute, caughtUp(n, "rows-out"))
+	if got, err := rows.count(); got != total || err != nil {
+		t.Errorf("the sink counts %d rows, %v, want %d", got, err, total)
 	}
-	Until(t, 3*time.Minute, "all rows are loaded", func() error {
-		j, err := job(n.Admin, "rows-out")
-		if err != nil {
-			return err
-		}
-		if lag, known := j.Lag.Value(); !known || lag != 0 || j.Counters["written"] != int64(total) {
-			return fmt.Errorf("lag %s, %d rows", j.Lag, j.Counters["written"])
-		}
-		return nil
-	})
 	n.Kill()
 	l.check(t, total, strikes)
 }

@@ -3,9 +3,6 @@ package hubtest
 import (
 	"database/sql"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -27,21 +24,12 @@ func TestKilledSinkIsExact(t *testing.T) {
 
 func killedSink(t *testing.T, mode string) {
 	dsn := conntest.Postgres(t)
-	dir := t.TempDir()
-	input := filepath.Join(dir, "rows.ndjson")
-	var rows strings.Builder
-	for i := range postgresRows {
-		fmt.Fprintf(&rows, `{"id":%d,"name":"row %d"}`+"\n", i, i)
-	}
-	if err := os.WriteFile(input, []byte(rows.String()), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	input := inputFile(t, postgresRows, func(i int) string { return fmt.Sprintf(`{"id":%d,"name":"row %d"}`, i, i) })
 	key := ""
 	if mode == "upsert" {
 		key = ", key: [id]"
 	}
-	jobs := filepath.Join(dir, "jobs.yaml")
-	text := fmt.Sprintf(`
+	n := jobsNode(t, fmt.Sprintf(`
 topics:
   - {name: rows, partitions: 6}
 connectors:
@@ -53,48 +41,24 @@ connectors:
   - name: rows-out
     topic: rows
     sink: {type: postgres, dsn: "${env:TEST_DSN}", table: rows, mode: %s%s, create: true, columns: [{name: id, type: bigint}, {name: name, type: text}], batch: {rows: 2000}}
-`, input, mode, key)
-	if err := os.WriteFile(jobs, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	n := NewNode(t, "solo", dir, nil, []string{jobs}, []string{"TEST_DSN=" + dsn})
-	n.Start()
+`, input, mode, key), "TEST_DSN="+dsn)
 	total := kills(t, 4)
 	db, err := sql.Open("postgres", dsn)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = db.Close() }()
-	rowsNow := func() (n, distinct int64) {
+	rowsNow := func() (n, distinct int) {
 		_ = db.QueryRowContext(t.Context(), "SELECT count(*), count(DISTINCT id) FROM rows").Scan(&n, &distinct)
 		return n, distinct
 	}
-	// A kill at each even share of the load, while rows are being written.
-	for i := range total {
-		want := int64(postgresRows) * int64(i) / int64(total+1)
-		Until(t, time.Minute, fmt.Sprintf("%d rows are loaded", want), func() error {
-			if got, _ := rowsNow(); got < want {
-				return fmt.Errorf("%d rows", got)
-			}
-			return nil
-		})
-		pause(t.Context(), time.Millisecond, 60*time.Millisecond)
-		n.Kill()
-		n.Start()
+	l := load{n: n, what: "rows are loaded", total: postgresRows, limit: time.Minute, late: 60 * time.Millisecond}
+	l.count = func() (int, error) {
+		got, _ := rowsNow() // none before the table is there
+		return got, nil
 	}
-	Until(t, 2*time.Minute, "all rows are loaded", func() error {
-		if got, _ := rowsNow(); got < postgresRows {
-			return fmt.Errorf("%d rows", got)
-		}
-		j, err := job(n.Admin, "rows-out")
-		if err != nil {
-			return err
-		}
-		if lag, known := j.Lag.Value(); !known || lag != 0 {
-			return fmt.Errorf("lag %s", j.Lag)
-		}
-		return nil
-	})
+	l.kill(t, total)
+	l.done(t, 2*time.Minute, caughtUp(n, "rows-out"))
 	got, distinct := rowsNow()
 	if got != postgresRows || distinct != postgresRows {
 		t.Errorf("%d rows, %d distinct keys, want %d of both", got, distinct, postgresRows)

@@ -1,7 +1,9 @@
 // Package hubtest runs hubs for tests: the real binary as processes that can
 // be killed at any moment, with everything on loopback.
 //
-// Goroutines: one for each started process, which ends when the process does.
+// Goroutines: one for each started process, which ends when the process does;
+// those of a Forwarder, one that accepts and two for each connection, which end
+// with the test.
 package hubtest
 
 import (

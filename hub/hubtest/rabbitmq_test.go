@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -110,7 +109,7 @@ func killedRabbitSource(t *testing.T, rows, times int, ids bool) {
 	const prefetch = 1000
 	r := openRabbit(t)
 	r.fill(t, rows, ids)
-	n := rabbitNode(t, r, fmt.Sprintf(`
+	n := jobsNode(t, fmt.Sprintf(`
 topics:
   - {name: rows, partitions: 6}
 connectors:
@@ -118,16 +117,17 @@ connectors:
     source: {type: rabbitmq, url: "${env:TEST_URL}", queues: [in], prefetch: %d}
     topic: rows
     key: string(value.id)
-`, prefetch))
+`, prefetch), "TEST_URL="+r.url)
 	topic := collect(t, n.Kafka, "rows")
-	for i := range times {
-		killAt(t, n, rows*i/(times+1), func() (int, error) { return topic.count(), nil })
-	}
-	Until(t, 10*time.Minute, "the queue is empty", func() error {
-		if left, err := r.left("in"); err != nil || left > 0 || topic.count() < rows {
-			return fmt.Errorf("%d messages in the queue, %d records, %v", left, topic.count(), err)
+	l := load{n: n, what: "records are in the topic", total: rows, limit: 5 * time.Minute, late: 60 * time.Millisecond}
+	l.count = func() (int, error) { return topic.count(), nil }
+	l.kill(t, times)
+	l.done(t, 10*time.Minute, func() error {
+		left, err := r.left("in")
+		if err == nil && left > 0 {
+			err = fmt.Errorf("%d messages are in the queue", left)
 		}
-		return nil
+		return err
 	})
 	seen := map[string]bool{}
 	for _, rec := range topic.all() {
@@ -150,21 +150,8 @@ func TestKilledRabbitMQSink(t *testing.T) {
 	const batch, partitions = 500, 6
 	rows, times := rabbitRows(), kills(t, 4)
 	r := openRabbit(t)
-	dir := t.TempDir()
-	input := filepath.Join(dir, "rows.ndjson")
-	f, err := os.Create(input)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for i := range rows {
-		if _, err := fmt.Fprintf(f, `{"id":%d}`+"\n", i); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
-	n := rabbitNode(t, r, fmt.Sprintf(`
+	input := inputFile(t, rows, func(i int) string { return fmt.Sprintf(`{"id":%d}`, i) })
+	n := jobsNode(t, fmt.Sprintf(`
 topics:
   - {name: rows, partitions: %d}
 connectors:
@@ -176,7 +163,7 @@ connectors:
   - name: rows-out
     topic: rows
     sink: {type: rabbitmq, url: "${env:TEST_URL}", routing_key: out, batch: {rows: %d}}
-`, partitions, input, batch))
+`, partitions, input, batch), "TEST_URL="+r.url)
 	deliveries, err := r.ch.Consume("out", "", true, false, false, false, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -196,22 +183,9 @@ connectors:
 			}
 		}
 	}
-	for i := range times {
-		killAt(t, n, rows*i/(times+1), take)
-	}
-	Until(t, 10*time.Minute, "everything is published", func() error {
-		j, err := job(n.Admin, "rows-out")
-		if err != nil {
-			return err
-		}
-		if got, _ := take(); got < rows {
-			return fmt.Errorf("%d messages", got)
-		}
-		if lag, known := j.Lag.Value(); !known || lag != 0 {
-			return fmt.Errorf("lag %s", j.Lag)
-		}
-		return nil
-	})
+	l := load{n: n, what: "messages are published", total: rows, count: take, limit: 5 * time.Minute, late: 60 * time.Millisecond}
+	l.kill(t, times)
+	l.done(t, 10*time.Minute, caughtUp(n, "rows-out"))
 	ids := map[string]bool{}
 	for _, id := range seen {
 		ids[id] = true
@@ -223,31 +197,4 @@ connectors:
 	if most := batch * partitions * times; all-len(seen) > most {
 		t.Errorf("%d messages are there twice, at most %d may be", all-len(seen), most)
 	}
-}
-
-// rabbitNode starts a node with the jobs.
-func rabbitNode(t *testing.T, r *rabbit, jobs string) *Node {
-	t.Helper()
-	dir := t.TempDir()
-	file := filepath.Join(dir, "jobs.yaml")
-	if err := os.WriteFile(file, []byte(jobs), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	n := NewNode(t, "solo", dir, nil, []string{file}, []string{"TEST_URL=" + r.url})
-	n.Start()
-	return n
-}
-
-// killAt kills the node some time after the count is reached, and starts it.
-func killAt(t *testing.T, n *Node, want int, count func() (int, error)) {
-	t.Helper()
-	Until(t, 5*time.Minute, fmt.Sprintf("%d have come", want), func() error {
-		if got, err := count(); err != nil || got < want {
-			return fmt.Errorf("%d, %v", got, err)
-		}
-		return nil
-	})
-	pause(t.Context(), time.Millisecond, 60*time.Millisecond)
-	n.Kill()
-	n.Start()
 }

@@ -60,11 +60,7 @@ func TestBadJobsStartNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			jobs := filepath.Join(dir, "jobs.yaml")
-			if err := os.WriteFile(jobs, []byte(c.text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			n := NewNode(t, "solo", dir, nil, []string{jobs}, nil)
+			n := NewNode(t, "solo", dir, nil, []string{writeJobs(t, dir, c.text)}, nil)
 			refused(t, n, 2, c.want)
 			notMade(t, n.Dir)
 		})
@@ -220,12 +216,7 @@ func TestMalformedLineIsADeadLetter(t *testing.T) {
 	if err := os.WriteFile(input, []byte(text.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	jobs := filepath.Join(dir, "jobs.yaml")
-	if err := os.WriteFile(jobs, []byte(followJobs), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	n := NewNode(t, "solo", dir, nil, []string{jobs}, []string{"ENTREPOT_DEMO_INPUT=" + input})
-	n.Start()
+	n := jobsNode(t, followJobs, "ENTREPOT_DEMO_INPUT="+input)
 	Until(t, 30*time.Second, "all lines are read", func() error {
 		j, err := job(n.Admin, "access-log")
 		if err == nil && (j.Counters["written"] != 997 || j.Counters["dead"] != 3) {

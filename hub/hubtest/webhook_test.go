@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -52,10 +51,11 @@ func (h *hook) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	h.mu.last[v.Key] = max(h.mu.last[v.Key], v.N)
 }
 
-func (h *hook) distinct() (keys, requests int) {
+// distinct is how many records have come; it has no error.
+func (h *hook) distinct() (int, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.mu.keys), h.mu.requests
+	return len(h.mu.keys), nil
 }
 
 // TestKilledWebhook kills the hub again and again while it sends: every record
@@ -71,21 +71,14 @@ func TestKilledWebhook(t *testing.T) {
 	h.mu.keys, h.mu.last = map[string]string{}, map[string]int{}
 	server := httptest.NewServer(h)
 	defer server.Close()
-	dir := t.TempDir()
-	jobs := filepath.Join(dir, "jobs.yaml")
-	text := fmt.Sprintf(`
+	n := jobsNode(t, fmt.Sprintf(`
 topics:
   - {name: orders, partitions: %d}
 connectors:
   - name: hook
     topic: orders
     sink: {type: webhook, url: %q, allow_networks: [127.0.0.0/8], batch: {rows: %d}}
-`, partitions, server.URL, batch)
-	if err := os.WriteFile(jobs, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	n := NewNode(t, "solo", dir, nil, []string{jobs}, nil)
-	n.Start()
+`, partitions, server.URL, batch))
 	cl := client(t, kgo.SeedBrokers(n.Kafka), kgo.DefaultProduceTopic("orders"), kgo.UnknownTopicRetries(-1), kgo.MaxBufferedRecords(20_000))
 	for i := range records {
 		key := fmt.Sprint("k", i%100)
@@ -99,22 +92,9 @@ connectors:
 		t.Fatal(err)
 	}
 	times := kills(t, 4)
-	arrive := func(want int) {
-		t.Helper()
-		Until(t, 4*time.Minute, "records arrive", func() error {
-			if got, requests := h.distinct(); got < want {
-				return fmt.Errorf("%d of %d records in %d requests\n%s", got, want, requests, tail(n.Process().Output(), 1000))
-			}
-			return nil
-		})
-	}
-	for i := range times {
-		arrive(records * i / (times + 1))
-		pause(t.Context(), 10*time.Millisecond, 300*time.Millisecond)
-		n.Kill()
-		n.Start()
-	}
-	arrive(records)
+	l := load{n: n, what: "records arrive", total: records, count: h.distinct, limit: 4 * time.Minute, late: 300 * time.Millisecond}
+	l.kill(t, times)
+	l.done(t, 4*time.Minute)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	again := h.mu.requests - len(h.mu.keys)

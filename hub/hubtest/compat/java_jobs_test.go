@@ -62,25 +62,13 @@ func readCommitted(t *testing.T, addr, topic string) (all []*kgo.Record, err err
 	if err != nil {
 		return nil, fmt.Errorf("the ends of %s: %w", topic, err)
 	}
-	left := map[int32]int64{}
-	ends.Each(func(o kadm.ListedOffset) {
-		if o.Offset > 0 {
-			left[o.Partition] = o.Offset
+	err = hubtest.ReadTo(ctx, cl, ends, func(r *kgo.Record) {
+		if !r.Attrs.IsControl() {
+			all = append(all, r)
 		}
 	})
-	for len(left) > 0 {
-		fetches := cl.PollFetches(ctx)
-		if err := ctx.Err(); err != nil {
-			return all, fmt.Errorf("read %s: %w; partitions not read to their ends: %v, %d records so far", topic, err, left, len(all))
-		}
-		fetches.EachRecord(func(r *kgo.Record) {
-			if !r.Attrs.IsControl() {
-				all = append(all, r)
-			}
-			if end, ok := left[r.Partition]; ok && r.Offset >= end-1 {
-				delete(left, r.Partition)
-			}
-		})
+	if err != nil {
+		return all, fmt.Errorf("read %s: %w, %d records so far", topic, err, len(all))
 	}
 	return all, nil
 }

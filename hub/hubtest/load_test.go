@@ -1,0 +1,119 @@
+package hubtest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// jobsNode starts a node that is a site of its own and runs the jobs, a jobs
+// file's text, with the extra environment (K=V).
+func jobsNode(t *testing.T, jobs string, env ...string) *Node {
+	t.Helper()
+	dir := t.TempDir()
+	n := NewNode(t, "solo", dir, nil, []string{writeJobs(t, dir, jobs)}, env)
+	n.Start()
+	return n
+}
+
+// writeJobs writes a jobs file in a folder and returns its path.
+func writeJobs(t *testing.T, dir, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, "jobs.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// inputFile writes a file of n lines, for a source to read, and returns its path.
+func inputFile(t *testing.T, n int, line func(i int) string) string {
+	t.Helper()
+	var text strings.Builder
+	for i := range n {
+		text.WriteString(line(i))
+		text.WriteByte('\n')
+	}
+	path := filepath.Join(t.TempDir(), "rows.ndjson")
+	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// load is work of a node that is killed meanwhile.
+type load struct {
+	n     *Node
+	what  string // what is counted, as in "rows are loaded"
+	total int
+	count func() (int, error)
+	limit time.Duration // from one kill until it is time for the next
+	late  time.Duration // a kill comes at most so long after it is time
+}
+
+// kill kills the node at each even share of the total, while the work goes on,
+// and starts it again. Kills that come when all is done prove nothing: more than
+// half of them must not.
+func (l load) kill(t *testing.T, times int) {
+	t.Helper()
+	idle := 0
+	for i := range times {
+		Until(t, l.limit, l.what, func() error { return l.reached(l.total * i / (times + 1)) })
+		pause(t.Context(), time.Millisecond, l.late)
+		if l.reached(l.total) == nil {
+			idle++
+		}
+		l.n.Kill()
+		l.n.Start()
+	}
+	if idle > times/2 {
+		t.Errorf("%d of %d kills came when all %s", idle, times, l.what)
+	}
+}
+
+// done waits until each of the others says that nothing is left to do, and the
+// total is reached. It counts last: what came last is counted.
+func (l load) done(t *testing.T, limit time.Duration, others ...func() error) {
+	t.Helper()
+	Until(t, limit, "all "+l.what, func() error {
+		for _, other := range others {
+			if err := other(); err != nil {
+				return err
+			}
+		}
+		return l.reached(l.total)
+	})
+}
+
+func (l load) reached(want int) error {
+	got, err := l.count()
+	if err == nil && got < want {
+		err = fmt.Errorf("%d of %d", got, want)
+	}
+	return err
+}
+
+// caughtUp says whether a job of a node has no lag.
+func caughtUp(n *Node, name string) func() error {
+	return func() error {
+		j, err := job(n.Admin, name)
+		if err != nil {
+			return err
+		}
+		if lag, known := j.Lag.Value(); !known || lag != 0 {
+			return fmt.Errorf("%s: lag %s", name, j.Lag)
+		}
+		return nil
+	}
+}
+
+// counter is a count of a job of a node.
+func counter(n *Node, of, name string) func() (int, error) {
+	return func() (int, error) {
+		j, err := job(n.Admin, of)
+		return int(j.Counters[name]), err
+	}
+}
