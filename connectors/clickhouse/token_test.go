@@ -1,7 +1,6 @@
 package clickhouse
 
 import (
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -34,19 +33,12 @@ print("engine:", q("SELECT engine_full LIKE '%non_replicated_deduplication_windo
 `
 
 func TestWhatATokenIsWorth(t *testing.T) {
-	for _, python := range []string{os.Getenv("ENTREPOT_TEST_PYTHON"), "../../.cache/venv/bin/python", "python3"} {
-		if python == "" || exec.Command(python, "-c", "import chdb").Run() != nil {
-			continue
-		}
-		out, err := exec.Command(python, "-c", tokens).CombinedOutput()
-		if err != nil {
-			t.Fatalf("chdb: %v\n%s", err, out)
-		}
-		want := "three times: 4\nhalf, then whole: 6\t6\nbeyond the window: 2\nwithout a window: 2\nknown: 2\nengine: 1\tn"
-		if got := strings.TrimSpace(string(out)); got != want {
-			t.Errorf("got\n%s\nwant\n%s", got, want)
-		}
-		return
+	out, err := exec.Command(conntest.Python(t, "chdb"), "-c", tokens).CombinedOutput()
+	if err != nil {
+		t.Fatalf("chdb: %v\n%s", err, out)
 	}
-	conntest.Missing(t, "python3 with chdb")
+	want := "three times: 4\nhalf, then whole: 6\t6\nbeyond the window: 2\nwithout a window: 2\nknown: 2\nengine: 1\tn"
+	if got := strings.TrimSpace(string(out)); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
 }

@@ -8,11 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
 )
 
@@ -23,65 +19,35 @@ import (
 // where the variable CI is set it fails instead.
 func ClickHouse(t testing.TB) (dsn string) {
 	t.Helper()
-	s, err := sharedClickHouse(clickHouseProgram(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.Database(t)
+	return sharedClickHouse(t).Database(t)
 }
 
+var sharedClickHouse = shared(clickHouseProgram, newClickHouse)
+
 // ClickHouseServer is a server that a test has for itself, to stop and start.
-type ClickHouseServer struct {
-	program, dir string
-	port, http   int
-	process      *process
-	made         *atomic.Int64
-}
+type ClickHouseServer struct{ server }
 
 // OwnClickHouse starts a server that ends with the test.
 func OwnClickHouse(t testing.TB) *ClickHouseServer {
 	t.Helper()
 	s, err := newClickHouse(clickHouseProgram(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.process.end("")
-		if err := os.RemoveAll(s.dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
-
-// Stop ends the server in order.
-func (s *ClickHouseServer) Stop() { s.process.end("stop\n") }
-
-// Crash ends the server as kill -9 does.
-func (s *ClickHouseServer) Crash() { s.process.end("crash\n") }
-
-// Start starts the server again, at the same address.
-func (s *ClickHouseServer) Start(t testing.TB) {
-	t.Helper()
-	if err := s.start(); err != nil {
-		t.Fatal(err)
-	}
+	return own(t, s, err)
 }
 
 // Database makes an empty database and returns how to connect to it.
 func (s *ClickHouseServer) Database(t testing.TB) (dsn string) {
 	t.Helper()
-	name := fmt.Sprintf("test%d", s.made.Add(1))
+	name := s.another()
 	if _, err := s.Query("CREATE DATABASE " + name); err != nil {
 		t.Fatal(err)
 	}
-	return fmt.Sprintf("clickhouse://default@127.0.0.1:%d/%s", s.port, name)
+	return "clickhouse://default@" + s.address(0) + "/" + name
 }
 
 // Query runs one statement over HTTP, beside any driver, and returns the
 // server's text.
 func (s *ClickHouseServer) Query(query string) (string, error) {
-	req, err := http.NewRequest(http.MethodPost, fmt.Sprintf("http://127.0.0.1:%d/", s.http), strings.NewReader(query))
+	req, err := http.NewRequest(http.MethodPost, "http://"+s.address(1)+"/", strings.NewReader(query))
 	if err != nil {
 		return "", err
 	}
@@ -101,18 +67,6 @@ func (s *ClickHouseServer) Query(query string) (string, error) {
 	return strings.TrimSpace(string(text)), nil
 }
 
-var sharedClickHouse = func() func(program string) (*ClickHouseServer, error) {
-	var (
-		once sync.Once
-		s    *ClickHouseServer
-		err  error
-	)
-	return func(program string) (*ClickHouseServer, error) {
-		once.Do(func() { s, err = newClickHouse(program) })
-		return s, err
-	}
-}()
-
 func clickHouseProgram(t testing.TB) string {
 	t.Helper()
 	for _, name := range []string{"clickhouse-server", "/usr/sbin/clickhouse-server"} {
@@ -125,16 +79,17 @@ func clickHouseProgram(t testing.TB) string {
 }
 
 func newClickHouse(program string) (*ClickHouseServer, error) {
-	dir, err := os.MkdirTemp("", "entrepot-clickhouse-")
-	if err != nil {
-		return nil, err
+	s := &ClickHouseServer{}
+	s.server = server{
+		name: "clickhouse", ports: make([]int, 2),
+		prepare: s.configure, ready: s.serves,
+		command: func() *exec.Cmd {
+			cmd := exec.Command(program, "--config-file="+s.file("config.xml"))
+			cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}
+			return cmd
+		},
 	}
-	s := &ClickHouseServer{program: program, dir: dir, made: new(atomic.Int64)}
-	if err := s.init(); err != nil {
-		_ = os.RemoveAll(dir)
-		return nil, fmt.Errorf("start a private ClickHouse server: %w", err)
-	}
-	return s, nil
+	return s, s.launch(nil)
 }
 
 // Debian's server reads <yandex>, later ones <clickhouse> and that name too.
@@ -153,39 +108,14 @@ const (
 `
 )
 
-func (s *ClickHouseServer) init() error {
-	if err := os.WriteFile(filepath.Join(s.dir, "users.xml"), []byte(clickHouseUsers), 0o644); err != nil {
+func (s *ClickHouseServer) configure() error {
+	if err := os.WriteFile(s.file("users.xml"), []byte(clickHouseUsers), 0o644); err != nil {
 		return err
 	}
-	return startSomewhere(func(port int) error {
-		s.port = port
-		var err error
-		if s.http, err = freePort(); err != nil {
-			return err
-		}
-		config := fmt.Sprintf(clickHouseConfig, s.port, s.http, s.dir)
-		if err := os.WriteFile(filepath.Join(s.dir, "config.xml"), []byte(config), 0o644); err != nil {
-			return err
-		}
-		if err = s.start(); err != nil {
-			s.process.end("crash\n")
-		}
-		return err
-	})
+	return os.WriteFile(s.file("config.xml"), fmt.Appendf(nil, clickHouseConfig, s.ports[0], s.ports[1], s.dir), 0o644)
 }
 
-func (s *ClickHouseServer) start() error {
-	cmd := exec.Command(s.program, "--config-file="+filepath.Join(s.dir, "config.xml"))
-	cmd.Dir = s.dir
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	p, err := startProcess(cmd, s.dir, "KILL", "TERM")
-	if err != nil {
-		return err
-	}
-	s.process = p
-	return p.await(func() bool {
-		path, err := s.Query("SELECT count() FROM system.tables WHERE database = 'system' AND name = 'one'")
-		return err == nil && path == "1"
-	})
+func (s *ClickHouseServer) serves() bool {
+	n, err := s.Query("SELECT count() FROM system.tables WHERE database = 'system' AND name = 'one'")
+	return err == nil && n == "1"
 }

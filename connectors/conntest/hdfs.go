@@ -7,8 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
-	"sync"
 	"testing"
 )
 
@@ -19,68 +17,27 @@ import (
 // skipped, or fails as Missing says.
 func HDFS(t testing.TB) (rpc, web string) {
 	t.Helper()
-	s, err := sharedHDFS()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s == nil {
+	s := sharedHDFS(t)
+	return s.address(0), s.address(1)
+}
+
+var sharedHDFS = shared(hdfsScript, newHDFS)
+
+func hdfsScript(t testing.TB) string {
+	t.Helper()
+	root := moduleRoot(t)
+	if !exists(filepath.Join(root, ".cache/hadoop/classes")) {
 		Missing(t, "Hadoop (deploy/hadoop/hadoop.sh setup)")
 	}
-	return s.rpc, s.web
+	return filepath.Join(root, "deploy/hadoop/hadoop.sh")
 }
 
-type hdfsServer struct {
-	rpc, web string
-	process  *process
-}
-
-var sharedHDFS = sync.OnceValues(func() (s *hdfsServer, err error) {
-	root, err := moduleRoot()
-	if err != nil {
-		return nil, err
+func newHDFS(script string) (*server, error) {
+	s := &server{name: "hdfs", ports: make([]int, 2)}
+	s.prepare = func() error { return os.RemoveAll(s.file("data")) } // of a try before
+	s.command = func() *exec.Cmd {
+		return exec.Command(script, "run", s.file("data"), fmt.Sprint(s.ports[0]), fmt.Sprint(s.ports[1]))
 	}
-	script := filepath.Join(root, "deploy/hadoop/hadoop.sh")
-	if _, err := os.Stat(filepath.Join(root, ".cache/hadoop/classes")); err != nil {
-		return nil, nil
-	}
-	dir, err := os.MkdirTemp("", "entrepot-hdfs-")
-	if err != nil {
-		return nil, err
-	}
-	err = startSomewhere(func(port int) error {
-		web, err := freePort()
-		if err != nil {
-			return err
-		}
-		data, err := os.MkdirTemp(dir, "data-")
-		if err != nil {
-			return err
-		}
-		p, err := startProcess(exec.Command(script, "run", data, fmt.Sprint(port), fmt.Sprint(web)), dir, "KILL", "TERM")
-		if err != nil {
-			return err
-		}
-		s = &hdfsServer{fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("127.0.0.1:%d", web), p}
-		if err := p.await(func() bool { return strings.Contains(string(p.log()), "HDFS serves") }); err != nil {
-			p.end("")
-			return err
-		}
-		return nil
-	})
-	return s, err
-})
-
-// moduleRoot is the folder of go.mod, above the test's.
-func moduleRoot() (string, error) {
-	dir, err := os.Getwd()
-	for err == nil {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("no go.mod above the test's folder")
-		}
-		dir = filepath.Dir(dir)
-	}
-	return "", err
+	s.ready = func() bool { return s.process.says("HDFS serves") }
+	return s, s.launch(nil)
 }

@@ -5,9 +5,7 @@ package conntest
 import (
 	"fmt"
 	"net/http"
-	"os"
 	"os/exec"
-	"sync"
 	"testing"
 )
 
@@ -17,46 +15,19 @@ import (
 // test is skipped, or fails as Missing says.
 func Moto(t testing.TB) string {
 	t.Helper()
-	s, err := sharedMoto()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s == nil {
-		Missing(t, "python3 with moto[s3,server]")
-	}
-	return s.base
+	return "http://" + sharedMoto(t).address(0)
 }
 
-// webServer is a server that is reached over HTTP. Whoever drops its process
-// ends it.
-type webServer struct {
-	base    string
-	process *process
-}
+var sharedMoto = shared(func(t testing.TB) string { return Python(t, "moto.server") }, newMoto)
 
-var sharedMoto = sync.OnceValues(func() (s *webServer, err error) {
-	python := pythonWith("moto.server")
-	if python == "" {
-		return nil, nil
+func newMoto(python string) (*server, error) {
+	s := &server{name: "moto", ports: make([]int, 1)}
+	s.command = func() *exec.Cmd {
+		return exec.Command(python, "-m", "moto.server", "-H", "127.0.0.1", "-p", fmt.Sprint(s.ports[0]))
 	}
-	dir, err := os.MkdirTemp("", "entrepot-moto-")
-	if err != nil {
-		return nil, err
-	}
-	err = startSomewhere(func(port int) error {
-		p, err := startProcess(exec.Command(python, "-m", "moto.server", "-H", "127.0.0.1", "-p", fmt.Sprint(port)), dir, "KILL", "TERM")
-		if err != nil {
-			return err
-		}
-		s = &webServer{fmt.Sprintf("http://127.0.0.1:%d", port), p}
-		if err := p.await(func() bool { return answers(s.base + "/moto-api/data.json") }); err != nil {
-			p.end("")
-			return err
-		}
-		return nil
-	})
-	return s, err
-})
+	s.ready = func() bool { return answers("http://" + s.address(0) + "/moto-api/data.json") }
+	return s, s.launch(nil)
+}
 
 // answers reports whether a GET is answered with 200.
 func answers(url string) bool {

@@ -12,8 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -25,72 +23,36 @@ import (
 // variable CI is set it fails instead.
 func Postgres(t testing.TB) (dsn string) {
 	t.Helper()
-	bin := postgresBinaries(t)
-	s, err := sharedPostgres(bin)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.database(t)
+	return sharedPostgres(t).Database(t)
 }
 
-// PostgresServer is a server that a test has for itself, to stop and start.
+var sharedPostgres = shared(postgresBinaries, newPostgres)
+
+// PostgresServer is a server that a test has for itself, to stop and start. A
+// stop ends all its connections, and what runs is rolled back; after a crash
+// the next start recovers from its log.
 type PostgresServer struct {
-	bin, dir string
-	port     int
-	cred     *syscall.Credential
-	process  *process
-	made     *atomic.Int64
+	server
+	bin  string
+	cred *syscall.Credential
 }
 
 // OwnPostgres starts a server that ends with the test.
 func OwnPostgres(t testing.TB) *PostgresServer {
 	t.Helper()
 	s, err := newPostgres(postgresBinaries(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.process.end("")
-		if err := os.RemoveAll(s.dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return own(t, s, err)
 }
 
 // Database makes an empty database and returns how to connect to it.
 func (s *PostgresServer) Database(t testing.TB) (dsn string) {
 	t.Helper()
-	return s.database(t)
-}
-
-// Stop ends the server, and with it all its connections; what runs is rolled
-// back.
-func (s *PostgresServer) Stop() { s.process.end("stop\n") }
-
-// Crash ends the server without a shutdown: the next start recovers from its
-// log.
-func (s *PostgresServer) Crash() { s.process.end("crash\n") }
-
-// Start starts the server again, at the same address.
-func (s *PostgresServer) Start(t testing.TB) {
-	t.Helper()
-	if err := s.start(); err != nil {
+	name := s.another()
+	if _, err := s.psql("postgres", "CREATE DATABASE "+name); err != nil {
 		t.Fatal(err)
 	}
+	return "postgres://postgres@" + s.address(0) + "/" + name + "?sslmode=disable"
 }
-
-var sharedPostgres = func() func(bin string) (*PostgresServer, error) {
-	var (
-		once sync.Once
-		s    *PostgresServer
-		err  error
-	)
-	return func(bin string) (*PostgresServer, error) {
-		once.Do(func() { s, err = newPostgres(bin) })
-		return s, err
-	}
-}()
 
 // postgresBinaries finds the newest installation.
 func postgresBinaries(t testing.TB) string {
@@ -110,38 +72,31 @@ func postgresBinaries(t testing.TB) string {
 	return ""
 }
 
-// newPostgres makes a cluster and starts it.
 func newPostgres(bin string) (*PostgresServer, error) {
-	dir, err := os.MkdirTemp("", "entrepot-postgres-")
-	if err != nil {
-		return nil, err
+	s := &PostgresServer{bin: bin}
+	s.server = server{
+		name: "postgres", ports: make([]int, 1), crash: "QUIT", stop: "INT",
+		command: func() *exec.Cmd {
+			return s.program("postgres", "-D", s.data(),
+				"-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(s.ports[0]), "-c", "unix_socket_directories=",
+				"-c", "max_connections=60", "-c", "wal_level=logical", "-c", "max_wal_senders=30", "-c", "max_replication_slots=60", "-c", "max_prepared_transactions=10", "-c", "log_min_messages=fatal", "-c", "log_min_error_statement=panic")
+		},
+		ready: func() bool { // and is the one that was started
+			answer, err := s.psql("postgres", "SHOW data_directory")
+			return err == nil && answer == s.data()
+		},
 	}
-	s := &PostgresServer{bin: bin, dir: dir, made: new(atomic.Int64)}
-	if err := s.init(); err != nil {
-		_ = os.RemoveAll(dir)
-		return nil, fmt.Errorf("start a private PostgreSQL server: %w", err)
-	}
-	return s, nil
+	return s, s.launch(s.makeCluster)
 }
 
-func (s *PostgresServer) init() error {
+func (s *PostgresServer) makeCluster() error {
 	if err := s.dropRights(); err != nil {
 		return err
 	}
 	if _, err := s.run("initdb", "-D", s.data(), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(s.data(), "pg_hba.conf"), []byte(accessRules), 0o644); err != nil {
-		return err
-	}
-	return startSomewhere(func(port int) error {
-		s.port = port
-		err := s.start()
-		if err != nil {
-			s.process.end("stop\n")
-		}
-		return err
-	})
+	return os.WriteFile(filepath.Join(s.data(), "pg_hba.conf"), []byte(accessRules), 0o644)
 }
 
 // accessRules lets everyone in except members of the role "guarded", who need
@@ -166,9 +121,9 @@ func (s *PostgresServer) dropRights() error {
 	return fmt.Errorf("a server does not run as root, and there is no user postgres or nobody to run it as")
 }
 
-func (s *PostgresServer) data() string { return filepath.Join(s.dir, "data") }
+func (s *PostgresServer) data() string { return s.file("data") }
 
-func (s *PostgresServer) command(name string, args ...string) *exec.Cmd {
+func (s *PostgresServer) program(name string, args ...string) *exec.Cmd {
 	path := filepath.Join(s.bin, name)
 	if _, err := os.Stat(path); err != nil {
 		path = name // a link to one of the programs is not next to the others
@@ -176,13 +131,13 @@ func (s *PostgresServer) command(name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(path, args...)
 	cmd.Dir = s.dir
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred, Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.cred}
 	return cmd
 }
 
 func (s *PostgresServer) run(name string, args ...string) (string, error) {
 	var out, complaint bytes.Buffer
-	cmd := s.command(name, args...)
+	cmd := s.program(name, args...)
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("%s: %w: %s", name, err, bytes.TrimSpace(complaint.Bytes()))
@@ -190,30 +145,6 @@ func (s *PostgresServer) run(name string, args ...string) (string, error) {
 	return strings.TrimSpace(out.String()), nil
 }
 
-func (s *PostgresServer) start() error {
-	cmd := s.command("postgres", "-D", s.data(),
-		"-c", "listen_addresses=127.0.0.1", "-c", "port="+strconv.Itoa(s.port), "-c", "unix_socket_directories=",
-		"-c", "max_connections=60", "-c", "wal_level=logical", "-c", "max_wal_senders=30", "-c", "max_replication_slots=60", "-c", "max_prepared_transactions=10", "-c", "log_min_messages=fatal", "-c", "log_min_error_statement=panic")
-	p, err := startProcess(cmd, s.dir, "QUIT", "INT")
-	if err != nil {
-		return err
-	}
-	s.process = p
-	return p.await(func() bool { // and is the one that was started
-		answer, err := s.psql("postgres", "SHOW data_directory")
-		return err == nil && answer == s.data()
-	})
-}
-
 func (s *PostgresServer) psql(database, query string) (string, error) {
-	return s.run("psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", strconv.Itoa(s.port), "-U", "postgres", "-d", database, "-c", query)
-}
-
-func (s *PostgresServer) database(t testing.TB) string {
-	t.Helper()
-	name := fmt.Sprintf("test%d", s.made.Add(1))
-	if _, err := s.psql("postgres", "CREATE DATABASE "+name); err != nil {
-		t.Fatal(err)
-	}
-	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/%s?sslmode=disable", s.port, name)
+	return s.run("psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", strconv.Itoa(s.ports[0]), "-U", "postgres", "-d", database, "-c", query)
 }

@@ -3,12 +3,13 @@
 package conntest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -60,7 +61,11 @@ func startProcess(cmd *exec.Cmd, dir, crash, stop string) (*process, error) {
 	}
 	defer input.Close()
 	sh := exec.Command("sh", append([]string{"-c", supervise, "sh", dir, crash, stop, cmd.Path}, cmd.Args[1:]...)...)
-	sh.Dir, sh.Env, sh.SysProcAttr = cmd.Dir, cmd.Env, cmd.SysProcAttr
+	sh.Dir, sh.Env, sh.SysProcAttr = dir, cmd.Env, cmd.SysProcAttr
+	if sh.SysProcAttr == nil {
+		sh.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	sh.SysProcAttr.Setpgid = true // an interrupt at the terminal is not for it
 	sh.Stdin, sh.Stdout, sh.Stderr = input, log, log
 	if err := sh.Start(); err != nil {
 		_ = rein.Close()
@@ -100,33 +105,14 @@ func (p *process) await(ready func() bool) error {
 	return nil
 }
 
+// says reports whether the server has printed a text.
+func (p *process) says(text string) bool {
+	b, _ := os.ReadFile(filepath.Join(p.dir, "log"))
+	return bytes.Contains(b, []byte(text))
+}
+
 // log is the end of what the server has printed.
 func (p *process) log() []byte {
 	b, _ := os.ReadFile(filepath.Join(p.dir, "log"))
 	return b[max(0, len(b)-4096):]
-}
-
-// startSomewhere makes a server at a free port: it may be taken between the
-// choice and the start, so there are several tries.
-func startSomewhere(start func(port int) error) error {
-	var err error
-	for range 5 {
-		port := 0
-		if port, err = freePort(); err != nil {
-			return err
-		}
-		if err = start(port); err == nil {
-			return nil
-		}
-	}
-	return err
-}
-
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, err
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
 }

@@ -9,9 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
 )
 
@@ -23,61 +20,31 @@ import (
 // fails instead.
 func RabbitMQ(t testing.TB) (amqp, management string) {
 	t.Helper()
-	s, err := sharedRabbit(rabbitProgram(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := sharedRabbit(t)
 	return s.VirtualHost(t), s.Management()
 }
 
+var sharedRabbit = shared(rabbitProgram, newRabbit)
+
 // RabbitServer is a server that a test has for itself, to stop and start.
-type RabbitServer struct {
-	program, dir     string
-	port, management int
-	dist, epmd       int
-	process          *process
-	made             *atomic.Int64
-}
+type RabbitServer struct{ server }
 
 // OwnRabbitMQ starts a server that ends with the test.
 func OwnRabbitMQ(t testing.TB) *RabbitServer {
 	t.Helper()
 	s, err := newRabbit(rabbitProgram(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.process.end("")
-		if err := os.RemoveAll(s.dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
-}
-
-// Stop ends the server in order.
-func (s *RabbitServer) Stop() { s.process.end("stop\n") }
-
-// Crash ends the server as kill -9 does.
-func (s *RabbitServer) Crash() { s.process.end("crash\n") }
-
-// Start starts the server again, at the same address.
-func (s *RabbitServer) Start(t testing.TB) {
-	t.Helper()
-	if err := s.start(); err != nil {
-		t.Fatal(err)
-	}
+	return own(t, s, err)
 }
 
 // Management is the address of the management API.
 func (s *RabbitServer) Management() string {
-	return fmt.Sprintf("http://guest:guest@127.0.0.1:%d", s.management)
+	return "http://guest:guest@" + s.address(1)
 }
 
 // VirtualHost makes an empty virtual host and returns how to connect to it.
 func (s *RabbitServer) VirtualHost(t testing.TB) (amqp string) {
 	t.Helper()
-	name := fmt.Sprintf("test%d", s.made.Add(1))
+	name := s.another()
 	for _, call := range [][2]string{
 		{"/api/vhosts/" + name, "{}"},
 		{"/api/permissions/" + name + "/guest", `{"configure":".*","write":".*","read":".*"}`},
@@ -86,7 +53,7 @@ func (s *RabbitServer) VirtualHost(t testing.TB) (amqp string) {
 			t.Fatal(err)
 		}
 	}
-	return fmt.Sprintf("amqp://guest:guest@127.0.0.1:%d/%s", s.port, name)
+	return "amqp://guest:guest@" + s.address(0) + "/" + name
 }
 
 func (s *RabbitServer) put(path, body string) error {
@@ -105,18 +72,6 @@ func (s *RabbitServer) put(path, body string) error {
 	return nil
 }
 
-var sharedRabbit = func() func(program string) (*RabbitServer, error) {
-	var (
-		once sync.Once
-		s    *RabbitServer
-		err  error
-	)
-	return func(program string) (*RabbitServer, error) {
-		once.Do(func() { s, err = newRabbit(program) })
-		return s, err
-	}
-}()
-
 // rabbitProgram is the start script itself: the one in /usr/sbin changes the
 // user and the folders.
 func rabbitProgram(t testing.TB) string {
@@ -128,71 +83,39 @@ func rabbitProgram(t testing.TB) string {
 	return ""
 }
 
+// newRabbit's ports are for AMQP, the management API, other nodes, and Erlang's
+// port mapper.
 func newRabbit(program string) (*RabbitServer, error) {
-	dir, err := os.MkdirTemp("", "entrepot-rabbitmq-")
-	if err != nil {
-		return nil, err
+	s := &RabbitServer{}
+	s.server = server{
+		name: "rabbitmq", ports: make([]int, 4),
+		prepare: s.configure,
+		command: func() *exec.Cmd { return s.run(program) },
+		ready:   func() bool { return answers(s.Management() + "/api/overview") },
 	}
-	s := &RabbitServer{program: program, dir: dir, made: new(atomic.Int64)}
-	if err := s.init(); err != nil {
-		_ = os.RemoveAll(dir)
-		return nil, fmt.Errorf("start a private RabbitMQ server: %w", err)
-	}
-	return s, nil
+	return s, s.launch(nil)
 }
 
-func (s *RabbitServer) init() error {
+func (s *RabbitServer) configure() error {
 	if err := os.WriteFile(s.file("plugins"), []byte("[rabbitmq_management].\n"), 0o644); err != nil {
 		return err
 	}
-	return startSomewhere(func(port int) error {
-		s.port = port
-		var err error
-		for _, p := range []*int{&s.management, &s.dist, &s.epmd} {
-			if *p, err = freePort(); err != nil {
-				return err
-			}
-		}
-		conf := fmt.Sprintf("listeners.tcp.1 = 127.0.0.1:%d\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = %d\n"+
-			"log.console = true\nlog.console.level = warning\nlog.file = false\ndisk_free_limit.absolute = 100MB\n", s.port, s.management)
-		if err := os.WriteFile(s.file("rabbitmq.conf"), []byte(conf), 0o644); err != nil {
-			return err
-		}
-		if err = s.start(); err != nil {
-			s.process.end("crash\n")
-		}
-		return err
-	})
+	conf := fmt.Appendf(nil, "listeners.tcp.1 = 127.0.0.1:%d\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = %d\n"+
+		"log.console = true\nlog.console.level = warning\nlog.file = false\ndisk_free_limit.absolute = 100MB\n", s.ports[0], s.ports[1])
+	return os.WriteFile(s.file("rabbitmq.conf"), conf, 0o644)
 }
 
-func (s *RabbitServer) file(name string) string { return filepath.Join(s.dir, name) }
-
-// start runs the server. Erlang's port mapper is a part of it, so that it ends
-// with the server and meets no other one.
-func (s *RabbitServer) start() error {
-	const run = `epmd -address 127.0.0.1 & exec "$1"`
-	cmd := exec.Command("sh", "-c", run, "sh", s.program)
-	cmd.Dir = s.dir
+// run has Erlang's port mapper as a part of the server, so that it ends with
+// the server and meets no other one.
+func (s *RabbitServer) run(program string) *exec.Cmd {
+	cmd := exec.Command("sh", "-c", `epmd -address 127.0.0.1 & exec "$1"`, "sh", program)
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C.UTF-8",
-		fmt.Sprintf("RABBITMQ_NODENAME=entrepot%d@localhost", s.port),
-		fmt.Sprintf("RABBITMQ_DIST_PORT=%d", s.dist), fmt.Sprintf("ERL_EPMD_PORT=%d", s.epmd),
+		fmt.Sprintf("RABBITMQ_NODENAME=entrepot%d@localhost", s.ports[0]),
+		fmt.Sprintf("RABBITMQ_DIST_PORT=%d", s.ports[2]), fmt.Sprintf("ERL_EPMD_PORT=%d", s.ports[3]),
 		"RABBITMQ_MNESIA_BASE=" + s.file("mnesia"), "RABBITMQ_LOG_BASE=" + s.file("logs"),
 		"RABBITMQ_CONFIG_FILE=" + s.file("rabbitmq.conf"), "RABBITMQ_ENABLED_PLUGINS_FILE=" + s.file("plugins"),
 		"RABBITMQ_PID_FILE=" + s.file("rabbit.pid"),
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	p, err := startProcess(cmd, s.dir, "KILL", "TERM")
-	if err != nil {
-		return err
-	}
-	s.process = p
-	return p.await(func() bool {
-		res, err := http.Get(s.Management() + "/api/overview")
-		if err != nil {
-			return false
-		}
-		_ = res.Body.Close()
-		return res.StatusCode == http.StatusOK
-	})
+	return cmd
 }

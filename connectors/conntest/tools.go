@@ -3,6 +3,7 @@ package conntest
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -27,23 +28,43 @@ func DuckDB(t testing.TB, query string) string {
 	const script = `import duckdb, sys
 duckdb.sql("SET TimeZone='UTC'")
 print("\n".join("|".join(str(c) for c in row) for row in duckdb.sql(sys.argv[1]).fetchall()))`
-	python := pythonWith("duckdb")
-	if python == "" {
-		Missing(t, "python3 with duckdb")
-	}
-	out, err := exec.Command(python, "-c", script, query).CombinedOutput()
+	out, err := exec.Command(Python(t, "duckdb"), "-c", script, query).CombinedOutput()
 	if err != nil {
 		t.Fatalf("duckdb: %v\n%s", err, out)
 	}
 	return strings.TrimSuffix(string(out), "\n")
 }
 
-// pythonWith finds an interpreter that has the module; "" when there is none.
-func pythonWith(module string) string {
-	for _, python := range []string{os.Getenv("ENTREPOT_TEST_PYTHON"), "../../.cache/venv/bin/python", "python3"} {
+// Python finds an interpreter that has the module: the one of the test set-up's
+// environment first. Without any the test is skipped, or fails, as Missing says.
+func Python(t testing.TB, module string) string {
+	t.Helper()
+	for _, python := range []string{os.Getenv("ENTREPOT_TEST_PYTHON"), filepath.Join(moduleRoot(t), ".cache/venv/bin/python"), "python3"} {
 		if python != "" && exec.Command(python, "-c", "import "+module).Run() == nil {
 			return python
 		}
 	}
+	Missing(t, "python3 with the module "+module+" (deploy/test/setup.sh)")
 	return ""
+}
+
+// moduleRoot is the folder of go.mod, above the test's.
+func moduleRoot(t testing.TB) string {
+	t.Helper()
+	dir, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for !exists(filepath.Join(dir, "go.mod")) {
+		if dir == filepath.Dir(dir) {
+			t.Fatal("no go.mod above the test's folder")
+		}
+		dir = filepath.Dir(dir)
+	}
+	return dir
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
