@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"testing"
 
+	ch "github.com/ClickHouse/clickhouse-go/v2"
+
 	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/connectors/conntest"
 )
@@ -28,17 +30,17 @@ func rowsOf(from, to int64) []string {
 // owner would: each row is there once.
 func TestCutAtEveryStep(t *testing.T) {
 	r := newRig(t)
-	p, dsn := newProxy(t, r.dsn)
+	p, dsn := conntest.NewProxy(t, r.dsn)
 	lost, cuts := 0, 0
 	from := int64(0)
-	for _, do := range []verb{cutHere, cutAfter} {
+	for _, do := range []conntest.Verb{conntest.CutHere, conntest.CutAfter} {
 		for at := int64(1); ; at++ {
 			var seen atomic.Int64
-			p.watch(func([]byte) verb {
+			p.Watch(func([]byte) conntest.Verb {
 				if seen.Add(1) == at {
 					return do
 				}
-				return pass
+				return conntest.Pass
 			})
 			plan, batch := planOf(from, from+100, at), batchOf(from, rowsOf(from, from+100)...)
 			w, err := r.open(with(partitioned(), map[string]any{"dsn": dsn}))
@@ -50,7 +52,7 @@ func TestCutAtEveryStep(t *testing.T) {
 				_ = w.Close(t.Context())
 			}
 			done := seen.Load() < at
-			p.watch(nil)
+			p.Watch(nil)
 			if err != nil {
 				cuts++
 				if c := connectors.ClassOf(err); c != connectors.ClassRetry && c != connectors.ClassUnknown {
@@ -97,23 +99,48 @@ func TestHalfOfAPlan(t *testing.T) {
 	r.want("SELECT toString((count(), uniqExact(id), min(id), max(id))) FROM rows", "(20,20,0,19)")
 }
 
+// TestAnEarlierTryStillRuns: while a query of the plan's ID runs in the server,
+// the question what is in has no answer that lasts.
+func TestAnEarlierTryStillRuns(t *testing.T) {
+	r := newRig(t)
+	w := r.writer(rowFields())
+	plan, batch := planOf(0, 10, 1), batchOf(0, rowsOf(0, 10)...)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	earlier := rigAt(t, r.dsn)
+	go func() {
+		defer close(ended)
+		_ = earlier.link.Exec(ch.Context(ctx, ch.WithQueryID(plan.ID)), "SELECT count() FROM (SELECT sleepEachRow(1) FROM numbers(3))")
+	}()
+	await(t, func() bool {
+		return r.text("SELECT toString(count()) FROM system.processes WHERE query_id = "+quoteText(plan.ID)) == "1"
+	})
+	_, err := w.Write(t.Context(), plan, batch)
+	wantClass(t, err, connectors.ClassRetry, "still runs in the server")
+	r.want("SELECT toString(count()) FROM rows", "0")
+	cancel()
+	<-ended
+	writeUntilIn(t, w, plan, batch)
+	r.want("SELECT toString((count(), uniqExact(id))) FROM rows", "(10,10)")
+}
+
 // TestBeyondAnyWindow is failure test 13: the server has taken a plan, the
 // answer is lost, and many other inserts come before the plan is tried again.
 func TestBeyondAnyWindow(t *testing.T) {
 	r := newRig(t)
-	p, dsn := newProxy(t, r.dsn)
+	p, dsn := conntest.NewProxy(t, r.dsn)
 	w := r.writer(with(rowFields(), map[string]any{"dsn": dsn}))
 	put(t, w, 0, rowsOf(0, 10)...)
-	p.watch(func(chunk []byte) verb {
+	p.Watch(func(chunk []byte) conntest.Verb {
 		if strings.Contains(string(chunk), "INSERT") {
-			return pass
+			return conntest.Pass
 		}
-		return cutAfter
+		return conntest.CutAfter
 	})
 	plan, batch := planOf(10, 20, 1), batchOf(10, rowsOf(10, 20)...)
 	_, err := w.Write(t.Context(), plan, batch)
 	wantClass(t, err, connectors.ClassUnknown)
-	p.watch(nil)
+	p.Watch(nil)
 	await(t, func() bool { return r.text("SELECT toString(count()) FROM rows") == "20" })
 	others := 50 // in the full form more than any window of a test server
 	if os.Getenv("ENTREPOT_KILLS") != "" {
@@ -170,7 +197,7 @@ func TestTooManyParts(t *testing.T) {
 // replaced by successors that do its plan again.
 func TestChaos(t *testing.T) {
 	r := newRig(t)
-	p, dsn := newProxy(t, r.dsn)
+	p, dsn := conntest.NewProxy(t, r.dsn)
 	const records = 1500
 	seed := rand.Uint64()
 	rng := rand.New(rand.NewPCG(seed, 1))
@@ -185,20 +212,20 @@ func TestChaos(t *testing.T) {
 			cuts++
 			var seen atomic.Int64
 			when, way := 1+rng.Int64N(5), rng.IntN(3)
-			p.watch(func([]byte) verb {
+			p.Watch(func([]byte) conntest.Verb {
 				if seen.Add(1) != when {
-					return pass
+					return conntest.Pass
 				}
 				if way == 2 {
 					cancel()
-					return pass
+					return conntest.Pass
 				}
-				return verb(way + 1)
+				return conntest.Verb(way + 1)
 			})
 		}
 		_, err := w.Write(ctx, plan, batch)
 		cancel()
-		p.watch(nil)
+		p.Watch(nil)
 		if connectors.ClassOf(err) == connectors.ClassUnknown {
 			unknown++
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/entrepot-hub/entrepot/connectors"
+	"github.com/entrepot-hub/entrepot/connectors/conntest"
 )
 
 // chaos loads a topic while its writer is cut off at every step, replaced by
@@ -16,7 +17,7 @@ type chaos struct {
 	*rig
 	rng    *rand.Rand
 	fields func() map[string]any
-	proxy  *proxy
+	proxy  *conntest.Proxy
 	dsn    string
 	record func(offset int64) string // value at an offset
 
@@ -32,27 +33,27 @@ type chaos struct {
 func (c *chaos) cutSoon(cancel context.CancelFunc) {
 	var seen atomic.Int64
 	at, way := 1+c.rng.Int64N(13), c.rng.IntN(4)
-	c.proxy.watch(func([]byte) verb {
+	c.proxy.Watch(func([]byte) conntest.Verb {
 		if seen.Add(1) != at {
-			return pass
+			return conntest.Pass
 		}
 		switch way {
 		case 0:
 			cancel()
-			return pass
+			return conntest.Pass
 		case 1:
-			return cutHere
+			return conntest.CutHere
 		case 2:
-			return cutAfter
+			return conntest.CutAfter
 		}
 		cancel()
-		return cutAfter
+		return conntest.CutAfter
 	})
 }
 
 // owner opens the next writer, as another process would.
 func (c *chaos) owner(t *testing.T) (next int64) {
-	c.proxy.watch(nil)
+	c.proxy.Watch(nil)
 	c.epoch++
 	c.takeovers++
 	c.writer = c.rig.writer(with(c.fields(), map[string]any{"dsn": c.dsn}))
@@ -80,7 +81,7 @@ func (c *chaos) try(t *testing.T, w connectors.Writer, p connectors.Plan, cut bo
 		c.cutSoon(cancel)
 	}
 	wrong, err := w.Write(ctx, p, c.batch(p.From, p.To))
-	c.proxy.watch(nil)
+	c.proxy.Watch(nil)
 	if len(wrong) > 0 {
 		t.Fatal(wrong)
 	}
@@ -141,7 +142,7 @@ func TestChaos(t *testing.T) {
 	for _, mode := range []string{"insert", "upsert"} {
 		t.Run(mode, func(t *testing.T) {
 			r := newRig(t)
-			p, dsn := newProxy(t, r.dsn)
+			p, dsn := conntest.NewProxy(t, r.dsn)
 			const records, keys = 4000, 97
 			seed := rand.Uint64()
 			t.Log("seed", seed)

@@ -14,13 +14,13 @@ import (
 )
 
 // once is a rule for the first chunk that has the text in it.
-func once(text string, do verb) func([]byte) verb {
+func once(text string, do conntest.Verb) func([]byte) conntest.Verb {
 	var used atomic.Bool
-	return func(chunk []byte) verb {
+	return func(chunk []byte) conntest.Verb {
 		if bytes.Contains(chunk, []byte(text)) && used.CompareAndSwap(false, true) {
 			return do
 		}
-		return pass
+		return conntest.Pass
 	}
 }
 
@@ -28,28 +28,28 @@ func once(text string, do verb) func([]byte) verb {
 const commitMessage = "\x0bCOMMIT\x00"
 
 // through opens a writer whose connections go through a proxy.
-func (r *rig) through(fields map[string]any) (connectors.Writer, *proxy) {
+func (r *rig) through(fields map[string]any) (connectors.Writer, *conntest.Proxy) {
 	r.t.Helper()
-	p, dsn := newProxy(r.t, r.dsn)
+	p, dsn := conntest.NewProxy(r.t, r.dsn)
 	return r.writer(with(fields, map[string]any{"dsn": dsn})), p
 }
 
 // A commit whose answer is lost has an unknown outcome, whether it happened or
 // not. The same plan tells, and makes it exact.
 func TestTheAnswerToACommitIsLost(t *testing.T) {
-	for name, do := range map[string]verb{"before the server": cutHere, "after the server": cutAfter} {
+	for name, do := range map[string]conntest.Verb{"before the server": conntest.CutHere, "after the server": conntest.CutAfter} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
 			w, p := r.through(with(upsertFields(), map[string]any{"mode": "insert", "key": nil}))
 			put(t, w, 0, `{"id":0}`)
-			p.watch(once(commitMessage, do))
+			p.Watch(once(commitMessage, do))
 			plan, batch := planOf(1, 3, 1), batchOf(1, `{"id":1}`, `{"id":2}`)
 			wrong, err := w.Write(t.Context(), plan, batch)
 			if wrong != nil {
 				t.Fatal(wrong)
 			}
 			wantClass(t, err, connectors.ClassUnknown, "clicks-3[1,3)")
-			if do == cutAfter {
+			if do == conntest.CutAfter {
 				await(t, func() bool { return r.text(`SELECT count(*) FROM rows`) == "3" })
 			}
 			if wrong, err := w.Write(t.Context(), plan, batch); err != nil || wrong != nil {
@@ -65,12 +65,12 @@ func TestTheAnswerToACommitIsLost(t *testing.T) {
 // first try is left.
 func TestTheConnectionBreaksBeforeTheCommit(t *testing.T) {
 	for _, at := range []string{"BEGIN", "CREATE TEMPORARY", "COPY", "\tf\t", "entrepot_offsets", "SAVEPOINT part"} {
-		for _, do := range []verb{cutHere, cutAfter} {
+		for _, do := range []conntest.Verb{conntest.CutHere, conntest.CutAfter} {
 			t.Run(fmt.Sprintf("%q %d", at, do), func(t *testing.T) {
 				r := newRig(t)
 				w, p := r.through(with(upsertFields(), map[string]any{"mode": "insert", "key": nil}))
 				put(t, w, 0, `{"id":0}`)
-				p.watch(once(at, do))
+				p.Watch(once(at, do))
 				put(t, w, 1, `{"id":1}`, `{"id":2}`)
 				r.want(allRows, "0:NULL 1:NULL 2:NULL")
 				r.want(`SELECT next_offset FROM entrepot_offsets`, "3")
@@ -185,11 +185,11 @@ func TestSilence(t *testing.T) {
 			r := newRig(t)
 			w, p := r.through(upsertFields())
 			ctx, cancel := context.WithCancel(t.Context())
-			rule := once(at, swallow)
-			p.watch(func(chunk []byte) verb {
+			rule := once(at, conntest.Swallow)
+			p.Watch(func(chunk []byte) conntest.Verb {
 				do := rule(chunk)
-				if do == swallow {
-					p.watch(func([]byte) verb { return swallow })
+				if do == conntest.Swallow {
+					p.Watch(func([]byte) conntest.Verb { return conntest.Swallow })
 					cancel()
 				}
 				return do
@@ -200,7 +200,7 @@ func TestSilence(t *testing.T) {
 				t.Fatal(err)
 			}
 			r.want(allRows, "")
-			p.watch(nil)
+			p.Watch(nil)
 			put(t, w, 0, `{"id":1,"name":"a"}`)
 		})
 	}
@@ -208,10 +208,10 @@ func TestSilence(t *testing.T) {
 
 func TestAServerThatNeverAnswers(t *testing.T) {
 	r := newRig(t)
-	p, dsn := newProxy(t, r.dsn)
+	p, dsn := conntest.NewProxy(t, r.dsn)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
-	p.watch(func([]byte) verb { return swallow })
+	p.Watch(func([]byte) conntest.Verb { return conntest.Swallow })
 	task := connectors.TaskContext{Job: "load", Config: r.config(with(upsertFields(), map[string]any{"dsn": dsn}))}
 	_, err := Sink{}.Open(ctx, task, nil)
 	wantClass(t, err, connectors.ClassStopped)
