@@ -22,6 +22,8 @@ for _ in range(3): put("t", "a", "(1,1),(2,2),(1,3),(3,4)")
 print("three times:", q("SELECT count() FROM t"))
 put("t", "b", "(2,5)"); put("t", "b", "(1,6),(2,5)")
 print("half, then whole:", q("SELECT count(), uniqExact(n) FROM t"))
+put("t", "d", "(2,7)"); put("t", "d", "(1,8)"); put("t", "d", "(1,8),(2,7)")
+print("half, then the rest, then whole:", q("SELECT count() FROM t WHERE n IN (7, 8)"))
 for i in range(11): put("t", f"c{i}", f"(9,{100 + i})")
 put("t", "b", "(1,6),(2,5)")
 print("beyond the window:", q("SELECT countIf(n = 6) FROM t"))
@@ -37,7 +39,7 @@ func TestWhatATokenIsWorth(t *testing.T) {
 	if err != nil {
 		t.Fatalf("chdb: %v\n%s", err, out)
 	}
-	want := "three times: 4\nhalf, then whole: 6\t6\nbeyond the window: 2\nwithout a window: 2\nknown: 2\nengine: 1\tn"
+	want := "three times: 4\nhalf, then whole: 6\t6\nhalf, then the rest, then whole: 2\nbeyond the window: 2\nwithout a window: 2\nknown: 2\nengine: 1\tn"
 	if got := strings.TrimSpace(string(out)); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}

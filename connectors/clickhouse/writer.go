@@ -96,6 +96,9 @@ func (w *writer) look(ctx context.Context) error {
 		return classify(ctx, "look at table "+w.settings.table.String(), err)
 	case f == nil && !w.settings.create:
 		return missing(w.settings.table)
+	case f == nil && len(w.settings.columns) > 0:
+		_, err = w.settings.createTable(w.settings.columns, true)
+		return err
 	case f == nil:
 		return nil
 	}
@@ -122,7 +125,11 @@ func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connecto
 		return nil, err
 	}
 	if w.target == nil {
-		if wrong, err := w.createFrom(ctx, batch.Messages); len(wrong) > 0 || err != nil {
+		wrong, err := w.createFrom(ctx, batch.Messages)
+		if err != nil {
+			w.drop()
+		}
+		if len(wrong) > 0 || err != nil {
 			return wrong, err
 		}
 	}
@@ -133,16 +140,15 @@ func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connecto
 	if len(wrong) > 0 {
 		return wrong, nil
 	}
-	id := plan.ID
 	if seen, ok := w.sure[plan.Partition]; w.target.asks && (!ok || plan.From < seen) {
 		var err error
-		if b, id, err = w.remainder(ctx, plan, batch.Messages, b); err != nil {
+		if b, err = w.remainder(ctx, plan, batch.Messages, b); err != nil {
 			w.drop()
 			return nil, classify(ctx, "ask for what is in of "+plan.String(), err)
 		}
 	}
 	if b.rows > 0 {
-		if err := w.insert(ctx, id, "write "+plan.String(), b); err != nil {
+		if err := w.insert(ctx, plan, b); err != nil {
 			w.drop()
 			return nil, err
 		}
@@ -152,20 +158,23 @@ func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connecto
 }
 
 // remainder is what the table does not have yet of a plan that may have been
-// tried before.
-func (w *writer) remainder(ctx context.Context, plan connectors.Plan, messages []connectors.Message, whole *block) (*block, string, error) {
+// tried before. It goes in under the plan's own ID: a value of PARTITION BY
+// that is in has all its rows, so the token can only stop what the question
+// missed, and it stops a former owner that wakes up with the whole.
+func (w *writer) remainder(ctx context.Context, plan connectors.Plan, messages []connectors.Message, whole *block) (*block, error) {
 	have, err := w.link.present(ctx, w.target, plan)
 	if err != nil || len(have) == 0 {
-		return whole, plan.ID, err
+		return whole, err
 	}
 	rest := slices.DeleteFunc(slices.Clone(messages), func(m connectors.Message) bool { return have[m.Offset] })
 	b, _ := newEncoder(w.target).encode(rest) // all of them are good, as the whole was
-	return b, plan.ID + "-rest", nil
+	return b, nil
 }
 
 // insert sends one block. Nothing has happened until the block is sent.
-func (w *writer) insert(ctx context.Context, id, what string, b *block) error {
-	batch, err := w.link.PrepareBatch(w.context(ctx, id), w.target.insert())
+func (w *writer) insert(ctx context.Context, plan connectors.Plan, b *block) error {
+	what := "write " + plan.String()
+	batch, err := w.link.PrepareBatch(w.context(ctx, plan.ID), w.target.insert())
 	if err != nil {
 		return classify(ctx, what, err)
 	}
@@ -176,9 +185,6 @@ func (w *writer) insert(ctx context.Context, id, what string, b *block) error {
 		}
 	}
 	if err := batch.Send(); err != nil {
-		if ctx.Err() != nil && connectors.ClassOf(err) == connectors.ClassStopped {
-			return connectors.Unknown(fmt.Errorf("%s: %w", what, err))
-		}
 		return classifySent(what, err)
 	}
 	return nil
