@@ -9,7 +9,6 @@ import (
 // cells are the values of one column of a block.
 type cells interface {
 	add(value any) // as chType.value gives it
-	cut(rows int)  // leaves out what is after so many
 	send(to driver.BatchColumn) error
 }
 
@@ -69,13 +68,6 @@ func (c *typedCells[T]) add(value any) {
 	}
 }
 
-func (c *typedCells[T]) cut(rows int) {
-	c.values = c.values[:rows]
-	if c.nulls != nil {
-		c.nulls = c.nulls[:rows]
-	}
-}
-
 func (c *typedCells[T]) send(to driver.BatchColumn) error {
 	if c.nulls == nil {
 		return to.Append(c.values)
@@ -92,7 +84,6 @@ func (c *typedCells[T]) send(to driver.BatchColumn) error {
 type anyCells struct{ values []any }
 
 func (c *anyCells) add(value any) { c.values = append(c.values, value) }
-func (c *anyCells) cut(rows int)  { c.values = c.values[:rows] }
 
 func (c *anyCells) send(to driver.BatchColumn) error {
 	for _, v := range c.values {
@@ -136,9 +127,7 @@ func (t *chType) zero() any {
 	case kindIPv6:
 		return "::"
 	case kindEnum:
-		for label := range t.labels { // any: there is no neutral one
-			return label
-		}
+		return t.first
 	case kindArray:
 		return []any{}
 	case kindMap:

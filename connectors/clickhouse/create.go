@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,7 +12,7 @@ import (
 )
 
 // createFrom creates the table with the columns found in records; if there
-// are none it waits for the next.
+// are only tombstones it waits for others.
 func (w *writer) createFrom(ctx context.Context, messages []connectors.Message) ([]connectors.RecordError, error) {
 	in := format.NewInference(nil)
 	var wrong []connectors.RecordError
@@ -46,10 +47,23 @@ func (w *writer) createFrom(ctx context.Context, messages []connectors.Message) 
 		columns = append(columns, d)
 	}
 	if len(columns) == 0 {
-		return nil, nil
+		return nothingOf(messages), nil
 	}
 	w.settings.columns = columns // what was found stays found
 	return nil, classify(ctx, "create table "+w.settings.table.String(), w.prepare(ctx, columns))
+}
+
+// nothingOf refuses the records that no column could be made of: a table that
+// is not there cannot keep them. Tombstones have nothing to delete in it.
+func nothingOf(messages []connectors.Message) []connectors.RecordError {
+	var wrong []connectors.RecordError
+	for i, m := range messages {
+		if m.Value != nil {
+			err := connectors.Poison(errors.New("the table does not exist yet, and the record has no value to make a column of"))
+			wrong = append(wrong, connectors.RecordError{Index: i, Offset: m.Offset, Err: err})
+		}
+	}
+	return wrong
 }
 
 // inferred is the column for what was found in records.

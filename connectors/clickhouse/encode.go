@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/connectors/format"
@@ -117,8 +118,9 @@ func (e *encoder) cell(i int, m *connectors.Message, gone bool) error {
 		e.row[i] = v
 		return err
 	case metaDeleted:
-		e.row[i], _ = c.typ.value([]byte(fmt.Sprint(gone)))
-		return nil
+		v, err := c.typ.value(strconv.AppendBool(nil, gone))
+		e.row[i] = v
+		return err
 	}
 	raw, err := e.raw(c)
 	if err != nil {

@@ -160,14 +160,14 @@ func (s settings) match(f *found) (*target, error) {
 			return nil, err
 		}
 	}
-	for m, own := range map[meta]string{metaTopic: topicColumn, metaPartition: partitionColumn, metaOffset: offsetColumn, metaDeleted: s.deleted} {
+	for i, own := range []string{topicColumn, partitionColumn, offsetColumn, s.deleted} {
+		m := metaTopic + meta(i)
 		if own != "" && (m == metaDeleted || f.column(own) != nil) {
 			if err := t.take(f, declared{name: own, path: []string{""}}, m); err != nil {
 				return nil, err
 			}
 		}
 	}
-	slices.SortStableFunc(t.columns, func(a, b targetColumn) int { return int(a.meta) - int(b.meta) })
 	return t, s.chooseOnce(f, t)
 }
 
@@ -195,6 +195,11 @@ func (t *target) take(f *found, w declared, m meta) error {
 	}
 	if w.as != "" && typ.kind != kindString && (w.as != "base64" || typ.kind != kindFixed) {
 		return connectors.Fatalf("column %q of table %s is %s, but as: %s is of a String", w.name, t.name, c.shown, w.as)
+	}
+	if m == metaDeleted {
+		if _, err := typ.value([]byte("true")); err != nil {
+			return connectors.Fatalf("column %q of table %s is %s, and deleted wants UInt8 or Bool", w.name, t.name, c.shown)
+		}
 	}
 	key := slices.Contains(strings.FieldsFunc(f.sortingKey, func(r rune) bool { return strings.ContainsRune("(), `", r) }), w.name)
 	t.columns = append(t.columns, targetColumn{name: w.name, as: w.as, path: w.path, typ: typ, meta: m, key: key})

@@ -78,7 +78,7 @@ func noVersion(f *found, t *target) string {
 		return fmt.Sprintf("table %s is of the engine %s, want a ReplacingMergeTree with a version column, such as ReplacingMergeTree(%s)", t.name, f.engine, offsetColumn)
 	}
 	m := versionColumn.FindStringSubmatch(f.full)
-	if m == nil {
+	if m == nil || !strings.Contains(f.full, " ORDER BY ") { // without it, the parameters are those of long ago
 		return fmt.Sprintf("table %s has no version column, want ReplacingMergeTree(column)", t.name)
 	}
 	if !slices.ContainsFunc(t.columns, func(c targetColumn) bool { return c.name == m[1] }) {

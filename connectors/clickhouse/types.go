@@ -44,6 +44,7 @@ type chType struct {
 	zone      *time.Location
 	length    int             // of FixedString, in bytes
 	labels    map[string]bool // of enums
+	first     string          // of them, which has the lowest number
 	elems     []*chType       // of arrays one, of maps two
 	names     []string        // of tuples; "" where there is none
 }
@@ -151,7 +152,7 @@ func (t *chType) zoned(params []string) error {
 
 func (t *chType) enum(params []string) error {
 	t.labels = map[string]bool{}
-	for _, p := range params {
+	for n, p := range params {
 		i := strings.LastIndex(p, "=")
 		if i < 0 {
 			return fmt.Errorf("an enum with %q", p)
@@ -160,7 +161,9 @@ func (t *chType) enum(params []string) error {
 		if err != nil {
 			return err
 		}
-		t.labels[label] = true
+		if t.labels[label] = true; n == 0 {
+			t.first = label
+		}
 	}
 	return nil
 }

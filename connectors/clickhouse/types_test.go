@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/entrepot-hub/entrepot/connectors"
 )
@@ -71,7 +74,9 @@ func TestRefusals(t *testing.T) {
 	r := newRig(t)
 	r.exec("CREATE TABLE plain (id Int64, name String) ENGINE = MergeTree ORDER BY id",
 		"CREATE TABLE logged (id Int64, name String, _topic String, _partition Int32, _offset Int64) ENGINE = Log",
-		"CREATE TABLE replacing (id Int64, name String, v Int64, _topic String, _partition Int32, _offset Int64) ENGINE = ReplacingMergeTree(v) ORDER BY id")
+		"CREATE TABLE replacing (id Int64, name String, v Int64, _topic String, _partition Int32, _offset Int64) ENGINE = ReplacingMergeTree(v) ORDER BY id",
+		"CREATE TABLE marked (id Int64, name String, gone Int8, v Int64, _topic String, _partition Int32, _offset Int64) ENGINE = ReplacingMergeTree(v) ORDER BY id",
+		"CREATE TABLE old (id Int64, name String, day Date, v Int64) ENGINE = ReplacingMergeTree(day, (id), 8192, v)")
 	for _, c := range []struct {
 		fields map[string]any
 		texts  []string
@@ -82,7 +87,10 @@ func TestRefusals(t *testing.T) {
 		{map[string]any{"table": "logged"}, []string{"its engine, Log, does not keep"}},
 		{map[string]any{"table": "replacing"}, []string{"its engine, ReplacingMergeTree"}},
 		{map[string]any{"table": "replacing", "exactly_once": "version", "columns": []map[string]any{{"name": "id"}}}, []string{`version column "v"`}},
+		{map[string]any{"table": "marked", "exactly_once": "version", "deleted": "gone"}, []string{`column "gone"`, "is Int8, and deleted wants UInt8 or Bool"}},
+		{map[string]any{"table": "old", "exactly_once": "version"}, []string{"no version column"}},
 		{map[string]any{"table": "nothing"}, []string{"does not exist", "create: true"}},
+		{map[string]any{"table": "nothing", "create": true, "columns": []map[string]any{{"name": "id"}}}, []string{`column "id" has no type`}},
 		{map[string]any{"table": "plain", "exactly_once": "none", "columns": []map[string]any{{"name": "nmae"}}}, []string{`no column "nmae"`}},
 		{map[string]any{"table": "plain", "exactly_once": "none", "columns": []map[string]any{{"name": "id", "type": "Int32"}}}, []string{"is Int64, but columns says Int32"}},
 	} {
@@ -119,4 +127,61 @@ func TestWideDecimal(t *testing.T) {
 	r.exec("CREATE TABLE wide (v Decimal(38, 10), _topic String, _partition Int32, _offset Int64) ENGINE = MergeTree ORDER BY _offset")
 	put(t, r.writer(map[string]any{"table": "wide"}), 0, `{"v":"-1234567890123456789012345678.0123456789"}`)
 	r.want("SELECT toString(v = toDecimal128('-1234567890123456789012345678.0123456789', 10)) FROM wide", "1")
+}
+
+// TestNothingToMakeATableOf: until there is a table, a record that has no
+// value to make a column of is not passed over.
+func TestNothingToMakeATableOf(t *testing.T) {
+	r := newRig(t)
+	w := r.writer(map[string]any{"table": "found", "create": true, "deleted": "_deleted"})
+	wrong, err := w.Write(t.Context(), planOf(0, 3, 1), batchOf(0, `{"id":7}=`, `{}`, `{"id":null}`))
+	if err != nil || len(wrong) != 2 || wrong[0].Offset != 1 || wrong[1].Offset != 2 || connectors.ClassOf(wrong[0].Err) != connectors.ClassPoison {
+		t.Fatalf("refused %v, %v", wrong, err)
+	}
+	put(t, w, 0, `{"id":7}=`)
+	put(t, w, 3, `{"id":1}`)
+	r.want("SELECT toString(groupArray((id, _deleted, _offset))) FROM found", "[(1,0,3)]")
+}
+
+// TestZeroIsTheServers: what a deleted row has in an enum is what the server
+// itself would put there.
+func TestZeroIsTheServers(t *testing.T) {
+	r := newRig(t)
+	r.exec("CREATE TABLE t (n Int64, e Enum8('b' = 3, 'z' = -1, 'a' = 5)) ENGINE = Memory", "INSERT INTO t (n) SELECT 1")
+	typ, err := parseType(r.text("SELECT type FROM system.columns WHERE database = currentDatabase() AND table = 't' AND name = 'e'"), time.UTC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		r.want("SELECT toString(e) FROM t", fmt.Sprint(typ.zero()))
+	}
+}
+
+// FuzzValue: no type that a server may print, and no record, ends the process.
+// A value that is taken has the type's shape.
+func FuzzValue(f *testing.F) {
+	for _, c := range [][2]string{
+		{"Nullable(Int32)", `null`}, {"UInt8", `true`}, {"Float32", `0.5`}, {"Decimal(9, 2)", `"1e3"`}, {"Int256", `-1`}, {"FixedString(3)", `"abc"`}, {"DateTime64(3, 'UTC')", `"2015-05-17T10:05:03.1Z"`},
+		{"Enum8('sad' = 1, 'it\\'s' = 2)", `"sad"`}, {"Map(UInt8, Array(String))", `{"1":["x"]}`}, {"Map(UInt8, String)", `{"tomato":"x"}`}, {"Tuple(a Int32, b LowCardinality(String))", `{"a":1,"b":"x"}`}, {"IPv6", `"::1"`}, {"UUID", `"0b8e31cc-6d5c-4f6e-9d4f-0a3c6f1e2b7d"`},
+	} {
+		f.Add(c[0], c[1])
+	}
+	f.Fuzz(func(t *testing.T, shown, raw string) {
+		typ, err := parseType(shown, time.UTC)
+		if err != nil || !jsontext.Value(raw).IsValid() {
+			return
+		}
+		typ.zero()
+		v, err := typ.value([]byte(strings.TrimSpace(raw)))
+		if err == nil && v == nil && !typ.nullable {
+			t.Errorf("%s took %s for null", shown, raw)
+		}
+		if p, ok := v.(*pairs); ok && err == nil && typ.elems[0].kind == kindUInt {
+			for _, k := range p.keys {
+				if !strings.Contains(raw, fmt.Sprint(k)) && !strings.Contains(raw, "true") && !strings.Contains(raw, "false") && !strings.Contains(raw, `\`) {
+					t.Errorf("%s took %s for the key %v", shown, raw, k)
+				}
+			}
+		}
+	})
 }

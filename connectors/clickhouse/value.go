@@ -139,11 +139,13 @@ func (t *chType) fromBase64(raw []byte) (any, error) {
 }
 
 func (t *chType) integer(raw []byte) (any, error) {
-	if t.kind == kindUInt && t.bits == 8 && (raw[0] == 't' || raw[0] == 'f') { // how truths are kept without Bool
-		if raw[0] == 't' {
+	if t.kind == kindUInt && t.bits == 8 { // how truths are kept without Bool
+		switch string(raw) {
+		case "true":
 			return uint8(1), nil
+		case "false":
+			return uint8(0), nil
 		}
-		return uint8(0), nil
 	}
 	if t.kind == kindUInt {
 		n, err := strconv.ParseUint(string(raw), 10, t.bits)
