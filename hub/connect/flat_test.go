@@ -108,6 +108,12 @@ func TestIssuesNameTheirKey(t *testing.T) {
 			t.Errorf("%q: a secret in %q", flat, got)
 		}
 	}
+	for whole, part := range map[string]string{"source.roll": "source.roll.rows", "source.labels": "source.labels.x", "errors": "errors.dlq"} {
+		_, issues := Nest(registry(), "n", map[string]string{"connector.class": "odd", "topic": "t", "source.text": "x", whole: "{}", part: "1"})
+		if len(issues) != 1 || issues[0].Key != part || !strings.HasPrefix(issues[0].Message, whole+" is given as a whole") {
+			t.Errorf("%s beside %s: %q", part, whole, issues)
+		}
+	}
 	d, _ := Nest(registry(), "n", map[string]string{"connector.class": "odd", "topic": "t"})
 	_, _, errs := decode(t, d)
 	if got := d.Issues(errs); len(got) != 1 || got[0].Key != "source.text" {

@@ -75,10 +75,15 @@ func put(at *branch, fields []connectors.Field, path, value, key string) error {
 	case i < 0:
 		at.child(path, key).leaf = quote(value)
 		return nil
-	case deeper && fields[i].Kind == connectors.KindObject:
-		return put(at.child(first, key), fields[i].Fields, rest, value, key)
-	case deeper && fields[i].Kind == connectors.KindStringMap:
-		at.child(first, key).child(rest, key).leaf = quote(value)
+	case deeper && (fields[i].Kind == connectors.KindObject || fields[i].Kind == connectors.KindStringMap):
+		inner := at.child(first, key)
+		if inner.leaf != "" {
+			return fmt.Errorf("%s is given as a whole: want all of it there, or each key of it by itself", inner.key)
+		}
+		if fields[i].Kind == connectors.KindObject {
+			return put(inner, fields[i].Fields, rest, value, key)
+		}
+		inner.child(rest, key).leaf = quote(value)
 		return nil
 	case deeper:
 		at.child(path, key).leaf = quote(value)
