@@ -1,6 +1,6 @@
 // Package admin is a node's HTTP side: health and readiness for load balancers,
 // metrics for Prometheus, status of topics, mesh, links and jobs as JSON, the
-// few verbs an operator needs (pause, resume and restart a job), and one plain
+// few verbs an operator needs (pause, resume, stop and restart a job), and one plain
 // page at / for people who would rather look.
 //
 // What it shows it asks of small interfaces (Node, Mesh, Links, Jobs, Samples)
@@ -8,9 +8,7 @@
 // shown as "unknown" everywhere, in JSON and on the page, and is NaN in the
 // metrics: never 0.
 //
-// Goroutines: Serve runs net/http's own (one for each connection) and one that
-// turns the end of ctx into a shutdown. Serve returns after all of them have
-// ended; a request that is still running after 5 s is cut.
+// Goroutines: Serve has those of hub/web; all have ended when it returns.
 package admin
 
 import (
@@ -21,12 +19,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/entrepot-hub/entrepot/hub/web"
 )
 
 // Errors by which a Mesh or Jobs tells the server how to answer. Anything else
@@ -92,50 +91,21 @@ func New(cfg Config, src Sources) (*Server, error) {
 // Handler is the server without its listener.
 func (s *Server) Handler() http.Handler { return s.handler }
 
-// Limits of one connection. Nothing that this server answers is large or slow,
-// so a client that needs longer is broken or means harm.
+// Nothing that this server answers is large or slow, so a client that needs
+// longer is broken or means harm.
 const (
-	headerTime   = 5 * time.Second
-	requestTime  = 15 * time.Second
-	idleTime     = 60 * time.Second
-	shutdownTime = 5 * time.Second
-	maxHeader    = 16 << 10
-	maxBody      = 64 << 10
+	requestTime = 15 * time.Second
+	maxBody     = 64 << 10
 )
 
 // Serve answers on ln until ctx ends, then lets running requests finish for up
 // to 5 s. It owns ln. The error is nil after an ordinary end.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	server := &http.Server{
-		Handler:           s.handler,
-		ReadHeaderTimeout: headerTime,
-		ReadTimeout:       requestTime,
-		WriteTimeout:      2 * requestTime,
-		IdleTimeout:       idleTime,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          log.New(debugWriter{s.logger}, "", 0),
-		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+	limits := web.Limits{Read: requestTime, Write: 2 * requestTime, Idle: time.Minute, Header: 16 << 10}
+	if err := limits.Serve(ctx, ln, s.handler, s.logger); err != nil {
+		return fmt.Errorf("admin: serve on %s: %w", ln.Addr(), err)
 	}
-	done := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		select {
-		case <-ctx.Done():
-			stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
-			defer cancel()
-			if server.Shutdown(stopping) != nil {
-				_ = server.Close() // the listener is closed already; this cuts what is left
-			}
-		case <-done:
-		}
-	})
-	err := server.Serve(ln)
-	close(done)
-	wg.Wait()
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return fmt.Errorf("admin: serve on %s: %w", ln.Addr(), err)
+	return nil
 }
 
 // Listen binds addr (host:port; an empty host means every address) and, if that
@@ -147,15 +117,6 @@ func Listen(ctx context.Context, addr string) (net.Listener, error) {
 		return nil, fmt.Errorf("admin: %w; free the port, or set listeners.admin.addr to another", err)
 	}
 	return ln, nil
-}
-
-// debugWriter hands net/http's own complaints (broken TLS hellos, clients that
-// vanish) to the logger: they tell of clients, not of this node.
-type debugWriter struct{ logger *slog.Logger }
-
-func (w debugWriter) Write(p []byte) (int, error) {
-	w.logger.Debug("http server", "message", string(p))
-	return len(p), nil
 }
 
 // warnWriter hands on what is wrong with this node's own metrics.

@@ -1,7 +1,7 @@
-// Package web is what the node's smaller HTTP servers have in common: limits of
+// Package web is what the node's HTTP servers have in common: limits of
 // a connection, an end that lets requests finish, and a login by HTTP Basic.
 //
-// Goroutines: Serve has one that ends the server with its context, and those of
+// Goroutines: Limits.Serve has one that ends the server with its context, and those of
 // net/http, one for each connection; all have ended when it returns.
 package web
 
@@ -16,24 +16,38 @@ import (
 )
 
 // Limits of one connection.
+type Limits struct {
+	Read, Write, Idle time.Duration
+	Header            int // bytes
+}
+
+// Default is for servers that take schemas and configurations.
+func Default() Limits {
+	return Limits{Read: 60 * time.Second, Write: 60 * time.Second, Idle: 2 * time.Minute, Header: 32 << 10}
+}
+
 const (
 	headerTime   = 5 * time.Second
-	requestTime  = 60 * time.Second
-	idleTime     = 2 * time.Minute
 	shutdownTime = 5 * time.Second
-	maxHeader    = 32 << 10
 )
+
+// Serve answers on ln with the limits of Default.
+func Serve(ctx context.Context, ln net.Listener, handler http.Handler, logger *slog.Logger) error {
+	return Default().Serve(ctx, ln, handler, logger)
+}
 
 // Serve answers on ln until ctx ends, then lets running requests finish for up
 // to 5 s. It owns ln, which may be one with TLS. The error is nil after an
 // ordinary end.
-func Serve(ctx context.Context, ln net.Listener, handler http.Handler, logger *slog.Logger) error {
+func (l Limits) Serve(ctx context.Context, ln net.Listener, handler http.Handler, logger *slog.Logger) error {
 	server := &http.Server{
 		Handler:           handler,
-		ReadHeaderTimeout: headerTime, ReadTimeout: requestTime, WriteTimeout: requestTime, IdleTimeout: idleTime,
-		MaxHeaderBytes: maxHeader,
-		ErrorLog:       slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
-		BaseContext:    func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+		ReadHeaderTimeout: headerTime, ReadTimeout: l.Read, WriteTimeout: l.Write, IdleTimeout: l.Idle,
+		MaxHeaderBytes: l.Header,
+		// What net/http complains of (broken TLS hellos, clients that vanish)
+		// tells of clients, not of this node.
+		ErrorLog:    slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+		BaseContext: func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 	}
 	done := make(chan struct{})
 	var wg sync.WaitGroup
