@@ -30,10 +30,12 @@ func (c *cli) connectFlags(cmd *cobra.Command) *cobra.Command {
 }
 
 // rest makes one request of the REST API for connectors.
-func (c *cli) rest(ctx context.Context, method, name, path string, body, into any) error {
+func (c *cli) rest(ctx context.Context, method, path string, body, into any) error {
 	to := endpoint{c.connect, "--connect", defaultConnect, "the REST API for connectors", c.access.username != ""}
-	return c.request(ctx, to, method, "/connectors/"+url.PathEscape(name)+path, body, into)
+	return c.request(ctx, to, method, path, body, into)
 }
+
+func connectorPath(name string) string { return "/connectors/" + url.PathEscape(name) }
 
 // applied is what apply has done, or would do, with one connector.
 type applied struct {
@@ -62,13 +64,19 @@ file, and connectors of the site that are not in it, are left alone.`,
 			if err != nil {
 				return err
 			}
+			have, err := c.siteConnectors(cmd.Context())
+			if err != nil {
+				return err
+			}
 			results := []applied{}
 			for _, name := range names {
-				one, err := c.applyOne(cmd.Context(), name, all[name], dry)
-				if err != nil {
+				results = append(results, c.compare(name, all[name], have[name]))
+				if dry {
+					continue
+				}
+				if err := c.rest(cmd.Context(), http.MethodPut, connectorPath(name)+"/config", all[name], nil); err != nil {
 					return fmt.Errorf("connector %s: %w", name, err)
 				}
-				results = append(results, one)
 			}
 			return c.print(results, func(w io.Writer) { writeApplied(w, results) })
 		},
@@ -106,22 +114,29 @@ func (c *cli) flatFile(path string) (all map[string]map[string]string, names []s
 	return all, names, nil
 }
 
-func (c *cli) applyOne(ctx context.Context, name string, flat map[string]string, dry bool) (applied, error) {
-	out := applied{Name: name, Action: "create", Changes: map[string][2]string{}}
+// siteConnectors are the connectors of the site, with their configuration as
+// the site shows it.
+func (c *cli) siteConnectors(ctx context.Context) (map[string]map[string]string, error) {
 	var list map[string]struct {
 		Info struct {
 			Config map[string]string `json:"config"`
 		} `json:"info"`
 	}
-	to := endpoint{c.connect, "--connect", defaultConnect, "the REST API for connectors", c.access.username != ""}
-	if err := c.request(ctx, to, http.MethodGet, "/connectors?expand=info", nil, &list); err != nil {
-		return out, err
+	if err := c.rest(ctx, http.MethodGet, "/connectors?expand=info", nil, &list); err != nil {
+		return nil, err
 	}
-	have := map[string]string{}
-	if there, ok := list[name]; ok {
-		have, out.Action = there.Info.Config, "keep"
-		delete(have, "name")
+	all := map[string]map[string]string{}
+	for name, one := range list {
+		delete(one.Info.Config, "name")
+		all[name] = one.Info.Config
 	}
+	return all, nil
+}
+
+// compare tells what is to be done with one connector; have is nil where the
+// site does not have it.
+func (c *cli) compare(name string, flat, have map[string]string) applied {
+	out := applied{Name: name, Action: "create", Changes: map[string][2]string{}}
 	want := connect.Mask(c.deps.Registry, flat)
 	for key := range want {
 		if want[key] != have[key] {
@@ -133,13 +148,14 @@ func (c *cli) applyOne(ctx context.Context, name string, flat map[string]string,
 			out.Changes[key] = [2]string{have[key], ""}
 		}
 	}
-	if out.Action == "keep" && len(out.Changes) > 0 {
+	switch {
+	case have == nil:
+	case len(out.Changes) > 0:
 		out.Action = "change"
+	default:
+		out.Action = "keep"
 	}
-	if dry {
-		return out, nil
-	}
-	return out, c.rest(ctx, http.MethodPut, name, "/config", flat, nil)
+	return out
 }
 
 func writeApplied(w io.Writer, all []applied) {
@@ -162,7 +178,7 @@ func (c *cli) connectorDelete() *cobra.Command {
 		Use: "delete NAME", Short: "Delete a connector that was made at the running site",
 		Example: "  entrepot connector delete clicks-lake", Args: exactly("NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := c.rest(cmd.Context(), http.MethodDelete, args[0], "", nil, nil); err != nil {
+			if err := c.rest(cmd.Context(), http.MethodDelete, connectorPath(args[0]), nil, nil); err != nil {
 				return err
 			}
 			fmt.Fprintf(c.out, "connector %s is deleted\n", args[0])

@@ -18,9 +18,11 @@ import (
 // references and secrets as they are, and prints no secret.
 func TestConnectorApply(t *testing.T) {
 	var sent []string
+	asked := 0
 	site := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		if r.Method == http.MethodGet {
+			asked++
 			fmt.Fprint(w, `{"a":{"info":{"config":{"name":"a","connector.class":"postgres-sink","topic":"t","sink.dsn":"***","sink.table":"old"}}}}`)
 			return
 		}
@@ -43,6 +45,9 @@ func TestConnectorApply(t *testing.T) {
 	const want = "a: change\n  - sink.table: old\n  + sink.table: new\nb: create\n  + connector.class: file-source\n  + source.path: ${env:IN}\n  + topic: t\n"
 	if status, out := run("apply", "-f", file, "--dry-run"); status != Done || out != want || len(sent) > 0 {
 		t.Errorf("%d %q, sent %q", status, out, sent)
+	}
+	if asked != 1 {
+		t.Errorf("the site was asked %d times for what it has, want once", asked)
 	}
 	status, out := run("apply", "-f", file, "--json")
 	if status != Done || strings.Contains(out, "hunter2") {

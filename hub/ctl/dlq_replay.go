@@ -42,6 +42,9 @@ func (c *cli) dlqReplay() *cobra.Command {
 			return c.print(sum, func(w io.Writer) {
 				fmt.Fprintf(w, "%s replayed: %s written, %s filtered, %s dead again\n",
 					plural(int(sum.Read), "dead letter"), grouped(sum.Written), grouped(sum.Filtered), grouped(sum.Dead))
+				if sum.Left > 0 {
+					fmt.Fprintf(w, "at most %s left: nothing more came of the last request; ask again\n", plural(int(sum.Left), "dead letter"))
+				}
 			})
 		},
 	}

@@ -74,7 +74,10 @@ func (f *fakeNode) ResetOffsets(context.Context, string) error {
 	return nil
 }
 
-func (f *fakeNode) Replay(context.Context, string) (admin.Replayed, error) {
+func (f *fakeNode) Replay(_ context.Context, job string) (admin.Replayed, error) {
+	if job == "stuck" {
+		return admin.Replayed{Left: 2}, nil
+	}
 	f.letters--
 	return admin.Replayed{Read: 1, Written: 1, Left: f.letters}, nil
 }
@@ -128,6 +131,7 @@ func TestAdminCommands(t *testing.T) {
 		{"connector offsets reset lake", "connector lake begins anew when it is resumed\n"},
 		{"connector offsets get lake", "nothing has been committed yet\n"},
 		{"dlq replay lake.dlq", "3 dead letters replayed: 3 written, 0 filtered, 0 dead again\n"},
+		{"dlq replay stuck", "0 dead letters replayed: 0 written, 0 filtered, 0 dead again\nat most 2 dead letters left: nothing more came of the last request; ask again\n"},
 		{"node compaction", "" +
 			"TOPIC               PARTITION  ON DISK  CLEAN BELOW    DIRTY  PASSES      READ     LEFT  LAST\n" +
 			"__consumer_offsets          7  3.0 MiB        3,000  1.0 MiB       2  32.0 MiB  2.0 MiB  1970-01-01T00:00:00.000Z failed: no room\n"},
