@@ -75,14 +75,23 @@ func partitionOffsets(ctx context.Context, sh *shared, spec ConnectorSpec) ([]Of
 // and a sink whose destination keeps the offset itself follows the destination.
 func (r *Runner) SetOffsets(ctx context.Context, name string, to []Offset) error {
 	return r.operate(ctx, name, func(ctx context.Context, sh *shared, spec ConnectorSpec) error {
+		for _, o := range to { // all, before the first one is moved
+			if err := o.check(spec); err != nil {
+				return err
+			}
+		}
 		if err := r.idle(name); err != nil {
 			return err
 		}
 		if err := sh.store.load(ctx); err != nil {
 			return err
 		}
+		set := setPosition
+		if spec.Source == nil {
+			set = setOffset
+		}
 		for _, o := range to {
-			if err := setOffset(ctx, sh, spec, o); err != nil {
+			if err := set(ctx, sh, spec, o); err != nil {
 				return err
 			}
 		}
@@ -90,22 +99,31 @@ func (r *Runner) SetOffsets(ctx context.Context, name string, to []Offset) error
 	})
 }
 
-func setOffset(ctx context.Context, sh *shared, spec ConnectorSpec, o Offset) error {
-	if spec.Source == nil {
-		if o.Topic != spec.Topic || o.Partition < 0 || o.Offset < 0 {
-			return fmt.Errorf("%w: a sink of %s has offsets of its partitions, not %+v", record.ErrInvalidRequest, spec.Topic, o)
-		}
-		tp := record.TopicPartition{Topic: o.Topic, Partition: o.Partition}
-		if err := sh.store.drop(ctx, sinkKey(spec.Name, tp)); err != nil {
-			return err
-		}
-		var offsets kadm.Offsets
-		offsets.Add(kadm.Offset{Topic: tp.Topic, Partition: tp.Partition, At: o.Offset, LeaderEpoch: -1})
-		return commitOffsets(ctx, sh, spec.Name, offsets)
-	}
-	if o.Split == "" || len(o.Position) == 0 {
+// check tells whether a job can have such an offset.
+func (o Offset) check(spec ConnectorSpec) error {
+	switch {
+	case spec.Source == nil && (o.Topic != spec.Topic || o.Partition < 0 || o.Offset < 0):
+		return fmt.Errorf("%w: a sink of %s has offsets of its partitions, not %+v", record.ErrInvalidRequest, spec.Topic, o)
+	case spec.Source != nil && (o.Split == "" || len(o.Position) == 0):
 		return fmt.Errorf("%w: a source has positions of its splits, not %+v", record.ErrInvalidRequest, o)
 	}
+	return nil
+}
+
+// setOffset moves a partition of a sink. Its last plan goes: it knows which
+// records are dead letters already, and they are to be tried again.
+func setOffset(ctx context.Context, sh *shared, spec ConnectorSpec, o Offset) error {
+	tp := record.TopicPartition{Topic: o.Topic, Partition: o.Partition}
+	if err := sh.store.drop(ctx, sinkKey(spec.Name, tp)); err != nil {
+		return err
+	}
+	var offsets kadm.Offsets
+	offsets.Add(kadm.Offset{Topic: tp.Topic, Partition: tp.Partition, At: o.Offset, LeaderEpoch: -1})
+	return commitOffsets(ctx, sh, spec.Name, offsets)
+}
+
+// setPosition moves a split of a source.
+func setPosition(ctx context.Context, sh *shared, spec ConnectorSpec, o Offset) error {
 	// Only the place and the totals stay: what lies in the topic beyond it is
 	// to be written again, so nothing is looked for.
 	var ck sourceCheckpoint
@@ -167,22 +185,25 @@ func (r *Runner) ResetOffsets(ctx context.Context, name string) error {
 		if spec.Source != nil {
 			return nil
 		}
-		_, err := kadm.NewClient(sh.store.client).DeleteOffsets(ctx, Group(name), kadm.TopicsSet{spec.Topic: partitionSet(ctx, sh, spec)})
-		if err != nil && !errors.Is(err, kerr.GroupIDNotFound) {
-			return fmt.Errorf("delete the offsets of group %s: %w", Group(name), err)
-		}
-		return nil
+		return deleteOffsets(ctx, sh, spec)
 	})
 }
 
-func partitionSet(ctx context.Context, sh *shared, spec ConnectorSpec) map[int32]struct{} {
-	set := map[int32]struct{}{}
-	offsets, err := partitionOffsets(ctx, sh, spec)
+func deleteOffsets(ctx context.Context, sh *shared, spec ConnectorSpec) error {
+	all, err := partitionOffsets(ctx, sh, spec)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	set := kadm.TopicsSet{}
+	for _, o := range all {
+		set.Add(o.Topic, o.Partition)
+	}
+	responses, err := kadm.NewClient(sh.store.client).DeleteOffsets(ctx, Group(spec.Name), set)
+	if err == nil {
+		err = responses.Error()
+	}
 	if err != nil {
-		return set
+		return fmt.Errorf("delete the offsets of group %s: %w", Group(spec.Name), err)
 	}
-	for _, o := range offsets {
-		set[o.Partition] = struct{}{}
-	}
-	return set
+	return nil
 }

@@ -9,7 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/entrepot-hub/entrepot/connectors"
+	"github.com/entrepot-hub/entrepot/record"
 )
 
 // replayAll replays until nothing is left, over new lives as crashes ask for.
@@ -207,6 +212,66 @@ func TestOffsetsOfASink(t *testing.T) {
 		got, err := l.Offsets(t.Context(), "shelve")
 		if err != nil || len(got) != 2 || got[1].Partition != 1 || got[1].Offset != 10 {
 			t.Errorf("offsets %+v, %v", got, err)
+		}
+	})
+}
+
+// TestOffsetSetBackTriesDeadLettersAgain: who moves a sink back to where its
+// last plan began wants all of its records tried, also those that were given up.
+func TestOffsetSetBackTriesDeadLettersAgain(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := sinkWorld(t, 20)
+		defer w.close()
+		snk := newFakeSink(false, connectors.Limits{Records: 10, Wait: time.Second})
+		snk.refuse = func(m connectors.Message) bool { return m.Offset == 15 }
+		l := w.start(time.Second, parseOne(t, registry(nil, snk), plainSink))
+		defer l.end()
+		l.await("shelve", time.Minute, read(20))
+		if err := l.Stop("shelve"); err != nil {
+			t.Fatal(err)
+		}
+		l.await("shelve", time.Minute, inState(Stopped))
+		snk.refuse, snk.plans, snk.values = nil, map[topicPartition][]connectors.Plan{}, nil
+		back := Offset{Topic: "in", Offset: 10}
+		if err := l.SetOffsets(t.Context(), "shelve", []Offset{back, {Topic: "another"}}); !errors.Is(err, record.ErrInvalidRequest) {
+			t.Errorf("an offset of another topic: %v", err)
+		}
+		if got, err := l.Offsets(t.Context(), "shelve"); err != nil || len(got) != 1 || got[0].Offset != 20 {
+			t.Errorf("offsets %+v, %v; what was refused has moved a part", got, err)
+		}
+		if err := l.SetOffsets(t.Context(), "shelve", []Offset{back}); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.Resume("shelve"); err != nil {
+			t.Fatal(err)
+		}
+		pass(10 * time.Second)
+		if joined(snk.values) != joined(lines(10, 20)) || len(snk.faults) > 0 {
+			t.Errorf("loaded %v, faults %v", snk.values, snk.faults)
+		}
+	})
+}
+
+// TestResetThatCannotAskIsNoReset: what the hub does not answer is an error,
+// not a reset.
+func TestResetThatCannotAskIsNoReset(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := sinkWorld(t, 20)
+		defer w.close()
+		snk := newFakeSink(false, connectors.Limits{Records: 10, Wait: time.Second})
+		l := w.start(time.Second, parseOne(t, registry(nil, snk), plainSink))
+		defer l.end()
+		l.await("shelve", time.Minute, read(20))
+		if err := l.Stop("shelve"); err != nil {
+			t.Fatal(err)
+		}
+		l.await("shelve", time.Minute, inState(Stopped))
+		for _, key := range []kmsg.Key{kmsg.OffsetFetch, kmsg.OffsetDelete} {
+			refused := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: kerr.GroupAuthorizationFailed, Count: -1})
+			if err := l.ResetOffsets(t.Context(), "shelve"); !errors.Is(err, kerr.GroupAuthorizationFailed) {
+				t.Errorf("a reset with key %d refused: %v", key, err)
+			}
+			refused.Remove()
 		}
 	})
 }
