@@ -442,6 +442,22 @@ func TestCrashLoopQuarantinesTheRecord(t *testing.T) {
 	})
 }
 
+// TestCrashesOfPartitionsAreCountedApart: two partitions with such a record that
+// crash in turn come to their end, each by itself.
+func TestCrashesOfPartitionsAreCountedApart(t *testing.T) {
+	var b breaker
+	for round := range crashLimit {
+		for p := range int32(2) {
+			if found, want := b.crashed(plan("j", tp("in", p), 0, 10, int64(round))), round == crashLimit-1; found != want {
+				t.Errorf("round %d, partition %d: found %v, want %v", round, p, found, want)
+			}
+		}
+	}
+	if !b.crashed(plan("j", tp("in", 0), 0, 5, 9)) || b.crashed(plan("j", tp("in", 0), 10, 20, 9)) {
+		t.Error("a part of the plan counts with it, the next plan does not")
+	}
+}
+
 // TestDeadLettersThatCannotBeWrittenStopTheSink: what cannot be put aside is
 // not passed over, however long that takes.
 func TestDeadLettersThatCannotBeWrittenStopTheSink(t *testing.T) {
