@@ -142,21 +142,21 @@ func spans(ctx context.Context, adm *kadm.Client, topics ...string) (map[record.
 // scan reads [start, end) of every partition given and calls fn for each
 // record, in the order of each partition, whatever became of its transaction.
 func (c *cluster) scan(ctx context.Context, id string, ranges map[record.TopicPartition]span, fn func(*kgo.Record)) error {
-	return c.read(ctx, id, ranges, kgo.ReadUncommitted(), func(r *kgo.Record) {
-		if !r.Attrs.IsControl() {
-			fn(r)
-		}
-	})
+	return c.read(ctx, id, ranges, kgo.ReadUncommitted(), withoutMarkers(fn))
 }
 
 // scanCommitted is scan without the records of aborted transactions. It waits
 // for transactions that are open in the ranges.
 func (c *cluster) scanCommitted(ctx context.Context, id string, ranges map[record.TopicPartition]span, fn func(*kgo.Record)) error {
-	return c.read(ctx, id, ranges, kgo.ReadCommitted(), func(r *kgo.Record) {
+	return c.read(ctx, id, ranges, kgo.ReadCommitted(), withoutMarkers(fn))
+}
+
+func withoutMarkers(fn func(*kgo.Record)) func(*kgo.Record) {
+	return func(r *kgo.Record) {
 		if !r.Attrs.IsControl() {
 			fn(r)
 		}
-	})
+	}
 }
 
 // read is scan with the markers of transactions.

@@ -27,7 +27,8 @@ type fakeSource struct {
 	failOpen  func(split string) error
 	changed   chan struct{}
 	openNow   int
-	handedOut map[string]int // lines read so far
+	handedOut map[string]int    // lines read so far
+	pin       func(n int) int32 // partition of line n; nil: none
 }
 
 func newFakeSource(finite bool, splits map[string][]string) *fakeSource {
@@ -150,6 +151,9 @@ func (r *fakeReader) read(limits connectors.Limits) (connectors.Batch, error) {
 		text := []byte(all[r.next])
 		m := connectors.Message{Value: text, Original: text, Position: position(r.next), Timestamp: connectors.NoTimestamp,
 			Origin: connectors.Origin{Name: r.split, Line: int64(r.next + 1)}}
+		if s.pin != nil {
+			m.Pinned, m.Partition.Partition = true, s.pin(r.next)
+		}
 		if string(text) == "too long" {
 			m.Err = connectors.Poisonf("the line is over the limit")
 		}

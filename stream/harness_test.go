@@ -312,11 +312,7 @@ func (w *world) read(topic string, level kgo.IsolationLevel) []*kgo.Record {
 		w.t.Fatal(err)
 	}
 	var out []*kgo.Record
-	err = c.read(w.t.Context(), "check", bounds, level, func(r *kgo.Record) {
-		if !r.Attrs.IsControl() {
-			out = append(out, r)
-		}
-	})
+	err = c.read(w.t.Context(), "check", bounds, level, withoutMarkers(func(r *kgo.Record) { out = append(out, r) }))
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -48,6 +49,35 @@ func TestSourceReadsAllOfAFiniteSplit(t *testing.T) {
 		}
 		l.end()
 		checkNumbers(t, w, 1000)
+	})
+}
+
+// TestPinnedRecordsKeepTheirPartition: whatever their key is. One whose
+// partition is not there holds the job up, and goes there once it is.
+func TestPinnedRecordsKeepTheirPartition(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		w.createTopic("out", 3)
+		src := newFakeSource(true, map[string][]string{"a": lines(0, 30)})
+		src.pin = func(n int) int32 { return int32(n+n/7) % 4 }
+		l := w.start(0, parseOne(t, registry(src, nil), tailJob+"    key: '\"all the same\"'\n"))
+		s := l.await("tail", time.Minute, func(s JobStatus) bool { return s.LastError != "" })
+		if want := "a:4 belongs into partition 3 of topic out, which has 3"; !strings.Contains(s.LastError, want) {
+			t.Errorf("last error: %s, want %s", s.LastError, want)
+		}
+		if _, err := w.admin.CreatePartitions(t.Context(), 1, "out"); err != nil {
+			t.Fatal(err)
+		}
+		l.await("tail", time.Hour, inState(Completed))
+		l.end()
+		records := w.records("out")
+		checkOnce(t, records, 30)
+		for _, r := range records {
+			if n, err := strconv.Atoi(string(r.Value)); err != nil || r.Partition != src.pin(n) {
+				t.Errorf("%s is in partition %d, want %d", r.Value, r.Partition, src.pin(n))
+			}
+		}
 	})
 }
 

@@ -28,11 +28,12 @@ func transactionPrefix(job string) string { return "connect/" + job + "/" }
 // name fences the one before.
 func transactionID(job, split string) string { return transactionPrefix(job) + split }
 
-// adopt ends the transactions that an earlier run of the job has left open,
-// all but that of a replay, or the one that only names: it commits them. What they hold was acknowledged or is found again by name,
-// and their checkpoints cover only what was acknowledged, so a part of a
-// transaction is as good as the whole (docs/adr/0009). Aborting them would
-// show readers that do not ask for read_committed the same records twice.
+// adopt commits the transactions that an earlier run of the job has left open:
+// the one that only names, or with "" all but that of a replay. What they hold
+// was acknowledged or is found again by name, and their checkpoints cover only
+// what was acknowledged, so a part of a transaction is as good as the whole
+// (docs/adr/0009). Aborting them would show readers that do not ask for
+// read_committed the same records twice.
 func adopt(ctx context.Context, adm *kadm.Client, cl *kgo.Client, job, only string) error {
 	listed, err := adm.ListTransactions(ctx, nil, []string{"Ongoing"})
 	if err != nil {

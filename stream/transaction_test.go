@@ -73,17 +73,20 @@ func TestAbortedTransactionIsWrittenAgain(t *testing.T) {
 		l := w.start(0, job)
 		l.await("tail", time.Minute, inState(Completed))
 		l.end()
-		seen := map[string]bool{}
-		for _, r := range w.committed("out") {
-			if seen[string(r.Value)] {
-				t.Errorf("%s is committed twice", r.Value)
-			}
-			seen[string(r.Value)] = true
-		}
-		if len(seen) != 100 {
-			t.Errorf("%d lines are committed, want 100", len(seen))
-		}
+		checkOnce(t, w.committed("out"), 100)
 	})
+}
+
+// freeze starts an owner of a job that has lines 0 to 99 in, and freezes it for
+// a while with 100 more on their way.
+func freeze(w *world, src *fakeSource, job ConnectorSpec, d time.Duration) (owner *life, thaw func()) {
+	w.t.Helper()
+	owner = w.start(0, job)
+	owner.await("tail", time.Minute, produced2(100))
+	thaw = owner.wire.hold()
+	src.append("a", lines(100, 200)...)
+	pass(d)
+	return owner, thaw
 }
 
 // TestFormerOwnerIsFenced freezes an owner with records on their way, lets
@@ -97,13 +100,9 @@ func TestFormerOwnerIsFenced(t *testing.T) {
 				w.createTopic("out", 3)
 				src := newFakeSource(false, map[string][]string{"a": lines(0, 100)})
 				job := parseOne(t, registry(src, nil), tailJob)
-				first := w.start(0, job)
-				first.await("tail", time.Minute, func(s JobStatus) bool { return s.Produced == 100 })
-				thaw := first.wire.hold()
-				src.append("a", lines(100, 200)...)
-				pass(frozen)
+				first, thaw := freeze(w, src, job, frozen)
 				second := w.start(0, job)
-				second.await("tail", time.Minute, func(s JobStatus) bool { return s.Produced == 200 })
+				second.await("tail", time.Minute, produced2(200))
 				thaw()
 				s := first.await("tail", time.Minute, func(s JobStatus) bool { return s.Restarts > 0 })
 				if !strings.Contains(s.LastError, connectors.ErrFenced.Error()) {
@@ -215,11 +214,7 @@ func TestFormerOwnerCannotSlipIn(t *testing.T) {
 		w.createTopic("out", 3)
 		src := newFakeSource(false, map[string][]string{"a": lines(0, 100)})
 		job := parseOne(t, registry(src, nil), tailJob)
-		first := w.start(0, job)
-		first.await("tail", time.Minute, func(s JobStatus) bool { return s.Produced == 100 })
-		thaw := first.wire.hold()
-		src.append("a", lines(100, 200)...)
-		pass(time.Second)
+		first, thaw := freeze(w, src, job, time.Second)
 		thawed := false
 		w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.InitProducerID}, TxnID: transactionID("tail", "a"), Err: kerr.CoordinatorLoadInProgress, Count: 5, When: func(kmsg.Request) bool {
 			if !thawed { // the second one is about to take over: the first one is quicker
@@ -229,7 +224,7 @@ func TestFormerOwnerCannotSlipIn(t *testing.T) {
 			return true
 		}})
 		second := w.start(0, job)
-		second.await("tail", time.Minute, func(s JobStatus) bool { return s.Produced == 200 })
+		second.await("tail", time.Minute, produced2(200))
 		pass(2 * time.Minute) // the first one comes back and finds that all is done, or takes over in turn
 		first.end()
 		second.end()
@@ -259,11 +254,11 @@ func TestPartOfATransactionUnderAnotherConfig(t *testing.T) {
 		keyed := tailJob + "    transforms: [{parse: {format: json}}]\n    key: string(value * 7)\n"
 		src.splits["a"] = lines(0, 50)
 		l = w.start(time.Nanosecond, parseOne(t, registry(src, nil), keyed))
-		l.await("tail", time.Minute, func(s JobStatus) bool { return s.Produced == 50 })
+		l.await("tail", time.Minute, produced2(50))
 		l.crash()
 		src.append("a", lines(50, 100)...)
 		l = w.start(0, parseOne(t, registry(src, nil), keyed))
-		l.await("tail", time.Minute, func(s JobStatus) bool { return s.Produced == 100 })
+		l.await("tail", time.Minute, produced2(100))
 		l.end()
 		checkOnce(t, w.records("out"), 100)
 	})
