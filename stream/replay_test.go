@@ -266,10 +266,15 @@ func TestResetThatCannotAskIsNoReset(t *testing.T) {
 			t.Fatal(err)
 		}
 		l.await("shelve", time.Minute, inState(Stopped))
-		for _, key := range []kmsg.Key{kmsg.OffsetFetch, kmsg.OffsetDelete} {
-			refused := w.cluster.Fault(kfake.Fault{Keys: []kmsg.Key{key}, Err: kerr.GroupAuthorizationFailed, Count: -1})
-			if err := l.ResetOffsets(t.Context(), "shelve"); !errors.Is(err, kerr.GroupAuthorizationFailed) {
-				t.Errorf("a reset with key %d refused: %v", key, err)
+		for _, fault := range []kfake.Fault{
+			{Keys: []kmsg.Key{kmsg.OffsetFetch}, Err: kerr.GroupAuthorizationFailed},
+			{Keys: []kmsg.Key{kmsg.OffsetDelete}, Err: kerr.GroupAuthorizationFailed},
+			{Keys: []kmsg.Key{kmsg.OffsetDelete}, Err: kerr.GroupSubscribedToTopic, Topic: "in"}, // of the partition
+		} {
+			fault.Count = -1
+			refused := w.cluster.Fault(fault)
+			if err := l.ResetOffsets(t.Context(), "shelve"); !errors.Is(err, fault.Err) {
+				t.Errorf("a reset refused with %v: %v", fault.Err, err)
 			}
 			refused.Remove()
 		}
