@@ -2,7 +2,9 @@ package hub
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -14,6 +16,7 @@ import (
 
 	"github.com/entrepot-hub/entrepot/connectors/all"
 	"github.com/entrepot-hub/entrepot/connectors/strict"
+	"github.com/entrepot-hub/entrepot/hub/admin"
 )
 
 // asks makes one request of a hub's REST API for connectors.
@@ -24,6 +27,11 @@ func asks(t *testing.T, h *Hub, method, path, body string) (int, string) {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", "application/json")
+	return answered(t, req)
+}
+
+func answered(t *testing.T, req *http.Request) (int, string) {
+	t.Helper()
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
@@ -144,6 +152,50 @@ func TestConnectorsOfFiles(t *testing.T) {
 	expect(t, h, "DELETE", "/connectors/log", "", 409, "is in jobs.yaml")
 	expect(t, h, "PUT", "/connectors/log/pause", "", 202, "")
 	untilState(t, h, "log", "PAUSED")
+	// What the admin port is asked for waits for a change of connectors, too.
+	err := h.connectors.change(t.Context(), func() error {
+		gone, leave := context.WithCancel(t.Context())
+		leave()
+		return jobsView{h}.Act(gone, "log", admin.Restart)
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("a restart in the midst of a change: %v", err)
+	}
+}
+
+// TestConnectAsksForLogins: with listeners.connect.login only the users of the
+// site get an answer, and those who fail are counted.
+func TestConnectAsksForLogins(t *testing.T) {
+	t.Setenv("HUB_TEST_PASSWORD", "secret")
+	c := parsed(t, config(t, "solo"), `
+listeners: {connect: {addr: "127.0.0.1:0", login: true}}
+security: {users: {alice: "${env:HUB_TEST_PASSWORD}"}}
+`)
+	h, _ := start(t, c, Deps{Registry: all.Builtin()})
+	get := func(base, path, user, password string) (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+base+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if user != "" {
+			req.SetBasicAuth(user, password)
+		}
+		return answered(t, req)
+	}
+	for _, path := range []string{"/", "/connectors", "/connector-plugins", "/health", "/nothing"} {
+		if status, text := get(h.Connect(), path, "", ""); status != 401 || text != `{"error_code":401,"message":"HTTP 401 Unauthorized"}` {
+			t.Errorf("GET %s without a login: %d %s", path, status, text)
+		}
+	}
+	if status, _ := get(h.Connect(), "/connectors", "alice", "Secret"); status != 401 {
+		t.Errorf("with a wrong password: %d", status)
+	}
+	if status, text := get(h.Connect(), "/connectors", "alice", "secret"); status != 200 || text != "[]" {
+		t.Errorf("with the right password: %d %s", status, text)
+	}
+	if _, text := get(h.Admin(), "/metrics", "", ""); !strings.Contains(text, "\nentrepot_connect_failed_logins_total 1\n") {
+		t.Errorf("metrics without the one failed login: %s", text)
+	}
 }
 
 // TestNoSecretIsShown gives a secret to every connector that has one, in a

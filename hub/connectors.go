@@ -121,6 +121,11 @@ func (v connectorsView) Put(ctx context.Context, name string, flat map[string]st
 		if _, there := v.h.meta.State().Connectors()[name]; there && isNew {
 			return fmt.Errorf("%w: %s", connect.ErrExists, name)
 		}
+		if v.h.cfg.AutoCreateTopics {
+			if err := v.h.ensureTopic(ctx, stream.TopicSpec{Name: s.Topic}); err != nil {
+				return err
+			}
+		}
 		if isNew && desired == "" {
 			desired = catalog.JobRunning
 		}
@@ -129,11 +134,6 @@ func (v connectorsView) Put(ctx context.Context, name string, flat map[string]st
 				return &connect.Rejected{Issues: []connect.Issue{{Message: err.Error()}}}
 			}
 			return err
-		}
-		if v.h.cfg.AutoCreateTopics {
-			if err := v.h.ensureTopic(ctx, stream.TopicSpec{Name: s.Topic}); err != nil {
-				return err
-			}
 		}
 		return v.run(ctx, map[string]stream.Desired{name: stream.Desired(v.h.meta.State().Job(name))})
 	})
@@ -165,8 +165,7 @@ func (v connectorsView) Act(ctx context.Context, name string, a connect.Action) 
 		desired, act := map[connect.Action]string{
 			connect.Pause: catalog.JobPaused, connect.Resume: catalog.JobRunning, connect.Stop: catalog.JobStopped,
 		}[a], map[connect.Action]func(string) error{
-			connect.Pause: v.h.runner.Pause, connect.Resume: v.h.runner.Resume, connect.Restart: v.h.runner.Restart,
-			connect.Stop: func(name string) error { return v.h.runner.SetDesired(name, stream.WantStopped) },
+			connect.Pause: v.h.runner.Pause, connect.Resume: v.h.runner.Resume, connect.Stop: v.h.runner.Stop, connect.Restart: v.h.runner.Restart,
 		}[a]
 		if _, broken := (*v.h.broken.Load())[name]; broken {
 			if desired != "" {
@@ -243,7 +242,7 @@ func (v connectorsView) Offsets(ctx context.Context, name string) ([]connect.Off
 	all, err := v.h.runner.Offsets(ctx, name)
 	out := make([]connect.Offset, len(all))
 	for i, o := range all {
-		out[i] = connect.Offset{Split: o.Split, Position: o.Position, Where: o.Where, Topic: o.Topic, Partition: o.Partition, Offset: o.Offset}
+		out[i] = connect.Offset(o)
 	}
 	return out, asked(err)
 }
@@ -253,7 +252,7 @@ func (v connectorsView) SetOffsets(ctx context.Context, name string, to []connec
 	return v.change(ctx, func() error {
 		all := make([]stream.Offset, len(to))
 		for i, o := range to {
-			all[i] = stream.Offset{Split: o.Split, Position: o.Position, Where: o.Where, Topic: o.Topic, Partition: o.Partition, Offset: o.Offset}
+			all[i] = stream.Offset(o)
 		}
 		return asked(v.h.runner.SetOffsets(ctx, name, all))
 	})

@@ -204,7 +204,7 @@ func (h *Hub) join(context.Context) error {
 	}
 	h.connect = connect.New(cc)
 	h.admin, err = admin.New(admin.Config{Logger: h.log.With("part", "admin")},
-		admin.Sources{Node: nodeView{h}, Mesh: meshView{h}, Links: linksView{h}, Jobs: jobsView{h}, Samples: []admin.Samples{kafkaSamples{h}, registrySamples{h}}})
+		admin.Sources{Node: nodeView{h}, Mesh: meshView{h}, Links: linksView{h}, Jobs: jobsView{h}, Samples: []admin.Samples{kafkaSamples{h}, registrySamples{h}, connectSamples{h}}})
 	return err
 }
 

@@ -127,7 +127,8 @@ func (h *Hub) claimJob(ctx context.Context, job string, floor int64) (int64, err
 }
 
 // wish keeps what the operator wants of a job, so that it holds after a
-// restart, and then does it.
+// restart, and then does it. Its caller holds connectorsView.change: otherwise
+// a change of the connector could come in between the two, and undo it.
 func (h *Hub) wish(ctx context.Context, job, desired string, act func(string) error) error {
 	if !slices.ContainsFunc(h.runner.Status(), func(s stream.JobStatus) bool { return s.Name == job }) {
 		return fmt.Errorf("job %q: %w", job, errNoJob)

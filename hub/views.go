@@ -187,17 +187,19 @@ func (v jobsView) Jobs() []admin.Job {
 
 // Act implements admin.Jobs.
 func (v jobsView) Act(ctx context.Context, job string, action admin.Action) error {
+	desired, act := "", v.h.runner.Restart
 	switch action {
 	case admin.Pause:
-		return jobError(v.h.wish(ctx, job, catalog.JobPaused, v.h.runner.Pause))
+		desired, act = catalog.JobPaused, v.h.runner.Pause
 	case admin.Resume:
-		return jobError(v.h.wish(ctx, job, catalog.JobRunning, v.h.runner.Resume))
+		desired, act = catalog.JobRunning, v.h.runner.Resume
 	case admin.Stop:
-		return jobError(v.h.wish(ctx, job, catalog.JobStopped, v.h.runner.Stop))
+		desired, act = catalog.JobStopped, v.h.runner.Stop
 	case admin.Restart:
-		return jobError(v.h.wish(ctx, job, "", v.h.runner.Restart))
+	default:
+		return fmt.Errorf("%w: action %q", admin.ErrConflict, action)
 	}
-	return fmt.Errorf("%w: action %q", admin.ErrConflict, action)
+	return jobError(v.h.connectors.change(ctx, func() error { return v.h.wish(ctx, job, desired, act) }))
 }
 
 // Offsets implements admin.Jobs.
@@ -216,12 +218,12 @@ func (v jobsView) SetOffsets(ctx context.Context, job string, to []admin.Offset)
 	for _, o := range to {
 		all = append(all, stream.Offset{Split: o.Split, Position: o.Position, Where: o.Where, Topic: o.Topic, Partition: o.Partition, Offset: o.Offset})
 	}
-	return jobError(v.h.runner.SetOffsets(ctx, job, all))
+	return jobError(v.h.connectors.change(ctx, func() error { return v.h.runner.SetOffsets(ctx, job, all) }))
 }
 
 // ResetOffsets implements admin.Jobs.
 func (v jobsView) ResetOffsets(ctx context.Context, job string) error {
-	return jobError(v.h.runner.ResetOffsets(ctx, job))
+	return jobError(v.h.connectors.change(ctx, func() error { return v.h.runner.ResetOffsets(ctx, job) }))
 }
 
 // Replay implements admin.Jobs.
@@ -279,5 +281,18 @@ func (v registrySamples) Samples() []admin.Sample {
 	return []admin.Sample{
 		{Name: "registry_subjects", Help: "Subjects of the schema registry that have a schema.", Value: value},
 		{Name: "registry_failed_logins_total", Help: "Logins at the schema registry that failed.", Value: float64(v.h.registry.FailedLogins()), Counter: true},
+	}
+}
+
+// connectSamples counts what the REST API for connectors has.
+type connectSamples struct{ h *Hub }
+
+// Samples implements admin.Samples.
+func (v connectSamples) Samples() []admin.Sample {
+	if v.h.connectLn == nil {
+		return nil
+	}
+	return []admin.Sample{
+		{Name: "connect_failed_logins_total", Help: "Logins at the REST API for connectors that failed.", Value: float64(v.h.connect.FailedLogins()), Counter: true},
 	}
 }

@@ -87,7 +87,7 @@ const (
 // position in base64, or a partition of a sink.
 type Offset struct {
 	Split    string
-	Position []byte
+	Position connectors.Position
 	Where    string // the position for people
 
 	Topic     string
