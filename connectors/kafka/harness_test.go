@@ -119,14 +119,17 @@ func committed(t testing.TB, broker, topic string) []*kgo.Record {
 		if err != nil {
 			t.Fatal(err)
 		}
-		closed := true
+		closed := all.Error() == nil && ends.Error() == nil && len(all[topic]) > 0 // else a partition would be left out
 		all.Each(func(o kadm.ListedOffset) {
-			stable, _ := ends.Lookup(topic, o.Partition)
-			closed = closed && stable.Offset == o.Offset
+			stable, known := ends.Lookup(topic, o.Partition)
+			closed = closed && known && stable.Offset == o.Offset
 		})
 		return closed
 	})
 	starts, err := adm.ListStartOffsets(t.Context(), topic)
+	if err == nil {
+		err = starts.Error()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
