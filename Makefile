@@ -8,7 +8,7 @@ GO    ?= go
 export ENTREPOT_TEST_PYTHON ?= $(CURDIR)/.cache/venv/bin/python
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build demo test test-setup services compat vet lint bench compare idle kill sim fuzz fmt
+.PHONY: build demo test test-setup services compat vet lint bench compare idle kill connectors sim fuzz fmt
 
 build: ## one static binary: ./entrepot
 	CGO_ENABLED=0 $(GO) build -trimpath -o entrepot .
@@ -50,6 +50,9 @@ idle: build ## what 1,000 idle partitions cost in memory and processor time, abo
 
 kill: test-setup ## the kill tests in full: 20 kills each, 2 GiB of older data (KILLS, PRELOAD in MiB)
 	ENTREPOT_TEST_TOOLS=all ENTREPOT_KILLS=$(or $(KILLS),20) ENTREPOT_PRELOAD=$(or $(PRELOAD),2048) $(GO) test -count=1 -v -timeout 30m -run Killed ./hub/hubtest
+
+connectors: test-setup ## the failure tests of the connectors in full: 50 kills in 1,000,000 rows (KILLS); make connectors ONLY=regexp runs some
+	@ENTREPOT_KILLS=$(or $(KILLS),50) deploy/test/connectors.sh '$(ONLY)'
 
 sim: ## the crash simulation of the log with SEEDS schedules
 	ENTREPOT_SIM_SEEDS=$(or $(SEEDS),100000) $(GO) test -count=1 -v -timeout 120m -run Sim ./storage

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -23,11 +22,7 @@ import (
 // it was changed while the reading of rows was cut off, by its changes alone;
 // every change is there once, in the order of its key.
 func TestKilledCDCIsExact(t *testing.T) {
-	rows := 40_000
-	if os.Getenv("ENTREPOT_KILLS") != "" {
-		rows = 1_000_000
-	}
-	killedCDC(t, rows, kills(t, 4))
+	killedCDC(t, fullRows(40_000), kills(t, 4))
 }
 
 // cdcLoad is a table that is written to while the hub is killed.
@@ -270,7 +265,7 @@ func (l *cdcLoad) check(t *testing.T, topic []*kgo.Record, times int) {
 	if err := table.Err(); err != nil || same != l.total {
 		t.Errorf("%d rows in the table, want %d: %v", same, l.total, err)
 	}
-	t.Logf("%d kills: source %d rows = distinct keys %d; %d records = %d distinct (%s); the topic's last values are the table", times, l.total, len(last), total, len(seen), counts(count))
+	conntest.Figures(t, "%d kills: source %d rows = distinct keys %d; %d records = %d distinct (%s); the topic's last values are the table", times, l.total, len(last), total, len(seen), counts(count))
 }
 
 func counts(by map[string]int) string {

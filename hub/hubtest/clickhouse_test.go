@@ -3,7 +3,6 @@ package hubtest
 import (
 	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -15,10 +14,7 @@ import (
 // a topic into ClickHouse: rows = distinct keys = source. The server is one
 // without deduplication tokens: the offset columns do it alone.
 func TestKilledClickHouseSinkIsExact(t *testing.T) {
-	rows := 200_000
-	if os.Getenv("ENTREPOT_KILLS") != "" {
-		rows = 1_000_000
-	}
+	rows := fullRows(200_000)
 	total := kills(t, 4)
 	server := conntest.OwnClickHouse(t)
 	dsn := server.Database(t)
@@ -62,9 +58,9 @@ connectors:
 	}
 	l.kill(t, total)
 	l.done(t, 5*time.Minute, caughtUp(n, "rows-out"))
-	want := fmt.Sprintf("%d\t%d\t%d\t%d", rows, rows, rows-1, rows)
-	if got := counts("count(), uniqExact(id), max(id), uniqExact((_topic, _partition, _offset))"); got != want {
-		t.Errorf("rows, distinct keys, last key, distinct offsets: %s, want %s", got, want)
+	want := fmt.Sprintf("%d\t%d\t%d\t%d\t0", rows, rows, rows*(rows-1)/2, rows)
+	if got := counts("count(), uniqExact(id), sum(id), uniqExact((_topic, _partition, _offset)), countIf(name != concat('row ', toString(id)))"); got != want {
+		t.Errorf("rows, distinct keys, their sum, distinct offsets, changed rows: %s, want %s", got, want)
 	}
-	t.Logf("%d kills, source %d = rows = distinct keys = distinct offsets (%s)", total, rows, counts("count(), uniqExact(id), uniqExact((_topic, _partition, _offset))"))
+	conntest.Figures(t, "%d kills, source %d = rows = distinct keys = distinct offsets (%s)", total, rows, counts("count(), uniqExact(id), uniqExact((_topic, _partition, _offset))"))
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/entrepot-hub/entrepot/connectors/conntest"
 )
 
 // collectorNode is a node with one collector, whose topic is events.
@@ -68,10 +70,7 @@ func (s *sender) send(ctx context.Context, worker, first, n int) {
 // each event until they are told that it is in: every event is in the topic
 // once, also where its answer was lost and it was sent again.
 func TestKilledCollector(t *testing.T) {
-	events := 40_000
-	if os.Getenv("ENTREPOT_KILLS") != "" {
-		events = 1_000_000
-	}
+	events := fullRows(40_000)
 	const workers, batch, partitions = 8, 20, 6
 	n, url := collectorNode(t, partitions)
 	n.Start()
@@ -120,7 +119,7 @@ func TestKilledCollector(t *testing.T) {
 	if lost+doubled > 0 || len(found) != events {
 		t.Errorf("%d lost, %d doubled, %d distinct of %d", lost, doubled, len(found), events)
 	}
-	t.Logf("%d kills, %d events in %d requests of %d: %d lost, %d doubled", times, events, s.tries.Load(), batch, lost, doubled)
+	conntest.Figures(t, "%d kills, %d events in %d requests of %d: %d lost, %d doubled", times, events, s.tries.Load(), batch, lost, doubled)
 }
 
 func eventID(t testing.TB, r *kgo.Record) string {

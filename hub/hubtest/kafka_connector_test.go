@@ -3,7 +3,6 @@ package hubtest
 import (
 	"context"
 	"fmt"
-	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -21,10 +20,7 @@ import (
 // transactions; without them none is lost, and those that are there twice are
 // counted.
 func TestKilledKafkaConnectors(t *testing.T) {
-	rows := 60_000
-	if os.Getenv("ENTREPOT_KILLS") != "" {
-		rows = 1_000_000
-	}
+	rows := fullRows(60_000)
 	for _, mode := range []string{"transaction", "off"} {
 		t.Run(mode, func(t *testing.T) { killedKafka(t, conntest.Kafka(t), mode, rows, kills(t, 4)) })
 		t.Run(mode+", another hub", func(t *testing.T) {
@@ -75,7 +71,7 @@ connectors:
 		most = 1000 * kafkaPartitions * times
 	}
 	went := checkKafka(t, "at the destination", far.all(), rows, most)
-	t.Logf("%s: %d kills, source %d; in the hub %d rows = %d distinct; at the destination %d rows, %d distinct, %d twice",
+	conntest.Figures(t, "%s: %d kills, source %d; in the hub %d rows = %d distinct; at the destination %d rows, %d distinct, %d twice",
 		mode, times, rows, came.rows, came.distinct, went.rows, went.distinct, went.rows-went.distinct)
 }
 

@@ -38,10 +38,7 @@ type lake struct {
 }
 
 func killedLake(t *testing.T, l lake) {
-	total := 60_000
-	if os.Getenv("ENTREPOT_KILLS") != "" {
-		total = 1_000_000
-	}
+	total := fullRows(60_000)
 	input := inputFile(t, total, func(i int) string {
 		at := time.UnixMilli(1431857103000 + int64(i)*3600_000*4/int64(total)).UTC() // over four hours
 		return fmt.Sprintf(`{"id":%d,"at":%q}`, i, at.Format(time.RFC3339))
@@ -95,10 +92,10 @@ func (l lake) check(t *testing.T, total, strikes int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rows != total || len(ids) != total || left != 0 {
+	if rows != total || len(ids) != total || ids[0] != 0 || ids[total-1] != int64(total-1) || left != 0 {
 		t.Errorf("%d rows, %d distinct keys, want %d of both; %d unfinished, want 0", rows, len(ids), total, left)
 	}
-	t.Logf("%d kills, source %d = rows %d = distinct keys %d, in %d files; %d unfinished", strikes, total, rows, len(ids), len(files), left)
+	conntest.Figures(t, "%d kills, source %d = rows %d = distinct keys %d, in %d files; %d unfinished", strikes, total, rows, len(ids), len(files), left)
 }
 
 func fileLake(t *testing.T) lake {

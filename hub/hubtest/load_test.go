@@ -2,11 +2,15 @@ package hubtest
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/entrepot-hub/entrepot/connectors/conntest"
 )
 
 // jobsNode starts a node that is a site of its own and runs the jobs, a jobs
@@ -44,6 +48,9 @@ func inputFile(t *testing.T, n int, line func(i int) string) string {
 	return path
 }
 
+// fullRows is the size of a load: short, or 1,000,000 in the full form.
+func fullRows(short int) int { return conntest.Size(short, 1_000_000) }
+
 // load is work of a node that is killed meanwhile.
 type load struct {
 	n     *Node
@@ -54,23 +61,40 @@ type load struct {
 	late  time.Duration // a kill comes at most so long after it is time
 }
 
-// kill kills the node at each even share of the total, while the work goes on,
-// and starts it again. Kills that come when all is done prove nothing: more than
-// half of them must not.
+// kill cuts the total in even shares, kills the node at a random place of each,
+// while the work goes on, and starts it again. Kills that come when all is done
+// prove nothing: more than half of them must not.
 func (l load) kill(t *testing.T, times int) {
 	t.Helper()
-	idle := 0
+	amid := 0
+	var back []time.Duration // from a kill until more has come
 	for i := range times {
-		Until(t, l.limit, l.what, func() error { return l.reached(l.total * i / (times + 1)) })
-		pause(t.Context(), time.Millisecond, l.late)
-		if l.reached(l.total) == nil {
-			idle++
+		at, late := (l.total*i+rand.N(l.total))/(times+1), l.late
+		if conntest.Full() && l.reached(at) == nil { // the load is quick: leave something to the other kills
+			late = l.late/10 + 2*time.Millisecond
 		}
+		Until(t, l.limit, l.what, func() error { return l.reached(at) })
+		pause(t.Context(), time.Millisecond, late)
+		before, _ := l.count()
+		struck := time.Now()
 		l.n.Kill()
 		l.n.Start()
+		if before >= l.total {
+			continue
+		}
+		amid++
+		if conntest.Full() { // waiting for it would leave nothing of a short load
+			Until(t, l.limit, l.what, func() error { return l.reached(before + 1) })
+			back = append(back, time.Since(struck))
+		}
 	}
-	if idle > times/2 {
-		t.Errorf("%d of %d kills came when all %s", idle, times, l.what)
+	if amid < times-times/2 {
+		t.Errorf("%d of %d kills came when all %s", times-amid, times, l.what)
+	}
+	if len(back) > 0 {
+		slices.Sort(back)
+		conntest.Figures(t, "%d of %d kills before all %s; from a kill until the next comes: median %s, worst %s", amid, times, l.what,
+			back[len(back)/2].Round(time.Millisecond), back[len(back)-1].Round(time.Millisecond))
 	}
 }
 

@@ -11,9 +11,6 @@ import (
 	"github.com/entrepot-hub/entrepot/connectors/conntest"
 )
 
-// postgresRows is the size of the load, in records.
-const postgresRows = 200_000
-
 // TestKilledSinkIsExact kills the hub again and again while it loads a topic
 // into PostgreSQL: rows = distinct keys = source, in upsert and insert mode.
 func TestKilledSinkIsExact(t *testing.T) {
@@ -23,8 +20,9 @@ func TestKilledSinkIsExact(t *testing.T) {
 }
 
 func killedSink(t *testing.T, mode string) {
+	rows := fullRows(200_000)
 	dsn := conntest.Postgres(t)
-	input := inputFile(t, postgresRows, func(i int) string { return fmt.Sprintf(`{"id":%d,"name":"row %d"}`, i, i) })
+	input := inputFile(t, rows, func(i int) string { return fmt.Sprintf(`{"id":%d,"name":"row %d"}`, i, i) })
 	key := ""
 	if mode == "upsert" {
 		key = ", key: [id]"
@@ -52,16 +50,20 @@ connectors:
 		_ = db.QueryRowContext(t.Context(), "SELECT count(*), count(DISTINCT id) FROM rows").Scan(&n, &distinct)
 		return n, distinct
 	}
-	l := load{n: n, what: "rows are loaded", total: postgresRows, limit: time.Minute, late: 60 * time.Millisecond}
-	l.count = func() (int, error) {
-		got, _ := rowsNow() // none before the table is there
-		return got, nil
+	l := load{n: n, what: "rows are loaded", total: rows, limit: time.Minute, late: 60 * time.Millisecond}
+	l.count = func() (n int, err error) {
+		_ = db.QueryRowContext(t.Context(), "SELECT count(*) FROM rows").Scan(&n) // none before the table is there
+		return n, nil
 	}
 	l.kill(t, total)
 	l.done(t, 2*time.Minute, caughtUp(n, "rows-out"))
 	got, distinct := rowsNow()
-	if got != postgresRows || distinct != postgresRows {
-		t.Errorf("%d rows, %d distinct keys, want %d of both", got, distinct, postgresRows)
+	var sum, changed int
+	if err := db.QueryRowContext(t.Context(), "SELECT sum(id), count(*) FILTER (WHERE name <> 'row ' || id) FROM rows").Scan(&sum, &changed); err != nil {
+		t.Fatal(err)
 	}
-	t.Logf("%s: %d kills, source %d = rows %d = distinct keys %d", mode, total, postgresRows, got, distinct)
+	if got != rows || distinct != rows || sum != rows*(rows-1)/2 || changed != 0 {
+		t.Errorf("%d rows, %d distinct keys, want %d of both; the keys' sum is %d, want %d; %d rows are changed", got, distinct, rows, sum, rows*(rows-1)/2, changed)
+	}
+	conntest.Figures(t, "%d kills, source %d = rows %d = distinct keys %d, %d changed", total, rows, got, distinct, changed)
 }

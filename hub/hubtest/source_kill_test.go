@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/entrepot-hub/entrepot/connectors/conntest"
 	"github.com/entrepot-hub/entrepot/hub/admin"
 )
 
@@ -21,16 +21,8 @@ const poisonEvery = 50_000
 // of uncommitted records alike, or in the dead letters once; and after the
 // config is mended, a replay brings the dead letters into the topic, once.
 func TestKilledSourceIsExact(t *testing.T) {
-	total, lines := kills(t, 4), 200_000
-	if os.Getenv("ENTREPOT_KILLS") != "" {
-		lines = 1_000_000
-	}
-	input := inputFile(t, lines, func(i int) string {
-		if i%poisonEvery == 17 {
-			return fmt.Sprintf("no JSON: %d", i)
-		}
-		return fmt.Sprintf(`{"id":%d}`, i)
-	})
+	total, lines := kills(t, 4), fullRows(200_000)
+	input := inputFile(t, lines, sourceLine)
 	config := func(transforms, key string) string {
 		return fmt.Sprintf("topics:\n  - {name: rows, partitions: 6}\nconnectors:\n  - name: rows-in\n"+
 			"    source: {type: file, path: %q, follow: false}\n    topic: rows\n    transforms: [%s]\n%s", input, transforms, key)
@@ -43,8 +35,15 @@ func TestKilledSourceIsExact(t *testing.T) {
 	l.kill(t, total)
 	l.done(t, 2*time.Minute, func() error { return completed(n) })
 	dead := lines / poisonEvery
-	checkLines(t, n, "rows", lines-dead)
-	checkLines(t, n, "rows-in.dlq", dead)
+	all, bad := map[string]bool{}, map[string]bool{}
+	for i := range lines {
+		all[sourceLine(i)] = true
+		if i%poisonEvery == 17 {
+			bad[sourceLine(i)] = true
+		}
+	}
+	checkLines(t, n, "rows", lines-dead, all)
+	checkLines(t, n, "rows-in.dlq", dead, bad)
 
 	n.Kill()
 	writeJobs(t, dir, config("", ""))
@@ -56,8 +55,16 @@ func TestKilledSourceIsExact(t *testing.T) {
 	if done := replayLetters(t, n); done.Read != 0 {
 		t.Errorf("a second replay: %+v, want nothing", done)
 	}
-	checkLines(t, n, "rows", lines)
-	t.Logf("%d kills, source %d = records %d = distinct %d, %d of them replayed dead letters", total, lines, lines, lines, dead)
+	checkLines(t, n, "rows", lines, all)
+	conntest.Figures(t, "%d kills, source %d = records %d = distinct %d, %d of them replayed dead letters", total, lines, lines, lines, dead)
+}
+
+// sourceLine is a line of the file; one in poisonEvery is no JSON.
+func sourceLine(i int) string {
+	if i%poisonEvery == 17 {
+		return fmt.Sprintf("no JSON: %d", i)
+	}
+	return fmt.Sprintf(`{"id":%d}`, i)
 }
 
 func completed(n *Node) error {
@@ -81,14 +88,18 @@ func replayLetters(t *testing.T, n *Node) (done admin.Replayed) {
 	return done
 }
 
-// checkLines reads a whole topic, uncommitted and committed.
-func checkLines(t *testing.T, n *Node, topic string, want int) {
+// checkLines reads a whole topic, uncommitted and committed: it has so many of
+// these lines, each once.
+func checkLines(t *testing.T, n *Node, topic string, want int, lines map[string]bool) {
 	t.Helper()
 	for name, level := range map[string]kgo.IsolationLevel{"uncommitted": kgo.ReadUncommitted(), "committed": kgo.ReadCommitted()} {
 		seen, all := map[string]bool{}, 0
 		readEach(t, time.Minute, n.Kafka, topic, func(r *kgo.Record) {
 			if !r.Attrs.IsControl() {
 				seen[string(r.Value)], all = true, all+1
+				if !lines[string(r.Value)] {
+					t.Errorf("topic %s: %s is no line of the file", topic, r.Value)
+				}
 			}
 		}, kgo.FetchIsolationLevel(level))
 		if all != want || len(seen) != want {

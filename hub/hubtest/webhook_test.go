@@ -6,12 +6,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/entrepot-hub/entrepot/connectors/conntest"
 )
 
 // hook is an endpoint that counts what comes to it.
@@ -62,10 +63,7 @@ func (h *hook) distinct() (int, error) {
 // comes, in the order of its key; what comes again, at most a plan for each
 // partition and kill, has the idempotency key and the body that it had.
 func TestKilledWebhook(t *testing.T) {
-	records := 10_000
-	if os.Getenv("ENTREPOT_KILLS") != "" {
-		records = 1_000_000
-	}
+	records := fullRows(10_000)
 	const partitions, batch = 4, 200
 	h := &hook{}
 	h.mu.keys, h.mu.last = map[string]string{}, map[string]int{}
@@ -104,5 +102,5 @@ connectors:
 	if most := times * partitions * batch; again > most {
 		t.Errorf("%d records came again, want at most %d", again, most)
 	}
-	t.Logf("%d kills, %d records: 0 lost, %d came again under the same key (bound %d)", times, records, again, times*partitions*batch)
+	conntest.Figures(t, "%d kills, %d records: 0 lost, %d came again under the same key (bound %d)", times, records, again, times*partitions*batch)
 }
