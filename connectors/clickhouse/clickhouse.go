@@ -1,5 +1,5 @@
 // Package clickhouse writes JSON records into ClickHouse tables, over the native
-// protocol.
+// protocol or, as a proxy or ClickHouse Cloud may want it, over HTTP.
 //
 // # How the sink is exact
 //
@@ -78,7 +78,7 @@ func fields() []connectors.Field {
 	return []connectors.Field{
 		{
 			Name: "dsn", Kind: connectors.KindSecret, Required: true, Example: "${env:CLICKHOUSE_DSN}",
-			Description: "how to connect over the native protocol: clickhouse://loader:password@ch.example:9440/warehouse?secure=true; several hosts with commas between are tried in order; the parameters are those of clickhouse-go, any other is a setting of the server",
+			Description: "how to connect: clickhouse://loader:password@ch.example:9440/warehouse?secure=true over the native protocol, or https://loader:password@ch.example:8443/warehouse over HTTP, to a server of 22.7 or later; several hosts with commas between are tried in order; the parameters are those of clickhouse-go, any other is a setting of the server",
 		},
 		{
 			Name: "table", Kind: connectors.KindString, Required: true, Check: checkTable, Example: "warehouse.orders",

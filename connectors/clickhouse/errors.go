@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -64,7 +65,7 @@ func classify(ctx context.Context, what string, err error) error {
 	}
 	var e *ch.Exception
 	if !errors.As(err, &e) {
-		return connectors.Retry(0, fmt.Errorf("%s: %w", what, err))
+		return connectors.Retry(0, fmt.Errorf("%s: %w", what, withoutURL(err)))
 	}
 	err = explained(what, e)
 	switch {
@@ -85,7 +86,7 @@ func classify(ctx context.Context, what string, err error) error {
 func classifySent(what string, err error) error {
 	var e *ch.Exception
 	if !errors.As(err, &e) {
-		return connectors.Unknown(fmt.Errorf("%s: %w", what, err))
+		return connectors.Unknown(fmt.Errorf("%s: %w", what, withoutURL(err)))
 	}
 	err = explained(what, e)
 	switch {
@@ -99,6 +100,14 @@ func classifySent(what string, err error) error {
 		return connectors.Unknown(err)
 	}
 	return connectors.Fatal(err)
+}
+
+// withoutURL leaves out of an HTTP error the URL, which has all settings in it.
+func withoutURL(err error) error {
+	if u, ok := errors.AsType[*url.Error](err); ok {
+		return fmt.Errorf("over HTTP: %w", u.Err)
+	}
+	return err
 }
 
 func explained(what string, e *ch.Exception) error {

@@ -28,6 +28,12 @@ func newRig(t testing.TB) *rig {
 	return rigAt(t, conntest.ClickHouse(t))
 }
 
+// newEngineRig is a database of ClickHouse's present engine, over HTTP.
+func newEngineRig(t testing.TB) *rig {
+	t.Helper()
+	return rigAt(t, conntest.ClickHouseEngine(t))
+}
+
 func rigAt(t testing.TB, dsn string) *rig {
 	t.Helper()
 	opts, err := ch.ParseDSN(dsn)
@@ -40,6 +46,16 @@ func rigAt(t testing.TB, dsn string) *rig {
 	}
 	t.Cleanup(func() { _ = conn.Close() })
 	return &rig{t: t, dsn: dsn, link: &link{conn}}
+}
+
+// tokens reports whether the server knows deduplication tokens.
+func (r *rig) tokens() bool {
+	r.t.Helper()
+	known, err := r.link.hasTokens(context.Background())
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return known
 }
 
 func (r *rig) exec(statements ...string) {
@@ -55,7 +71,7 @@ func (r *rig) exec(statements ...string) {
 func (r *rig) text(query string) string {
 	r.t.Helper()
 	rows, err := r.link.texts(context.Background(), query)
-	if err != nil && strings.Contains(err.Error(), "doesn't exist") {
+	if err != nil && strings.Contains(err.Error(), "UNKNOWN_TABLE") || err != nil && strings.Contains(err.Error(), "doesn't exist") {
 		return ""
 	}
 	if err != nil {

@@ -23,8 +23,8 @@ func optionsOf(task connectors.TaskContext) (*ch.Options, error) {
 		return nil, connectors.Fatal(fmt.Errorf("dsn: %w", err))
 	}
 	opts, err := ch.ParseDSN(dsn)
-	if err != nil || opts.Protocol != ch.Native {
-		return nil, connectors.Fatalf("dsn: it cannot be read, want clickhouse://user:password@host:9000/database (the native protocol)")
+	if err != nil {
+		return nil, connectors.Fatalf("dsn: it cannot be read, want clickhouse://user:password@host:9000/database, or https://user:password@host:8443/database")
 	}
 	if opts.DialTimeout == 0 {
 		opts.DialTimeout = connectTimeout

@@ -4,11 +4,8 @@ package conntest
 
 import (
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"os/exec"
-	"strings"
 	"testing"
 )
 
@@ -47,24 +44,7 @@ func (s *ClickHouseServer) Database(t testing.TB) (dsn string) {
 // Query runs one statement over HTTP, beside any driver, and returns the
 // server's text.
 func (s *ClickHouseServer) Query(query string) (string, error) {
-	req, err := http.NewRequest(http.MethodPost, "http://"+s.address(1)+"/", strings.NewReader(query))
-	if err != nil {
-		return "", err
-	}
-	req.Close = true // nothing of it is left for a test that looks for goroutines
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer res.Body.Close()
-	text, err := io.ReadAll(res.Body)
-	if err != nil {
-		return "", err
-	}
-	if res.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s: %s: %s", query, res.Status, text)
-	}
-	return strings.TrimSpace(string(text)), nil
+	return askClickHouse(s.address(1), query)
 }
 
 func clickHouseProgram(t testing.TB) string {

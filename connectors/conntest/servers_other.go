@@ -18,6 +18,9 @@ func Kafka(t testing.TB) (broker string) { return unsupervised(t, "Apache Kafka"
 // ClickHouse skips the test.
 func ClickHouse(t testing.TB) (dsn string) { return unsupervised(t, "ClickHouse") }
 
+// ClickHouseEngine skips the test.
+func ClickHouseEngine(t testing.TB) (dsn string) { return unsupervised(t, "chdb") }
+
 // Moto skips the test.
 func Moto(t testing.TB) string { return unsupervised(t, "moto") }
 

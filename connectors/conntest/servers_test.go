@@ -31,18 +31,22 @@ func TestRabbitMQServerComesBack(t *testing.T) {
 }
 
 func TestClickHouseServerComesBack(t *testing.T) {
-	s := OwnClickHouse(t)
-	s.Database(t)
-	if _, err := s.Query("CREATE TABLE test1.kept ENGINE = MergeTree ORDER BY n AS SELECT 1 AS n"); err != nil {
+	server, engine := OwnClickHouse(t), OwnClickHouseEngine(t)
+	comesBack(t, &server.server, server.Query)
+	comesBack(t, &engine.server, engine.Query)
+}
+
+func comesBack(t *testing.T, s *server, ask func(query string) (string, error)) {
+	if _, err := ask("CREATE TABLE kept ENGINE = MergeTree ORDER BY n AS SELECT 1 AS n"); err != nil {
 		t.Fatal(err)
 	}
 	for _, end := range []func(){s.Stop, s.Crash} {
 		end()
-		if _, err := s.Query("SELECT 1"); err == nil {
+		if _, err := ask("SELECT 1"); err == nil {
 			t.Fatal("a stopped server answers")
 		}
 		s.Start(t)
-		if n, err := s.Query("SELECT n FROM test1.kept"); err != nil || n != "1" {
+		if n, err := ask("SELECT n FROM kept"); err != nil || n != "1" {
 			t.Fatalf("got %q, %v", n, err)
 		}
 	}
