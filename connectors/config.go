@@ -22,7 +22,8 @@ type Config struct {
 }
 
 // NewConfig builds a Config from Go values: string, int or int64, float64,
-// bool, time.Duration, Secret (or string), []string, map[string]string, and
+// bool, time.Duration, Secret (or string), []string, map[string]string (also
+// for a map of secrets), and
 // map[string]any or []map[string]any for nested fields. Config files come
 // through strict.Node.Config instead, which calls Decoded.
 func NewConfig(fields []Field, values map[string]any) (Config, error) {
@@ -67,6 +68,14 @@ func convert(f Field, v any) (any, error) {
 	case string:
 		if f.Kind == KindSecret {
 			return NewSecret(x), nil
+		}
+	case map[string]string:
+		if f.Kind == KindSecretMap {
+			all := make(map[string]Secret, len(x))
+			for name, text := range x {
+				all[name] = NewSecret(text)
+			}
+			return all, nil
 		}
 	case map[string]any:
 		if f.Kind == KindObject {
@@ -134,6 +143,11 @@ func (c Config) StringMap(name string) map[string]string {
 	return get[map[string]string](c, name, KindStringMap)
 }
 
+// SecretMap returns a KindSecretMap field. The map must not be changed.
+func (c Config) SecretMap(name string) map[string]Secret {
+	return get[map[string]Secret](c, name, KindSecretMap)
+}
+
 // Object returns a KindObject field; one that was not given has all defaults.
 func (c Config) Object(name string) Config {
 	if o := get[Config](c, name, KindObject); o.fields != nil {
@@ -178,6 +192,12 @@ func shown(v any) any {
 	switch x := v.(type) {
 	case Secret:
 		return x.String()
+	case map[string]Secret:
+		all := make(map[string]string, len(x))
+		for name, s := range x {
+			all[name] = s.String()
+		}
+		return all
 	case time.Duration:
 		return x.String()
 	case Config:

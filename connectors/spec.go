@@ -30,14 +30,22 @@ const (
 	KindSecret                    // Secret
 	KindStrings                   // []string
 	KindStringMap                 // map[string]string
+	KindSecretMap                 // map[string]Secret: names are shown, texts are not
 	KindObject                    // Config, by Field.Fields
 	KindObjects                   // []Config, by Field.Fields
 )
 
+// Secret reports whether a value of the kind, or each of its texts, is one that
+// nobody is shown.
+func (k Kind) Secret() bool { return k == KindSecret || k == KindSecretMap }
+
+// Texts reports whether the kind is a mapping of names to texts.
+func (k Kind) Texts() bool { return k == KindStringMap || k == KindSecretMap }
+
 func (k Kind) String() string {
 	names := [...]string{
 		"", "text", "whole number", "number", "true or false", "duration such as 30s or 1m",
-		"size such as 64KiB or 128MiB", "secret text", "list of texts", "mapping of texts", "mapping", "list of mappings",
+		"size such as 64KiB or 128MiB", "secret text", "list of texts", "mapping of texts", "mapping of secret texts", "mapping", "list of mappings",
 	}
 	if k == 0 || int(k) >= len(names) {
 		return fmt.Sprintf("kind %d", uint8(k))
@@ -112,6 +120,8 @@ func (f Field) fits(v any) bool {
 		_, ok = v.([]string)
 	case KindStringMap:
 		_, ok = v.(map[string]string)
+	case KindSecretMap:
+		_, ok = v.(map[string]Secret)
 	case KindObject:
 		_, ok = v.(Config)
 	case KindObjects:

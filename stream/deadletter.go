@@ -41,6 +41,7 @@ type deadLetters struct {
 	client  *kgo.Client
 	limit   int32 // bytes of a batch
 	most    int   // of a letter
+	hide    connectors.Redactor
 
 	mu struct {
 		sync.Mutex
@@ -71,7 +72,7 @@ func openDeadLetters(ctx context.Context, c *cluster, adm *kadm.Client, spec Con
 	if err != nil {
 		return nil, nil, err
 	}
-	d := &deadLetters{job: spec.Name, attempt: attempt, tp: tp, client: cl, limit: limit, most: int(limit) - recordOverhead}
+	d := &deadLetters{job: spec.Name, attempt: attempt, tp: tp, client: cl, limit: limit, most: int(limit) - recordOverhead, hide: spec.Config.Redactor()}
 	d.mu.floor = bounds[tp].end
 	return d, closed, nil
 }
@@ -139,7 +140,7 @@ func (d *deadLetters) headers(l letter) []kgo.RecordHeader {
 		kgo.RecordHeader{Key: HeaderDeadJob, Value: []byte(d.job)},
 		kgo.RecordHeader{Key: HeaderDeadWhere, Value: []byte(l.where)},
 		kgo.RecordHeader{Key: HeaderDeadStep, Value: []byte(step)},
-		kgo.RecordHeader{Key: HeaderDeadReason, Value: bytes.ToValidUTF8([]byte(l.err.Error()), []byte("?"))},
+		kgo.RecordHeader{Key: HeaderDeadReason, Value: bytes.ToValidUTF8([]byte(d.hide.Text(l.err.Error())), []byte("?"))},
 		kgo.RecordHeader{Key: HeaderDeadAttempt, Value: strconv.AppendInt(nil, d.attempt, 10)},
 	)
 }

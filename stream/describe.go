@@ -45,10 +45,19 @@ func (j *Jobs) Validate(ctx context.Context, probe connectors.Probe) (strict.Err
 }
 
 func (s ConnectorSpec) validate(ctx context.Context, probe connectors.Probe) []connectors.Finding {
-	if s.Source != nil {
-		return s.Source.Validate(ctx, s.Config, probe)
+	findings := s.validator()(ctx, s.Config, probe)
+	hide := s.Config.Redactor()
+	for i := range findings {
+		findings[i].Message = hide.Text(findings[i].Message)
 	}
-	return s.Sink.Validate(ctx, s.Config, probe)
+	return findings
+}
+
+func (s ConnectorSpec) validator() func(context.Context, connectors.Config, connectors.Probe) []connectors.Finding {
+	if s.Source != nil {
+		return s.Source.Validate
+	}
+	return s.Sink.Validate
 }
 
 // Description is a job as `config check` shows it. Secrets are hidden.

@@ -37,7 +37,7 @@ type job struct {
 }
 
 func newJob(spec ConnectorSpec, want Desired, sh *shared) *job {
-	j := &job{spec: spec, shared: sh, monitor: newMonitor(spec), wake: make(chan struct{}, 1)}
+	j := &job{spec: spec, shared: sh.of(spec), monitor: newMonitor(spec), wake: make(chan struct{}, 1)}
 	j.mu.want = want
 	return j
 }

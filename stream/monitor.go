@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/entrepot-hub/entrepot/connectors"
 )
 
 // State is where a job stands.
@@ -58,6 +60,7 @@ type PartStatus struct {
 // monitor is the live status of one job, and what outlives its sessions.
 type monitor struct {
 	breaker breaker
+	hide    connectors.Redactor // of the errors that are shown
 	mu      struct {
 		sync.Mutex
 		status JobStatus
@@ -67,7 +70,7 @@ type monitor struct {
 }
 
 func newMonitor(spec ConnectorSpec) *monitor {
-	m := &monitor{}
+	m := &monitor{hide: spec.Config.Redactor()}
 	m.mu.status = JobStatus{
 		Name: spec.Name, Kind: spec.Kind(), Type: spec.Type, Topic: spec.Topic, DLQ: spec.DLQ(),
 		Guarantee: spec.spec().Guarantee, State: Starting, Since: time.Now(), Lag: -1,
@@ -87,10 +90,10 @@ func (m *monitor) state(s State) {
 
 // fault remembers an error; the job may go on.
 func (m *monitor) fault(err error) {
-	now := time.Now()
+	now, text := time.Now(), m.hide.Text(err.Error())
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.mu.status.LastError, m.mu.status.ErrorAt = err.Error(), &now
+	m.mu.status.LastError, m.mu.status.ErrorAt = text, &now
 }
 
 // retry says that the job waits for its next run.
@@ -104,6 +107,9 @@ func (m *monitor) retry(at time.Time) {
 
 // part takes over the newest state of one split or partition.
 func (m *monitor) part(p PartStatus) {
+	if p.Error != "" {
+		p.Error = m.hide.Text(p.Error)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if grown := p.Read - m.mu.parts[p.Name].Read; grown > 0 {

@@ -32,7 +32,7 @@ func (r *Runner) operate(ctx context.Context, name string, fn func(ctx context.C
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(life, cancel)()
-	return fn(ctx, sh, spec)
+	return spec.Config.Redactor().Error(fn(ctx, sh.of(spec), spec))
 }
 
 // serve lets operations in until the end of ctx.

@@ -53,6 +53,13 @@ type shared struct {
 	claim   func(ctx context.Context, job string, floor int64) (int64, error)
 }
 
+// of is what a job uses: its secrets are in no line of the log.
+func (sh *shared) of(spec ConnectorSpec) *shared {
+	own := *sh
+	own.logger = slog.New(spec.Config.Redactor().Handler(sh.logger.Handler()))
+	return &own
+}
+
 // Runner runs jobs.
 type Runner struct {
 	cfg  Config

@@ -86,6 +86,8 @@ func (d *decoder) field(n Node, f connectors.Field) (v any, masked bool) {
 		v = d.strings(n)
 	case connectors.KindStringMap:
 		v = d.stringMap(n)
+	case connectors.KindSecretMap:
+		v = d.secretMap(n)
 	case connectors.KindObject:
 		v = d.config(n, f.Fields, nil)
 	case connectors.KindObjects:
@@ -103,6 +105,20 @@ func (d *decoder) strings(n Node) []string {
 func (d *decoder) stringMap(n Node) map[string]string {
 	out := map[string]string{}
 	return into(d, n, &out)
+}
+
+func (d *decoder) secretMap(n Node) map[string]connectors.Secret {
+	if n.kind != Map {
+		d.add(n.Errorf("want a mapping of names to texts")) // never repeat a secret
+		return nil
+	}
+	out := map[string]connectors.Secret{}
+	for _, e := range n.entries {
+		s, err := e.Value.secret(d.opts)
+		d.add(err)
+		out[e.Key] = s
+	}
+	return out
 }
 
 func into[T any](d *decoder, n Node, out *T) T {

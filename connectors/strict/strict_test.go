@@ -52,6 +52,7 @@ var corpusSpecs = map[string][]connectors.Field{
 		{Name: "lines", Kind: connectors.KindInt},
 		{Name: "weight", Kind: connectors.KindFloat},
 		{Name: "headers", Kind: connectors.KindStringMap},
+		{Name: "keys", Kind: connectors.KindSecretMap},
 		{Name: "roll", Kind: connectors.KindObject, Fields: []connectors.Field{
 			{Name: "every", Kind: connectors.KindDuration, Default: time.Minute},
 			{Name: "bytes", Kind: connectors.KindSize},
@@ -173,6 +174,9 @@ func TestSecretsAreNotShown(t *testing.T) {
 	}
 	if got := c.source.Shown()["password"]; got != "***" {
 		t.Errorf("shown as %v", got)
+	}
+	if got, err := c.source.SecretMap("keys")["x"].Reveal(); got != "s3cret" || err != nil || fmt.Sprint(c.source.Shown()["keys"]) != "map[x:***]" {
+		t.Errorf("a mapping of secrets: %q, %v, shown as %v", got, err, c.source.Shown()["keys"])
 	}
 	if c.source.Secret("password").String() != "***" {
 		t.Error("String shows it")

@@ -16,7 +16,6 @@ import (
 // settings are the fields of the config in the form the writer needs.
 type settings struct {
 	method, body, contentType string
-	headers                   map[string]string
 	json                      bool // values have to be JSON
 	success                   *expr.Program
 	lanes                     int
@@ -26,14 +25,15 @@ type settings struct {
 	failures                  int
 	pause                     time.Duration
 
-	url    *url.URL // these three are revealed by Open
-	bearer string
-	secret []byte
+	url     *url.URL // these four are revealed by Open
+	bearer  string
+	headers map[string]string
+	secret  []byte
 }
 
 func settingsOf(cfg connectors.Config) (settings, error) {
 	s := settings{
-		method: cfg.String("method"), body: cfg.String("body"), contentType: cfg.String("content_type"), headers: cfg.StringMap("headers"),
+		method: cfg.String("method"), body: cfg.String("body"), contentType: cfg.String("content_type"),
 		lanes: int(cfg.Int("concurrency")), timeout: cfg.Duration("timeout"), retryFor: cfg.Duration("retry_for"), rate: cfg.Float("rate"),
 		failures: int(cfg.Object("breaker").Int("failures")), pause: cfg.Object("breaker").Duration("pause"),
 	}
@@ -78,6 +78,15 @@ func (s *settings) reveal(cfg connectors.Config) error {
 	if !isHeaderValue(s.bearer) {
 		return errors.New("bearer: it has characters that a header cannot have, such as a line end")
 	}
+	s.headers = map[string]string{}
+	for name, value := range cfg.SecretMap("headers") {
+		if s.headers[name], err = value.Reveal(); err != nil {
+			return fmt.Errorf("headers: %s: %w", name, err)
+		}
+		if !isHeaderValue(s.headers[name]) {
+			return fmt.Errorf("headers: the value of %s cannot be that of a header", name)
+		}
+	}
 	secret, err := cfg.Secret("signing_secret").Reveal()
 	if err != nil {
 		return fmt.Errorf("signing_secret: %w", err)
@@ -98,12 +107,9 @@ func (s *settings) reveal(cfg connectors.Config) error {
 var reserved = []string{"Idempotency-Key", "Content-Type", "Content-Length", "Host", "Authorization", "Transfer-Encoding", "Webhook-Id", "Webhook-Timestamp", "Webhook-Signature", keyHeader}
 
 func checkHeaders(v any) error {
-	for name, value := range v.(map[string]string) {
+	for name := range v.(map[string]connectors.Secret) {
 		if !isHeaderName(name) {
 			return fmt.Errorf("%q cannot be the name of a header", name)
-		}
-		if !isHeaderValue(value) {
-			return fmt.Errorf("the value of %s cannot be that of a header", name)
 		}
 		for _, r := range reserved {
 			if strings.EqualFold(name, r) {

@@ -64,8 +64,8 @@ func requestFields() []connectors.Field {
 			Description: "Content-Type of single bodies; the default is application/json, and with that a value that is not JSON is a dead letter. Any other sends the bytes as they are",
 		},
 		{
-			Name: "headers", Kind: connectors.KindStringMap, Check: checkHeaders, Example: "{X-Source: entrepot}",
-			Description: "more headers of every request; use bearer for a secret",
+			Name: "headers", Kind: connectors.KindSecretMap, Check: checkHeaders, Example: "{X-Api-Key: \"${env:API_KEY}\"}",
+			Description: "more headers of every request; their names are shown, their values are not",
 		},
 		{
 			Name: "bearer", Kind: connectors.KindSecret, Example: "${env:API_TOKEN}",

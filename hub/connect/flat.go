@@ -47,7 +47,7 @@ func flatten(into map[string]string, fields []connectors.Field, prefix string, n
 		switch {
 		case kind == connectors.KindObject && e.Value.Kind() == strict.Map:
 			flatten(into, fields[i].Fields, key+".", e.Value)
-		case kind == connectors.KindStringMap && e.Value.Kind() == strict.Map:
+		case kind.Texts() && e.Value.Kind() == strict.Map:
 			for _, item := range e.Value.Entries() {
 				into[key+"."+item.Key] = item.Value.Text()
 			}
@@ -183,6 +183,8 @@ func lookup(fields []connectors.Field, path string) (connectors.Field, bool) {
 		case f.Name != first:
 		case deeper && f.Kind == connectors.KindObject:
 			return lookup(f.Fields, rest)
+		case deeper && f.Kind == connectors.KindSecretMap:
+			return connectors.Field{Name: rest, Kind: connectors.KindSecret}, true
 		default:
 			return f, !deeper || f.Kind == connectors.KindStringMap
 		}
@@ -191,7 +193,7 @@ func lookup(fields []connectors.Field, path string) (connectors.Field, bool) {
 }
 
 func hasSecret(f connectors.Field) bool {
-	return f.Kind == connectors.KindSecret || slices.ContainsFunc(f.Fields, hasSecret)
+	return f.Kind.Secret() || slices.ContainsFunc(f.Fields, hasSecret)
 }
 
 func secretsIn(f connectors.Field, key, value string, fn func(path []any, value string) string) string {
@@ -209,7 +211,7 @@ func secretsIn(f connectors.Field, key, value string, fn func(path []any, value 
 func visit(f connectors.Field, path []any, v any, fn func(path []any, value string) string) any {
 	switch x := v.(type) {
 	case string:
-		if f.Kind == connectors.KindSecret {
+		if f.Kind.Secret() {
 			return fn(path, x)
 		}
 	case []any:
@@ -219,10 +221,13 @@ func visit(f connectors.Field, path []any, v any, fn func(path []any, value stri
 	case map[string]any:
 		for name := range x {
 			inner, _ := lookup(f.Fields, name)
+			if f.Kind == connectors.KindSecretMap {
+				inner.Kind = connectors.KindSecret
+			}
 			x[name] = visit(inner, append(slices.Clone(path), name), x[name], fn)
 		}
 	default:
-		if f.Kind == connectors.KindSecret {
+		if f.Kind.Secret() {
 			return Hidden
 		}
 	}

@@ -23,6 +23,7 @@ func (odd) Spec() connectors.Spec {
 		{Name: "password", Kind: connectors.KindSecret},
 		{Name: "list", Kind: connectors.KindStrings},
 		{Name: "labels", Kind: connectors.KindStringMap},
+		{Name: "keys", Kind: connectors.KindSecretMap},
 		{Name: "roll", Kind: connectors.KindObject, Fields: []connectors.Field{{Name: "rows", Kind: connectors.KindInt}, {Name: "token", Kind: connectors.KindSecret}}},
 		{Name: "servers", Kind: connectors.KindObjects, Fields: []connectors.Field{{Name: "host", Kind: connectors.KindString}, {Name: "token", Kind: connectors.KindSecret}}},
 	}}
@@ -143,6 +144,13 @@ func TestSecrets(t *testing.T) {
 	broken := Mask(registry(), map[string]string{"connector.class": "odd", "source.servers": `[{"token":"hunter2`})
 	if broken["source.servers"] != Hidden {
 		t.Errorf("broken JSON: %q", broken)
+	}
+	keys := map[string]string{"connector.class": "odd", "source.keys.x.y": "hunter2", "source.keys": `{"a":"hunter2","b":"${env:T}","c":7}`}
+	if got := Mask(registry(), keys); got["source.keys.x.y"] != Hidden || got["source.keys"] != `{"a":"***","b":"${env:T}","c":"***"}` {
+		t.Errorf("a mapping of secrets: %q", got)
+	}
+	if got := Mask(registry(), map[string]string{"connector.class": "odd", "source.keys": "hunter2"}); got["source.keys"] != Hidden {
+		t.Errorf("a text where a mapping of secrets belongs: %q", got)
 	}
 	got["source.text"] = "changed"
 	back := Restore(registry(), got, flat)

@@ -75,7 +75,7 @@ func put(at *branch, fields []connectors.Field, path, value, key string) error {
 	case i < 0:
 		at.child(path, key).leaf = quote(value)
 		return nil
-	case deeper && (fields[i].Kind == connectors.KindObject || fields[i].Kind == connectors.KindStringMap):
+	case deeper && (fields[i].Kind == connectors.KindObject || fields[i].Kind.Texts()):
 		inner := at.child(first, key)
 		if inner.leaf != "" {
 			return fmt.Errorf("%s is given as a whole: want all of it there, or each key of it by itself", inner.key)
@@ -112,7 +112,7 @@ func leaf(f connectors.Field, value string) (string, error) {
 			}
 		}
 		return "[" + strings.Join(items, ", ") + "]", nil
-	case connectors.KindStringMap, connectors.KindObject, connectors.KindObjects:
+	case connectors.KindStringMap, connectors.KindSecretMap, connectors.KindObject, connectors.KindObjects:
 		return inline(value)
 	}
 	return quote(value), nil
