@@ -130,6 +130,33 @@ type Writer interface {
 	Close(ctx context.Context) error
 }
 
+// Keeping is implemented by a Sink with work beside its plans that looks at the
+// whole topic: to close an hour, to merge small files.
+type Keeping interface {
+	Sink
+	// OpenKeeper returns nil and no error when the config asks for nothing.
+	OpenKeeper(ctx context.Context, task TaskContext) (Keeper, error)
+}
+
+// Keeper does a sink's work beside the plans, in a goroutine of its own: one for
+// each run of a job, however many tasks it has. A former one may still be at
+// work, as with plans: whatever it does has to be harmless.
+type Keeper interface {
+	// Keep does what is due. It is called about once a second, with where each
+	// partition of the topic stands. An error of class Fatal parks the job;
+	// after any other it is called again, and loading goes on meanwhile.
+	Keep(ctx context.Context, at []Standing) error
+	// Close releases everything, also after an error.
+	Close(ctx context.Context) error
+}
+
+// Standing says how far a sink job is with a partition.
+type Standing struct {
+	Partition record.TopicPartition
+	Loaded    int64 // the destination has everything below this offset
+	End       int64 // offset at which the next record of the partition will be
+}
+
 // TaskContext is what a running task gets from the runtime.
 type TaskContext struct {
 	Job    string // name of the connector in the config

@@ -90,7 +90,24 @@ func (o Origin) String() string {
 // Batch is a run of messages in order.
 type Batch struct {
 	Messages []Message
+
+	// Records are all records of a sink's plan, as they are in the topic, and
+	// Fates, as long, what each one's is so far; Messages are those that are
+	// kept, after the transforms. They are for a sink that accounts for every
+	// record. Both are nil where nobody has counted.
+	Records []Message
+	Fates   []Fate
 }
+
+// Fate is what becomes of one record of a plan.
+type Fate uint8
+
+// The fates.
+const (
+	Kept         Fate = iota // it is one of Messages
+	Filtered                 // a transform has dropped it, or it is another job's
+	DeadLettered             // it is in the dead letters
+)
 
 // Position is a place in a split, opaque to all but its source. Positions of
 // one split are ordered as bytes.Compare orders them, and each message's is

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -64,6 +65,8 @@ type work struct {
 	*sinkTask
 	lane     *lane
 	plan     connectors.Plan
+	batch    []connectors.Message // all of the plan, as in the topic
+	fates    []connectors.Fate    // of batch
 	kept     []connectors.Message // to write, in offset order
 	failed   []failedRecord       // to send to the dead letters
 	counters Counters             // of this plan
@@ -78,21 +81,25 @@ type failedRecord struct {
 
 // decide runs the transforms. Messages are copied: a plan may be tried again.
 func (w *work) decide(batch []connectors.Message) error {
+	w.batch, w.fates = batch, make([]connectors.Fate, len(batch))
 	w.kept = make([]connectors.Message, 0, len(batch))
-	for _, m := range batch {
+	for i, m := range batch {
 		w.counters.Read++
 		if _, sent := w.lane.dead[m.Offset]; sent {
 			w.counters.DeadLetters++
+			w.fates[i] = connectors.DeadLettered
 			continue
 		}
 		keep, err := w.transform(&m, !m.Mark)
 		switch {
 		case err != nil:
 			w.failed = append(w.failed, failedRecord{m, err})
+			w.fates[i] = connectors.DeadLettered
 		case keep:
 			w.kept = append(w.kept, m)
 		default:
 			w.counters.Filtered++
+			w.fates[i] = connectors.Filtered
 		}
 		if !w.first {
 			continue
@@ -218,7 +225,7 @@ func (w *work) writeGuarded(ctx context.Context) (refused []connectors.RecordErr
 		}
 		err = connectors.Unknown(err)
 	}()
-	return w.writer.Write(ctx, w.plan, connectors.Batch{Messages: w.kept})
+	return w.writer.Write(ctx, w.plan, connectors.Batch{Messages: w.kept, Records: w.batch, Fates: w.fates})
 }
 
 // refuse takes refused records out of the batch and buries them.
@@ -234,6 +241,9 @@ func (w *work) refuse(refused []connectors.RecordError) error {
 	for i, m := range w.kept {
 		if err, bad := out[i]; bad {
 			w.failed = append(w.failed, failedRecord{m, err})
+			if at, found := slices.BinarySearchFunc(w.batch, m.Offset, byOffset); found {
+				w.fates[at] = connectors.DeadLettered
+			}
 			if err := w.window.add(true); err != nil {
 				return err
 			}
@@ -247,6 +257,8 @@ func (w *work) refuse(refused []connectors.RecordError) error {
 	}
 	return w.bury()
 }
+
+func byOffset(m connectors.Message, offset int64) int { return cmp.Compare(m.Offset, offset) }
 
 func (w *work) commit() error {
 	total := w.lane.commit.counters.plus(w.counters)

@@ -37,6 +37,8 @@ type sinkRun struct {
 	// message is what a record of the topic stands for; not ours: it is of
 	// another job, and is counted as filtered.
 	message func(*kgo.Record) (m connectors.Message, ours bool)
+
+	standings standings
 }
 
 // runSink writes until the session is stopped or an error.
@@ -59,6 +61,11 @@ func runSink(s *session) error {
 		})
 	}
 	wg.Go(func() { r.watchGrowth() })
+	wg.Go(func() {
+		if err := s.guard(s.spec.Name+"/keeper", r.keep); err != nil && s.soft.Err() == nil {
+			s.fail(err)
+		}
+	})
 	wg.Wait()
 	return s.cause(nil)
 }

@@ -19,9 +19,9 @@
 //
 // Goroutines: Runner.Run has one of its own and one for each job, which end
 // when Run's context does and were awaited when Run returns. A source job has
-// one goroutine for each split, a sink job one for each task (at most four)
-// and one that watches for new partitions; they end with the job's session,
-// which awaits them. Kafka clients have goroutines of their own, which end
+// one goroutine for each split, a sink job one for each task (at most four),
+// one that watches for new partitions, and one for the sink's Keeper, if it has
+// one; they end with the job's session, which awaits them. Kafka clients have goroutines of their own, which end
 // when the session closes the client. Parse, Validate, Test and Describe have
 // none.
 package stream
