@@ -18,9 +18,12 @@ type disk interface {
 	Mkdir(path string) error
 	// Link gives a file a second name and fails when that is taken.
 	Link(old, new string) error
+	// Rename replaces what has the new name.
+	Rename(old, new string) error
 	Remove(path string) error
 	Exists(path string) (bool, error)
 	ReadFile(path string) ([]byte, error)
+	Open(path string) (content, error)
 	// List gives the names in a folder; none when there is no folder.
 	List(path string) ([]string, error)
 	// SyncDir makes the names in a folder durable.

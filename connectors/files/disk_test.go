@@ -58,6 +58,10 @@ func (d *hookDisk) Link(old, new string) error {
 	return cmpOr(d.step("link", new), func() error { return d.osDisk.Link(old, new) })
 }
 
+func (d *hookDisk) Rename(old, new string) error {
+	return cmpOr(d.step("rename", new), func() error { return d.osDisk.Rename(old, new) })
+}
+
 func (d *hookDisk) Remove(path string) error {
 	return cmpOr(d.step("remove", path), func() error { return d.osDisk.Remove(path) })
 }

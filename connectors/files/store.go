@@ -34,6 +34,13 @@ type store interface {
 	Settle(ctx context.Context, folders []string) error
 	// PutNew publishes a small file at once, or fails with os.ErrExist.
 	PutNew(ctx context.Context, tmp, name string, text []byte) error
+	// Put writes a small file at once, in place of one that may be there: readers
+	// see the one or the other.
+	Put(ctx context.Context, tmp, name string, text []byte) error
+	// Open reads a published file at any place; the context ends that too.
+	Open(ctx context.Context, name string) (content, error)
+	// Remove takes a published file away; it may be gone already.
+	Remove(ctx context.Context, name string) error
 	// Sweep removes unpublished files that mine says are the caller's. Their
 	// writers, should they still be there, cannot publish them any more.
 	Sweep(ctx context.Context, tmpFolder string, mine func(tmpOrTarget string) bool) error

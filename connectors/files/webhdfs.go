@@ -169,7 +169,17 @@ func (s *webStore) Exists(ctx context.Context, name string) (bool, error) {
 }
 
 func (s *webStore) Read(ctx context.Context, name string) ([]byte, error) {
-	res, err := s.ask(ctx, http.MethodGet, "OPEN", name)
+	res, err := s.open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer res.Body.Close()
+	return io.ReadAll(res.Body)
+}
+
+// open asks for a file, or a part of it.
+func (s *webStore) open(ctx context.Context, name string, params ...string) (*http.Response, error) {
+	res, err := s.ask(ctx, http.MethodGet, "OPEN", name, params...)
 	for range 2 { // to the datanode
 		if err != nil || res.StatusCode != http.StatusTemporaryRedirect {
 			break
@@ -178,11 +188,25 @@ func (s *webStore) Read(ctx context.Context, name string) ([]byte, error) {
 		_ = res.Body.Close()
 		res, err = s.send(ctx, http.MethodGet, to, nil)
 	}
+	return res, err
+}
+
+// size is a file's length in bytes.
+func (s *webStore) size(ctx context.Context, name string) (int64, error) {
+	res, err := s.ask(ctx, http.MethodGet, "GETFILESTATUS", name)
 	if err != nil {
-		return nil, err
+		return 0, err
 	}
 	defer res.Body.Close()
-	return io.ReadAll(res.Body)
+	var answer struct {
+		FileStatus struct {
+			Length int64 `json:"length"`
+		}
+	}
+	if err := json.NewDecoder(io.LimitReader(res.Body, 64<<10)).Decode(&answer); err != nil {
+		return 0, fmt.Errorf("the answer cannot be read: %w", err)
+	}
+	return answer.FileStatus.Length, nil
 }
 
 func (s *webStore) List(ctx context.Context, folder string) ([]string, error) {
