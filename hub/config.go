@@ -14,6 +14,7 @@ import (
 	"github.com/entrepot-hub/entrepot/connectors/strict"
 	"github.com/entrepot-hub/entrepot/hub/group"
 	"github.com/entrepot-hub/entrepot/hub/mesh"
+	"github.com/entrepot-hub/entrepot/plugins/host"
 )
 
 // Config is one node's file (node.yaml) decoded. Default gives what a file does
@@ -28,6 +29,9 @@ type Config struct {
 	// Jobs are globs of files with topics and connectors, relative to the file
 	// that names them.
 	Jobs []string `yaml:"jobs"`
+	// Plugins are programs with connectors of their own. Their paths are
+	// relative to the file that names them.
+	Plugins []host.Config `yaml:"plugins"`
 	// AutoCreateTopics lets a client's metadata request create the topic it
 	// asks for. Default: false, and true with --dev.
 	AutoCreateTopics bool `yaml:"auto_create_topics"`
@@ -175,6 +179,11 @@ func Parse(file string, text []byte, base Config, opts strict.Options) (Config, 
 	for i, glob := range c.Jobs {
 		if !filepath.IsAbs(glob) {
 			c.Jobs[i] = filepath.Join(filepath.Dir(file), glob)
+		}
+	}
+	for i, p := range c.Plugins {
+		if !filepath.IsAbs(p.Path) {
+			c.Plugins[i].Path = filepath.Join(filepath.Dir(file), p.Path)
 		}
 	}
 	return c, nil

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,7 @@ import (
 	"github.com/entrepot-hub/entrepot/hub/registry"
 	"github.com/entrepot-hub/entrepot/hub/replica"
 	"github.com/entrepot-hub/entrepot/mirror"
+	"github.com/entrepot-hub/entrepot/plugins/host"
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage"
 	"github.com/entrepot-hub/entrepot/storage/vfs"
@@ -72,6 +74,7 @@ type Hub struct {
 	registry   *registry.Registry
 	connect    *connect.API
 	connectors connectorsView
+	plugins    *host.Host
 
 	broken atomic.Pointer[map[string]error] // connectors of the catalog that cannot be read
 	ready  atomic.Pointer[string]           // why the node does not serve yet; nil: it does
@@ -91,13 +94,27 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Hub, error) {
 	h.notReady("starting")
 	h.connectors = newConnectorsView(h)
 	h.broken.Store(&map[string]error{})
-	for _, step := range []func(context.Context) error{h.readJobs, h.listen, h.openMesh, h.openStore, h.join} {
+	for _, step := range []func(context.Context) error{h.openPlugins, h.readJobs, h.listen, h.openMesh, h.openStore, h.join} {
 		if err := step(ctx); err != nil {
 			h.close()
 			return nil, err
 		}
 	}
 	return h, nil
+}
+
+// openPlugins starts the programs that bring connectors, which jobs files may
+// then name like the built-in ones.
+func (h *Hub) openPlugins(ctx context.Context) error {
+	var err error
+	h.plugins, err = host.Open(ctx, h.cfg.Plugins, host.Options{Logger: h.log.With("part", "plugins"), Version: h.deps.Version, Getenv: os.LookupEnv})
+	if err == nil {
+		h.deps.Registry, err = h.plugins.Registry(h.deps.Registry)
+	}
+	if err != nil {
+		return fmt.Errorf("plugins: %w", err)
+	}
+	return nil
 }
 
 // readJobs parses and judges all jobs files; nothing is started if one is wrong.
@@ -289,6 +306,9 @@ func (h *Hub) close() {
 		if ln != nil {
 			_ = ln.Close()
 		}
+	}
+	if h.plugins != nil {
+		h.plugins.Close()
 	}
 	if h.mesh != nil {
 		h.mesh.Close()

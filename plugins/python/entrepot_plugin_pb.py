@@ -1,0 +1,156 @@
+# Generated from plugins/wire/plugin.proto: go test ./plugins/wire -run Generated -update
+import base64
+
+from google.protobuf import descriptor_pool, message_factory
+
+_FILE = base64.b64decode(
+    "CgxwbHVnaW4ucHJvdG8SEmVudHJlcG90LnBsdWdpbi52MSIyCg9EZXNjcmliZVJlcXVlc3QSHwoLaHViX3ZlcnNpb24YASABKAlS"
+    "Cmh1YlZlcnNpb24imwEKEERlc2NyaWJlUmVzcG9uc2USGgoIcHJvdG9jb2wYASABKA1SCHByb3RvY29sEhIKBG5hbWUYAiABKAlS"
+    "BG5hbWUSGAoHdmVyc2lvbhgDIAEoCVIHdmVyc2lvbhI9Cgpjb25uZWN0b3JzGAQgAygLMh0uZW50cmVwb3QucGx1Z2luLnYxLkNv"
+    "bm5lY3RvclIKY29ubmVjdG9ycyKTAQoJQ29ubmVjdG9yEiwKBGtpbmQYASABKA4yGC5lbnRyZXBvdC5wbHVnaW4udjEuS2luZFIE"
+    "a2luZBIsCgRzcGVjGAIgASgLMhguZW50cmVwb3QucGx1Z2luLnYxLlNwZWNSBHNwZWMSFAoFcXVldWUYAyABKAhSBXF1ZXVlEhQK"
+    "BXBhY2VkGAQgASgIUgVwYWNlZCKbAQoEU3BlYxISCgR0eXBlGAEgASgJUgR0eXBlEhgKB3N1bW1hcnkYAiABKAlSB3N1bW1hcnkS"
+    "HAoJZ3VhcmFudGVlGAMgASgJUglndWFyYW50ZWUSFAoFc2luY2UYBCABKAlSBXNpbmNlEjEKBmZpZWxkcxgFIAMoCzIZLmVudHJl"
+    "cG90LnBsdWdpbi52MS5GaWVsZFIGZmllbGRzIs4CCgVGaWVsZBISCgRuYW1lGAEgASgJUgRuYW1lEh0KCnZhbHVlX2tpbmQYAiAB"
+    "KA1SCXZhbHVlS2luZBIgCgtkZXNjcmlwdGlvbhgDIAEoCVILZGVzY3JpcHRpb24SGAoHZXhhbXBsZRgEIAEoCVIHZXhhbXBsZRIU"
+    "CgVzaW5jZRgFIAEoCVIFc2luY2USGgoIcmVxdWlyZWQYBiABKAhSCHJlcXVpcmVkEjMKB2RlZmF1bHQYByABKAsyGS5lbnRyZXBv"
+    "dC5wbHVnaW4udjEuVmFsdWVSB2RlZmF1bHQSGAoHb3B0aW9ucxgIIAMoCVIHb3B0aW9ucxIQCgNtaW4YCSABKANSA21pbhIQCgNt"
+    "YXgYCiABKANSA21heBIxCgZmaWVsZHMYCyADKAsyGS5lbnRyZXBvdC5wbHVnaW4udjEuRmllbGRSBmZpZWxkcyLjAgoFVmFsdWUS"
+    "FAoEdGV4dBgBIAEoCUgAUgR0ZXh0EhYKBXdob2xlGAIgASgDSABSBXdob2xlEhgKBm51bWJlchgDIAEoAUgAUgZudW1iZXISFgoF"
+    "dHJ1dGgYBCABKAhIAFIFdHJ1dGgSMQoFdGV4dHMYBSABKAsyGS5lbnRyZXBvdC5wbHVnaW4udjEuVGV4dHNIAFIFdGV4dHMSOAoI"
+    "dGV4dF9tYXAYBiABKAsyGy5lbnRyZXBvdC5wbHVnaW4udjEuVGV4dE1hcEgAUgd0ZXh0TWFwEjQKBm9iamVjdBgHIAEoCzIaLmVu"
+    "dHJlcG90LnBsdWdpbi52MS5PYmplY3RIAFIGb2JqZWN0EjcKB29iamVjdHMYCCABKAsyGy5lbnRyZXBvdC5wbHVnaW4udjEuT2Jq"
+    "ZWN0c0gAUgdvYmplY3RzEhgKBmhpZGRlbhgJIAEoCEgAUgZoaWRkZW5CBAoCb2YiHQoFVGV4dHMSFAoFdGV4dHMYASADKAlSBXRl"
+    "eHRzIoEBCgdUZXh0TWFwEjwKBXRleHRzGAEgAygLMiYuZW50cmVwb3QucGx1Z2luLnYxLlRleHRNYXAuVGV4dHNFbnRyeVIFdGV4"
+    "dHMaOAoKVGV4dHNFbnRyeRIQCgNrZXkYASABKAlSA2tleRIUCgV2YWx1ZRgCIAEoCVIFdmFsdWU6AjgBIp4BCgZPYmplY3QSPgoG"
+    "ZmllbGRzGAEgAygLMiYuZW50cmVwb3QucGx1Z2luLnYxLk9iamVjdC5GaWVsZHNFbnRyeVIGZmllbGRzGlQKC0ZpZWxkc0VudHJ5"
+    "EhAKA2tleRgBIAEoCVIDa2V5Ei8KBXZhbHVlGAIgASgLMhkuZW50cmVwb3QucGx1Z2luLnYxLlZhbHVlUgV2YWx1ZToCOAEiPwoH"
+    "T2JqZWN0cxI0CgdvYmplY3RzGAEgAygLMhouZW50cmVwb3QucGx1Z2luLnYxLk9iamVjdFIHb2JqZWN0cyJ7CgNVc2USLAoEa2lu"
+    "ZBgBIAEoDjIYLmVudHJlcG90LnBsdWdpbi52MS5LaW5kUgRraW5kEhIKBHR5cGUYAiABKAlSBHR5cGUSMgoGY29uZmlnGAMgASgL"
+    "MhouZW50cmVwb3QucGx1Z2luLnYxLk9iamVjdFIGY29uZmlnIkAKBFRhc2sSEAoDam9iGAEgASgJUgNqb2ISEgoEdGFzaxgCIAEo"
+    "CVIEdGFzaxISCgRzaXRlGAMgASgJUgRzaXRlInAKBUVycm9yEhQKBWNsYXNzGAEgASgNUgVjbGFzcxIYCgdtZXNzYWdlGAIgASgJ"
+    "UgdtZXNzYWdlEh8KC3JldHJ5X2FmdGVyGAMgASgDUgpyZXRyeUFmdGVyEhYKBmZlbmNlZBgEIAEoCFIGZmVuY2VkIlAKD1ZhbGlk"
+    "YXRlUmVxdWVzdBIpCgN1c2UYASABKAsyFy5lbnRyZXBvdC5wbHVnaW4udjEuVXNlUgN1c2USEgoEbGl2ZRgCIAEoCFIEbGl2ZSJL"
+    "ChBWYWxpZGF0ZVJlc3BvbnNlEjcKCGZpbmRpbmdzGAEgAygLMhsuZW50cmVwb3QucGx1Z2luLnYxLkZpbmRpbmdSCGZpbmRpbmdz"
+    "ImcKB0ZpbmRpbmcSFAoFZmllbGQYASABKAlSBWZpZWxkEhgKB21lc3NhZ2UYAiABKAlSB21lc3NhZ2USEgoEaGludBgDIAEoCVIE"
+    "aGludBIYCgd3YXJuaW5nGAQgASgIUgd3YXJuaW5nIjwKD1NldHRpbmdzUmVxdWVzdBIpCgN1c2UYASABKAsyFy5lbnRyZXBvdC5w"
+    "bHVnaW4udjEuVXNlUgN1c2UisQEKEFNldHRpbmdzUmVzcG9uc2USNgoIYmF0Y2hpbmcYASABKAsyGi5lbnRyZXBvdC5wbHVnaW4u"
+    "djEuTGltaXRzUghiYXRjaGluZxIuCgRwYWNlGAIgASgLMhouZW50cmVwb3QucGx1Z2luLnYxLkxpbWl0c1IEcGFjZRI1CgVkZWR1"
+    "cBgDIAEoCzIfLmVudHJlcG90LnBsdWdpbi52MS5EZWR1cFdpbmRvd1IFZGVkdXAiTAoGTGltaXRzEhgKB3JlY29yZHMYASABKANS"
+    "B3JlY29yZHMSFAoFYnl0ZXMYAiABKANSBWJ5dGVzEhIKBHdhaXQYAyABKANSBHdhaXQiMQoLRGVkdXBXaW5kb3cSEAoDaWRzGAEg"
+    "ASgDUgNpZHMSEAoDYWdlGAIgASgDUgNhZ2UiOgoNU3BsaXRzUmVxdWVzdBIpCgN1c2UYASABKAsyFy5lbnRyZXBvdC5wbHVnaW4u"
+    "djEuVXNlUgN1c2UidAoOU3BsaXRzUmVzcG9uc2USMQoGc3BsaXRzGAEgAygLMhkuZW50cmVwb3QucGx1Z2luLnYxLlNwbGl0UgZz"
+    "cGxpdHMSLwoFZXJyb3IYAiABKAsyGS5lbnRyZXBvdC5wbHVnaW4udjEuRXJyb3JSBWVycm9yIqkBCgVTcGxpdBIOCgJpZBgBIAEo"
+    "CVICaWQSFgoGd2VpZ2h0GAIgASgDUgZ3ZWlnaHQSPQoGY29uZmlnGAMgAygLMiUuZW50cmVwb3QucGx1Z2luLnYxLlNwbGl0LkNv"
+    "bmZpZ0VudHJ5UgZjb25maWcaOQoLQ29uZmlnRW50cnkSEAoDa2V5GAEgASgJUgNrZXkSFAoFdmFsdWUYAiABKAlSBXZhbHVlOgI4"
+    "ASLvAQoLUmVhZFJlcXVlc3QSMgoEb3BlbhgBIAEoCzIcLmVudHJlcG90LnBsdWdpbi52MS5PcGVuUmVhZEgAUgRvcGVuEjQKBmNy"
+    "ZWRpdBgCIAEoCzIaLmVudHJlcG90LnBsdWdpbi52MS5DcmVkaXRIAFIGY3JlZGl0Ej0KCWNvbW1pdHRlZBgDIAEoCzIdLmVudHJl"
+    "cG90LnBsdWdpbi52MS5Db21taXR0ZWRIAFIJY29tbWl0dGVkEjEKBWNsb3NlGAQgASgLMhkuZW50cmVwb3QucGx1Z2luLnYxLkNs"
+    "b3NlSABSBWNsb3NlQgQKAm9mIrYBCghPcGVuUmVhZBIpCgN1c2UYASABKAsyFy5lbnRyZXBvdC5wbHVnaW4udjEuVXNlUgN1c2US"
+    "LAoEdGFzaxgCIAEoCzIYLmVudHJlcG90LnBsdWdpbi52MS5UYXNrUgR0YXNrEi8KBXNwbGl0GAMgASgLMhkuZW50cmVwb3QucGx1"
+    "Z2luLnYxLlNwbGl0UgVzcGxpdBIXCgRmcm9tGAQgASgMSABSBGZyb22IAQFCBwoFX2Zyb20iUgoGQ3JlZGl0EhQKBWJ5dGVzGAEg"
+    "ASgDUgVieXRlcxIyCgZsaW1pdHMYAiABKAsyGi5lbnRyZXBvdC5wbHVnaW4udjEuTGltaXRzUgZsaW1pdHMiMAoJQ29tbWl0dGVk"
+    "Eg4KAmlkGAEgASgDUgJpZBITCgV1cF90bxgCIAEoDFIEdXBUbyIHCgVDbG9zZSKMAwoMUmVhZFJlc3BvbnNlEjQKBm9wZW5lZBgB"
+    "IAEoCzIaLmVudHJlcG90LnBsdWdpbi52MS5PcGVuZWRIAFIGb3BlbmVkEjoKCG1lc3NhZ2VzGAIgASgLMhwuZW50cmVwb3QucGx1"
+    "Z2luLnYxLk1lc3NhZ2VzSABSCG1lc3NhZ2VzEisKA2VuZBgDIAEoCzIXLmVudHJlcG90LnBsdWdpbi52MS5FbmRIAFIDZW5kEjEK"
+    "BWVycm9yGAQgASgLMhkuZW50cmVwb3QucGx1Z2luLnYxLkVycm9ySABSBWVycm9yEj4KCWNvbW1pdHRlZBgFIAEoCzIeLmVudHJl"
+    "cG90LnBsdWdpbi52MS5Db21taXREb25lSABSCWNvbW1pdHRlZBI0CgZjbG9zZWQYBiABKAsyGi5lbnRyZXBvdC5wbHVnaW4udjEu"
+    "Q2xvc2VkSABSBmNsb3NlZBIuCgRpZGxlGAcgASgLMhguZW50cmVwb3QucGx1Z2luLnYxLklkbGVIAFIEaWRsZUIECgJvZiIICgZP"
+    "cGVuZWQiBQoDRW5kIgYKBElkbGUiOQoGQ2xvc2VkEi8KBWVycm9yGAEgASgLMhkuZW50cmVwb3QucGx1Z2luLnYxLkVycm9yUgVl"
+    "cnJvciJNCgpDb21taXREb25lEg4KAmlkGAEgASgDUgJpZBIvCgVlcnJvchgCIAEoCzIZLmVudHJlcG90LnBsdWdpbi52MS5FcnJv"
+    "clIFZXJyb3IiQwoITWVzc2FnZXMSNwoIbWVzc2FnZXMYASADKAsyGy5lbnRyZXBvdC5wbHVnaW4udjEuTWVzc2FnZVIIbWVzc2Fn"
+    "ZXMivAQKB01lc3NhZ2USFQoDa2V5GAEgASgMSABSA2tleYgBARIZCgV2YWx1ZRgCIAEoDEgBUgV2YWx1ZYgBARI0CgdoZWFkZXJz"
+    "GAMgAygLMhouZW50cmVwb3QucGx1Z2luLnYxLkhlYWRlclIHaGVhZGVycxIcCgl0aW1lc3RhbXAYBCABKANSCXRpbWVzdGFtcBIf"
+    "CghvcmlnaW5hbBgFIAEoDEgCUghvcmlnaW5hbIgBARIqChFvcmlnaW5hbF9pc192YWx1ZRgGIAEoCFIPb3JpZ2luYWxJc1ZhbHVl"
+    "Eh8KCHBvc2l0aW9uGAcgASgMSANSCHBvc2l0aW9uiAEBEhkKBXBsYWNlGAggASgMSARSBXBsYWNliAEBEhMKAmlkGAkgASgMSAVS"
+    "AmlkiAEBEh8KC29yaWdpbl9uYW1lGAogASgJUgpvcmlnaW5OYW1lEh8KC29yaWdpbl9saW5lGAsgASgDUgpvcmlnaW5MaW5lEhYK"
+    "BnBvaXNvbhgMIAEoCVIGcG9pc29uEhIKBG1hcmsYDSABKAhSBG1hcmsSFAoFdG9waWMYDiABKAlSBXRvcGljEhwKCXBhcnRpdGlv"
+    "bhgPIAEoBVIJcGFydGl0aW9uEhYKBm9mZnNldBgQIAEoA1IGb2Zmc2V0EhYKBnBpbm5lZBgRIAEoCFIGcGlubmVkQgYKBF9rZXlC"
+    "CAoGX3ZhbHVlQgsKCV9vcmlnaW5hbEILCglfcG9zaXRpb25CCAoGX3BsYWNlQgUKA19pZCI/CgZIZWFkZXISEAoDa2V5GAEgASgJ"
+    "UgNrZXkSGQoFdmFsdWUYAiABKAxIAFIFdmFsdWWIAQFCCAoGX3ZhbHVlIkQKDlRvcGljUGFydGl0aW9uEhQKBXRvcGljGAEgASgJ"
+    "UgV0b3BpYxIcCglwYXJ0aXRpb24YAiABKAVSCXBhcnRpdGlvbiLYAgoMV3JpdGVSZXF1ZXN0EjMKBG9wZW4YASABKAsyHS5lbnRy"
+    "ZXBvdC5wbHVnaW4udjEuT3BlbldyaXRlSABSBG9wZW4SOAoGcmVzdW1lGAIgASgLMh4uZW50cmVwb3QucGx1Z2luLnYxLlJlc3Vt"
+    "ZUNhbGxIAFIGcmVzdW1lEi4KBHBsYW4YAyABKAsyGC5lbnRyZXBvdC5wbHVnaW4udjEuUGxhbkgAUgRwbGFuEjoKCG1lc3NhZ2Vz"
+    "GAQgASgLMhwuZW50cmVwb3QucGx1Z2luLnYxLk1lc3NhZ2VzSABSCG1lc3NhZ2VzEjQKBmNhbmNlbBgFIAEoCzIaLmVudHJlcG90"
+    "LnBsdWdpbi52MS5DYW5jZWxIAFIGY2FuY2VsEjEKBWNsb3NlGAYgASgLMhkuZW50cmVwb3QucGx1Z2luLnYxLkNsb3NlSABSBWNs"
+    "b3NlQgQKAm9mIqgBCglPcGVuV3JpdGUSKQoDdXNlGAEgASgLMhcuZW50cmVwb3QucGx1Z2luLnYxLlVzZVIDdXNlEiwKBHRhc2sY"
+    "AiABKAsyGC5lbnRyZXBvdC5wbHVnaW4udjEuVGFza1IEdGFzaxJCCgpwYXJ0aXRpb25zGAMgAygLMiIuZW50cmVwb3QucGx1Z2lu"
+    "LnYxLlRvcGljUGFydGl0aW9uUgpwYXJ0aXRpb25zIl4KClJlc3VtZUNhbGwSDgoCaWQYASABKANSAmlkEkAKCXBhcnRpdGlvbhgC"
+    "IAEoCzIiLmVudHJlcG90LnBsdWdpbi52MS5Ub3BpY1BhcnRpdGlvblIJcGFydGl0aW9uIsIBCgRQbGFuEg4KAmlkGAEgASgDUgJp"
+    "ZBJACglwYXJ0aXRpb24YAiABKAsyIi5lbnRyZXBvdC5wbHVnaW4udjEuVG9waWNQYXJ0aXRpb25SCXBhcnRpdGlvbhISCgRmcm9t"
+    "GAMgASgDUgRmcm9tEg4KAnRvGAQgASgDUgJ0bxIUCgVlcG9jaBgFIAEoA1IFZXBvY2gSEgoEcGxhbhgGIAEoCVIEcGxhbhIaCght"
+    "ZXNzYWdlcxgHIAEoA1IIbWVzc2FnZXMiGAoGQ2FuY2VsEg4KAmlkGAEgASgDUgJpZCLcAgoNV3JpdGVSZXNwb25zZRI0CgZvcGVu"
+    "ZWQYASABKAsyGi5lbnRyZXBvdC5wbHVnaW4udjEuT3BlbmVkSABSBm9wZW5lZBIxCgVlcnJvchgCIAEoCzIZLmVudHJlcG90LnBs"
+    "dWdpbi52MS5FcnJvckgAUgVlcnJvchI0CgZjcmVkaXQYAyABKAsyGi5lbnRyZXBvdC5wbHVnaW4udjEuQ3JlZGl0SABSBmNyZWRp"
+    "dBI3CgdyZXN1bWVkGAQgASgLMhsuZW50cmVwb3QucGx1Z2luLnYxLlJlc3VtZWRIAFIHcmVzdW1lZBI3Cgd3cml0dGVuGAUgASgL"
+    "MhsuZW50cmVwb3QucGx1Z2luLnYxLldyaXR0ZW5IAFIHd3JpdHRlbhI0CgZjbG9zZWQYBiABKAsyGi5lbnRyZXBvdC5wbHVnaW4u"
+    "djEuQ2xvc2VkSABSBmNsb3NlZEIECgJvZiJ0CgdSZXN1bWVkEg4KAmlkGAEgASgDUgJpZBISCgRuZXh0GAIgASgDUgRuZXh0EhQK"
+    "BWtub3duGAMgASgIUgVrbm93bhIvCgVlcnJvchgEIAEoCzIZLmVudHJlcG90LnBsdWdpbi52MS5FcnJvclIFZXJyb3IihQEKB1dy"
+    "aXR0ZW4SDgoCaWQYASABKANSAmlkEjkKB3JlZnVzZWQYAiADKAsyHy5lbnRyZXBvdC5wbHVnaW4udjEuUmVjb3JkRXJyb3JSB3Jl"
+    "ZnVzZWQSLwoFZXJyb3IYAyABKAsyGS5lbnRyZXBvdC5wbHVnaW4udjEuRXJyb3JSBWVycm9yIlUKC1JlY29yZEVycm9yEhQKBWlu"
+    "ZGV4GAEgASgDUgVpbmRleBIWCgZvZmZzZXQYAiABKANSBm9mZnNldBIYCgdtZXNzYWdlGAMgASgJUgdtZXNzYWdlKjwKBEtpbmQS"
+    "FAoQS0lORF9VTlNQRUNJRklFRBAAEg8KC0tJTkRfU09VUkNFEAESDQoJS0lORF9TSU5LEAIygQQKBlBsdWdpbhJVCghEZXNjcmli"
+    "ZRIjLmVudHJlcG90LnBsdWdpbi52MS5EZXNjcmliZVJlcXVlc3QaJC5lbnRyZXBvdC5wbHVnaW4udjEuRGVzY3JpYmVSZXNwb25z"
+    "ZRJVCghWYWxpZGF0ZRIjLmVudHJlcG90LnBsdWdpbi52MS5WYWxpZGF0ZVJlcXVlc3QaJC5lbnRyZXBvdC5wbHVnaW4udjEuVmFs"
+    "aWRhdGVSZXNwb25zZRJVCghTZXR0aW5ncxIjLmVudHJlcG90LnBsdWdpbi52MS5TZXR0aW5nc1JlcXVlc3QaJC5lbnRyZXBvdC5w"
+    "bHVnaW4udjEuU2V0dGluZ3NSZXNwb25zZRJRCgZTcGxpdHMSIS5lbnRyZXBvdC5wbHVnaW4udjEuU3BsaXRzUmVxdWVzdBoiLmVu"
+    "dHJlcG90LnBsdWdpbi52MS5TcGxpdHNSZXNwb25zZTABEk0KBFJlYWQSHy5lbnRyZXBvdC5wbHVnaW4udjEuUmVhZFJlcXVlc3Qa"
+    "IC5lbnRyZXBvdC5wbHVnaW4udjEuUmVhZFJlc3BvbnNlKAEwARJQCgVXcml0ZRIgLmVudHJlcG90LnBsdWdpbi52MS5Xcml0ZVJl"
+    "cXVlc3QaIS5lbnRyZXBvdC5wbHVnaW4udjEuV3JpdGVSZXNwb25zZSgBMAFCL1otZ2l0aHViLmNvbS9lbnRyZXBvdC1odWIvZW50"
+    "cmVwb3QvcGx1Z2lucy93aXJlYgZwcm90bzM="
+)
+_pool = descriptor_pool.DescriptorPool()
+_pool.AddSerializedFile(_FILE)
+
+
+def _message(name):
+    return message_factory.GetMessageClass(_pool.FindMessageTypeByName("entrepot.plugin.v1." + name))
+
+
+DescribeRequest = _message("DescribeRequest")
+DescribeResponse = _message("DescribeResponse")
+Connector = _message("Connector")
+Spec = _message("Spec")
+Field = _message("Field")
+Value = _message("Value")
+Texts = _message("Texts")
+TextMap = _message("TextMap")
+Object = _message("Object")
+Objects = _message("Objects")
+Use = _message("Use")
+Task = _message("Task")
+Error = _message("Error")
+ValidateRequest = _message("ValidateRequest")
+ValidateResponse = _message("ValidateResponse")
+Finding = _message("Finding")
+SettingsRequest = _message("SettingsRequest")
+SettingsResponse = _message("SettingsResponse")
+Limits = _message("Limits")
+DedupWindow = _message("DedupWindow")
+SplitsRequest = _message("SplitsRequest")
+SplitsResponse = _message("SplitsResponse")
+Split = _message("Split")
+ReadRequest = _message("ReadRequest")
+OpenRead = _message("OpenRead")
+Credit = _message("Credit")
+Committed = _message("Committed")
+Close = _message("Close")
+ReadResponse = _message("ReadResponse")
+Opened = _message("Opened")
+End = _message("End")
+Idle = _message("Idle")
+Closed = _message("Closed")
+CommitDone = _message("CommitDone")
+Messages = _message("Messages")
+Message = _message("Message")
+Header = _message("Header")
+TopicPartition = _message("TopicPartition")
+WriteRequest = _message("WriteRequest")
+OpenWrite = _message("OpenWrite")
+ResumeCall = _message("ResumeCall")
+Plan = _message("Plan")
+Cancel = _message("Cancel")
+WriteResponse = _message("WriteResponse")
+Resumed = _message("Resumed")
+Written = _message("Written")
+RecordError = _message("RecordError")
