@@ -109,6 +109,9 @@ func passwords(secret string) []string {
 			continue
 		}
 		all = append(all, one, u.String())
+		if u.Scheme == "http" || u.Scheme == "https" { // of others the path is the name of a database or the like
+			all = append(all, u.RequestURI(), u.EscapedPath(), u.Path)
+		}
 		if plain, set := u.User.Password(); set {
 			_, coded, _ := strings.Cut(u.User.String(), ":")
 			all = append(all, plain, coded, url.QueryEscape(plain), url.PathEscape(plain))

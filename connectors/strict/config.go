@@ -17,7 +17,7 @@ func (n Node) Config(fields []connectors.Field, opts Options, also ...string) (c
 func (d *decoder) config(n Node, fields []connectors.Field, also []string) connectors.Config {
 	values, pos, masked := map[string]any{}, map[string]Pos{}, map[string]bool{}
 	if n.kind != Map && n.kind != Null {
-		d.add(n.Errorf("want a mapping, got %s", n.describe()))
+		d.add(n.Errorf("want a mapping, got %s", n.sort()))
 		return connectors.Decoded(fields, values, pos, masked)
 	}
 	known := slices.Clone(also)
@@ -128,7 +128,7 @@ func into[T any](d *decoder, n Node, out *T) T {
 
 func (d *decoder) configs(n Node, fields []connectors.Field) []connectors.Config {
 	if n.kind != List {
-		d.add(n.Errorf("want a list of mappings, got %s", n.describe()))
+		d.add(n.Errorf("want a list of mappings, got %s", n.sort()))
 		return nil
 	}
 	all := make([]connectors.Config, len(n.items))

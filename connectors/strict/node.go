@@ -121,6 +121,17 @@ func (n Node) describe() string {
 	return "a list"
 }
 
+// sort is describe where the text may be a secret that is in the wrong place.
+func (n Node) sort() string {
+	switch n.kind {
+	case Text:
+		return "a text"
+	case Int, Float, Bool:
+		return "a number, true or false"
+	}
+	return n.describe()
+}
+
 func short(s string) string {
 	if r := []rune(s); len(r) > 40 {
 		return string(r[:40]) + "…"
