@@ -35,6 +35,24 @@ print("\n".join("|".join(str(c) for c in row) for row in duckdb.sql(sys.argv[1])
 	return strings.TrimSuffix(string(out), "\n")
 }
 
+// FastAvro reads an object container file in a program that is not ours, and
+// returns a line for each record: its JSON, with logical types as the texts that
+// Python has for them.
+func FastAvro(t testing.TB, path string) []string {
+	t.Helper()
+	const script = `import fastavro, sys, json, base64
+def text(v):
+    return base64.b64encode(v).decode() if isinstance(v, bytes) else type(v).__name__ + " " + str(v)
+with open(sys.argv[1], "rb") as f:
+    for r in fastavro.reader(f):
+        print(json.dumps(r, default=text, ensure_ascii=False))`
+	out, err := exec.Command(Python(t, "fastavro, cramjam, backports.zstd"), "-c", script, path).CombinedOutput()
+	if err != nil {
+		t.Fatalf("fastavro: %v\n%s", err, out)
+	}
+	return strings.Split(strings.TrimSuffix(string(out), "\n"), "\n")
+}
+
 // Python finds an interpreter that has the module: the one of the test set-up's
 // environment first. Without any the test is skipped, or fails, as Missing says.
 func Python(t testing.TB, module string) string {

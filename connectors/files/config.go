@@ -24,6 +24,8 @@ type settings struct {
 	lenient   bool
 	skipNull  bool
 	codec     string
+	types     map[string]format.Type // of single fields, with inferred
+	lossy     format.Lossy
 }
 
 var metaColumns = map[string]format.Column{
@@ -78,23 +80,26 @@ func (s *settings) store(cfg connectors.Config) error {
 
 // codecOf fills in the default of a format.
 func codecOf(kind, codec string) (string, error) {
-	switch {
-	case kind == "parquet" && codec == "":
-		return "zstd", nil
-	case kind != "parquet" && codec == "":
-		return "none", nil
-	case kind != "parquet" && codec != "gzip" && codec != "none":
-		return "", fmt.Errorf("%s files cannot be compressed with %s, want gzip or none", kind, codec)
+	if codec == "" {
+		return codecs[kind][0], nil
+	}
+	if !slices.Contains(codecs[kind], codec) {
+		return "", fmt.Errorf("%s files cannot be compressed with %s, want one of %s", kind, codec, strings.Join(codecs[kind], ", "))
 	}
 	return codec, nil
+}
+
+// codecs are what a format can be compressed with; the first is its default.
+var codecs = map[string][]string{
+	"parquet": format.ParquetCodecs, "avro": format.AvroCodecs, "ndjson": {"none", "gzip"}, "csv": {"none", "gzip"},
 }
 
 // columns decides where the schema comes from.
 func (s *settings) columns(cfg connectors.Config) error {
 	if s.format == "ndjson" {
-		for _, f := range []string{"columns", "schema", "metadata_columns", "extra"} {
+		for _, f := range []string{"columns", "schema", "metadata_columns", "extra", "types", "allow_lossy"} {
 			if cfg.Has(f) {
-				return fieldError{f, errors.New("format ndjson writes records as they are: leave this out, or choose parquet or csv")}
+				return fieldError{f, errors.New("format ndjson writes records as they are: leave this out, or choose parquet, avro or csv")}
 			}
 		}
 		return nil
@@ -121,11 +126,39 @@ func (s *settings) columns(cfg connectors.Config) error {
 	for _, name := range cfg.Strings("metadata_columns") {
 		s.schema = append(s.schema, metaColumns[name])
 	}
+	if err := s.typesOf(cfg); err != nil {
+		return err
+	}
 	if s.inferred && len(s.schema) == 0 {
 		return nil
 	}
 	if err := s.schema.Check(); err != nil {
 		return fieldError{"columns", err}
+	}
+	return nil
+}
+
+// typesOf reads what is said of single fields, and what may be lost.
+func (s *settings) typesOf(cfg connectors.Config) (err error) {
+	if s.lossy, err = format.ParseLossy(cfg.Strings("allow_lossy")); err != nil {
+		return fieldError{"allow_lossy", err}
+	}
+	if cfg.Has("types") && !s.inferred {
+		return fieldError{"types", errors.New("the columns have their types already: leave this out, or leave out columns and schema")}
+	}
+	s.types = map[string]format.Type{}
+	for name, text := range cfg.StringMap("types") {
+		if s.types[name], err = format.ParseType(text); err != nil {
+			return fieldError{"types", fmt.Errorf("%q: %w", name, err)}
+		}
+	}
+	if s.format != "avro" {
+		return nil
+	}
+	for _, c := range s.schema {
+		if err := format.CheckAvroName(c.Name); err != nil {
+			return fieldError{"columns", err}
+		}
 	}
 	return nil
 }
@@ -167,6 +200,20 @@ func checkTemplate(v any) error {
 
 func checkType(v any) error {
 	_, err := format.ParseType(v.(string))
+	return err
+}
+
+func checkTypes(v any) error {
+	for name, text := range v.(map[string]string) {
+		if _, err := format.ParseType(text); err != nil {
+			return fmt.Errorf("%q: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func checkLossy(v any) error {
+	_, err := format.ParseLossy(v.([]string))
 	return err
 }
 

@@ -1,5 +1,5 @@
-// Package files is the sink that loads records into files: Parquet, NDJSON or
-// CSV, in folders named as Hive names partitions, on a disk, in S3 or in HDFS.
+// Package files is the sink that loads records into files: Parquet, Avro,
+// NDJSON or CSV, in folders named as Hive names partitions, on a disk, in S3 or in HDFS.
 //
 // A plan becomes one set of files, one for each folder that its records
 // belong to, named TOPIC+PARTITION+FROM+TO.EXT after its range of offsets.
@@ -43,7 +43,7 @@ type Sink struct{}
 func (Sink) Spec() connectors.Spec {
 	return connectors.Spec{
 		Type:      "files",
-		Summary:   "Loads records into Parquet, NDJSON or CSV files in Hive-style folders, on a disk, in S3 or in HDFS.",
+		Summary:   "Loads records into Parquet, Avro, NDJSON or CSV files in Hive-style folders, on a disk, in S3 or in HDFS.",
 		Guarantee: "exactly-once (named file: one set of files for each durable plan, published without overwriting)",
 		Since:     "0.1",
 		Fields:    fields(),
@@ -59,8 +59,8 @@ func fields() []connectors.Field {
 		{Name: "s3", Kind: connectors.KindObject, Description: "how to reach an s3:// URL", Fields: s3Fields()},
 		{Name: "hdfs", Kind: connectors.KindObject, Description: "whom to be at an hdfs://, webhdfs:// or swebhdfs:// URL", Fields: hdfsFields()},
 		{
-			Name: "format", Kind: connectors.KindString, Default: "parquet", Options: []string{"parquet", "ndjson", "csv"}, Example: "ndjson",
-			Description: "parquet and csv need records that are JSON objects, ndjson takes any JSON",
+			Name: "format", Kind: connectors.KindString, Default: "parquet", Options: []string{"parquet", "avro", "ndjson", "csv"}, Example: "ndjson",
+			Description: "parquet, avro (object container files) and csv need records that are JSON objects, ndjson takes any JSON",
 		},
 		{
 			Name: "partition_by", Kind: connectors.KindString, Check: checkTemplate, Example: "dt={date(ts)}/hr={hour(ts)}",
@@ -73,16 +73,24 @@ func fields() []connectors.Field {
 		}},
 		{
 			Name: "schema", Kind: connectors.KindString, Default: "inferred", Options: []string{"inferred", "combined", "common"}, Example: "combined",
-			Description: "parquet, csv: inferred finds the columns in the records and keeps them in _schema; combined and common are the columns of these log formats",
+			Description: "parquet, avro, csv: inferred finds the columns in the records and keeps them in _schema, with the types of the header pg-schema where the records have one; combined and common are the columns of these log formats",
 		},
-		{Name: "columns", Kind: connectors.KindObjects, Example: "[{name: id, type: int64}]", Description: "parquet, csv: the columns, instead of schema; each may be null", Fields: []connectors.Field{
+		{
+			Name: "types", Kind: connectors.KindStringMap, Check: checkTypes, Example: "{price: 'decimal(12,2)'}",
+			Description: "with inferred columns, the types of some fields, whatever header and values say: " + format.TypeForms,
+		},
+		{
+			Name: "allow_lossy", Kind: connectors.KindStrings, Check: checkLossy, Example: "[infinity_to_null]",
+			Description: "losses that are wanted: infinity_to_null (of dates and times), nan_to_null (of decimals, also infinite ones), numeric_to_double (a number or a text of one is rounded to a column of type double or float), nanoseconds_to_microseconds, unchanged_to_null (columns that a record leaves as they were, where there is no column __unchanged). A record that would lose anything and is not named here is a dead letter",
+		},
+		{Name: "columns", Kind: connectors.KindObjects, Example: "[{name: id, type: int64}]", Description: "parquet, avro, csv: the columns, instead of schema; each may be null", Fields: []connectors.Field{
 			{Name: "name", Kind: connectors.KindString, Required: true, Example: "city", Description: "name of the column"},
-			{Name: "type", Kind: connectors.KindString, Required: true, Check: checkType, Example: "decimal(12,2)", Description: "string, int64, double, bool, timestamp (RFC 3339 to microseconds in UTC), date, decimal(precision,scale), json"},
+			{Name: "type", Kind: connectors.KindString, Required: true, Check: checkType, Example: "decimal(12,2)", Description: format.TypeForms + "; the page of this connector says what goes into each"},
 			{Name: "from", Kind: connectors.KindString, Example: "address.city", Description: "field of the record, dotted for nested ones; the column's name when not given"},
 		}},
 		{
 			Name: "metadata_columns", Kind: connectors.KindStrings, Check: checkMetadata, Example: "[partition, offset]",
-			Description: "parquet, csv: columns _topic, _partition, _offset, _timestamp, _key to add",
+			Description: "parquet, avro, csv: columns _topic, _partition, _offset, _timestamp, _key to add",
 		},
 		{
 			Name: "extra", Kind: connectors.KindString, Default: "ignore", Options: []string{"ignore", "fail"}, Example: "fail",
@@ -93,8 +101,8 @@ func fields() []connectors.Field {
 			Description: "records without a value: reject sends them to the dead letters, skip leaves them out",
 		},
 		{
-			Name: "compression", Kind: connectors.KindString, Options: format.ParquetCodecs, Example: "snappy",
-			Description: "of the pages of parquet (zstd when not given), or of whole files of ndjson and csv (gzip or none; none when not given)",
+			Name: "compression", Kind: connectors.KindString, Options: []string{"zstd", "snappy", "gzip", "deflate", "none"}, Example: "snappy",
+			Description: "of the pages of parquet (zstd, snappy, gzip or none; zstd when not given), of the blocks of avro (deflate, snappy, zstd or none; deflate when not given), or of whole files of ndjson and csv (gzip or none; none when not given)",
 		},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -27,6 +28,10 @@ type pinned struct {
 	base    format.Schema // columns that are there from the beginning
 	version int           // 0: none yet
 	schema  format.Schema
+
+	types   map[string]format.Type // that the config gives to fields
+	check   func(name string) error
+	headers map[string]bool // schema headers that are in the columns
 }
 
 // load reads the newest version.
@@ -56,6 +61,11 @@ func (p *pinned) load(ctx context.Context) error {
 	if err != nil {
 		return connectors.Fatalf("the pinned columns in %s cannot be read: %w", name, err)
 	}
+	for _, c := range schema {
+		if t, ok := p.types[c.Name]; ok && t != c.Type {
+			return connectors.Fatalf("types says that %q is %s, but it is pinned as %s in %s, and files have it so: take it out of types, or load into another folder", c.Name, t, c.Type, name)
+		}
+	}
 	p.version, p.schema = newest, schema
 	return nil
 }
@@ -71,9 +81,29 @@ func (p *pinned) file(version int) string {
 	return path.Join(schemaFolder, fmt.Sprintf("%s.%06d.json", p.topic, version))
 }
 
+// maxHeaders bounds what is remembered; tables change seldom.
+const maxHeaders = 1000
+
+// news reports whether a record has a schema header that was not looked at
+// yet: its table may have a wider type than the pinned column.
+func (p *pinned) news(messages []connectors.Message) (found bool) {
+	if len(p.headers) > maxHeaders {
+		clear(p.headers)
+	}
+	for i := range messages {
+		for _, h := range messages[i].Headers {
+			if h.Key == format.SchemaHeader && !p.headers[string(h.Value)] {
+				p.headers[string(h.Value)], found = true, true
+			}
+		}
+	}
+	return found
+}
+
 // extend pins a column for every field of the messages that has none and is
-// not null everywhere, unless another task has just done so. It reports
-// whether there are other columns now than before.
+// not null everywhere, and makes those wider whose records say so, unless
+// another task has just done it. It reports whether there are other columns now
+// than before.
 func (p *pinned) extend(ctx context.Context, messages []connectors.Message) (changed bool, err error) {
 	before := p.version
 	for {
@@ -81,11 +111,12 @@ func (p *pinned) extend(ctx context.Context, messages []connectors.Message) (cha
 			return false, err
 		}
 		in := format.NewInference(p.schema)
+		in.Typed(p.types, p.check)
 		for i := range messages {
 			_ = in.Add(&messages[i]) // what is no record has no columns, and is refused later
 		}
 		next := in.Schema()
-		if len(next) == len(p.schema) {
+		if slices.EqualFunc(next, p.schema, func(a, b format.Column) bool { return a.Name == b.Name && a.Type == b.Type }) {
 			return p.version != before, nil
 		}
 		taken, err := p.pin(ctx, next)

@@ -26,6 +26,11 @@ type staged struct {
 // Write implements connectors.Writer.
 func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connectors.Batch) ([]connectors.RecordError, error) {
 	set, refused := w.split(plan, batch.Messages)
+	if p := w.pin(plan.Partition.Topic); w.inferred && p.news(batch.Messages) {
+		if _, err := p.extend(ctx, batch.Messages); err != nil {
+			return nil, err
+		}
+	}
 	for extend := w.inferred; ; {
 		more, err := w.stage(ctx, set, batch.Messages, extend)
 		if err == nil && len(refused)+len(more) == 0 {
@@ -116,7 +121,7 @@ func (w *writer) writeFile(ctx context.Context, s *staged, messages []connectors
 		z := gzip.NewWriter(buf)
 		out, finish = z, z.Close
 	}
-	table, err := w.table(ctx, out, messages[s.rows[0]].Partition.Topic)
+	table, err := w.table(ctx, out, messages[s.rows[0]].Partition.Topic, s.target)
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +132,8 @@ func (w *writer) writeFile(ctx context.Context, s *staged, messages []connectors
 		case err == nil:
 		case isUnknown && extend:
 			return nil, err
+		case isUnknown && w.format == "avro" && format.CheckAvroName(unknown.Name) != nil:
+			refused = append(refused, connectors.RecordError{Index: i, Offset: messages[i].Offset, Err: format.CheckAvroName(unknown.Name)})
 		case isUnknown || connectors.ClassOf(err) == connectors.ClassPoison:
 			refused = append(refused, connectors.RecordError{Index: i, Offset: messages[i].Offset, Err: connectors.Poison(err)})
 		default:
@@ -146,7 +153,7 @@ func (w *writer) writeFile(ctx context.Context, s *staged, messages []connectors
 
 // table begins a file of the format. With inferred columns and none pinned
 // yet, it is an UnknownFieldError at once.
-func (w *writer) table(ctx context.Context, out io.Writer, topic string) (format.Table, error) {
+func (w *writer) table(ctx context.Context, out io.Writer, topic, name string) (format.Table, error) {
 	if w.format == "ndjson" {
 		return format.NewNDJSON(out), nil
 	}
@@ -163,10 +170,27 @@ func (w *writer) table(ctx context.Context, out io.Writer, topic string) (format
 			return noColumns{}, nil
 		}
 	}
-	if w.format == "csv" {
-		return format.NewCSV(out, schema, lenient)
+	switch w.format {
+	case "csv":
+		return allow(format.NewCSV(out, schema, lenient))(w.lossy)
+	case "avro":
+		return allow(format.NewAvro(out, schema, w.codec, lenient, name))(w.lossy)
 	}
-	return format.NewParquet(out, schema, w.codec, lenient)
+	return allow(format.NewParquet(out, schema, w.codec, lenient))(w.lossy)
+}
+
+// allow tells a table what may be lost.
+func allow[T interface {
+	format.Table
+	Allow(format.Lossy)
+}](t T, err error) func(format.Lossy) (format.Table, error) {
+	return func(l format.Lossy) (format.Table, error) {
+		if err != nil {
+			return nil, connectors.Fatal(err)
+		}
+		t.Allow(l)
+		return t, nil
+	}
 }
 
 // noColumns stands for a table as long as no record has had a field.
@@ -194,7 +218,11 @@ func (w *writer) pin(topic string) *pinned {
 	if p == nil {
 		p = &pinned{
 			store: w.store, topic: topic, base: w.schema,
-			tmp: path.Join(w.tmp, "schema+"+escape(w.task, false)),
+			tmp:   path.Join(w.tmp, "schema+"+escape(w.task, false)),
+			types: w.types, headers: map[string]bool{},
+		}
+		if w.format == "avro" {
+			p.check = format.CheckAvroName
 		}
 		w.pins[topic] = p
 	}

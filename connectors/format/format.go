@@ -1,5 +1,6 @@
 // Package format turns bytes into structured records and back: JSON, CSV,
-// access-log lines and regular expressions in; JSON, CSV and Parquet out.
+// access-log lines, regular expressions and Parquet in; JSON, CSV, Parquet and
+// Avro out.
 //
 // The rule is lossless or explicit. JSON numbers keep their digits, a text
 // that does not fit a typed column is an error of class Poison that names the

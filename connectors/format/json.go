@@ -232,6 +232,26 @@ func EachField(b []byte, fn func(name, raw []byte) bool) error {
 	return f.each(b, fn)
 }
 
+// eachElement calls fn with the raw value of each element of an array that is
+// valid JSON.
+func eachElement(b []byte, fn func(raw []byte) error) error {
+	dec := jsontext.NewDecoder(bytes.NewBuffer(b))
+	if _, err := dec.ReadToken(); err != nil {
+		return notJSON(err)
+	}
+	for dec.PeekKind() != ']' {
+		raw, err := dec.ReadValue()
+		if err != nil {
+			return notJSON(err)
+		}
+		end := dec.InputOffset()
+		if err := fn(b[end-int64(len(raw)) : end]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // fields walks objects; one value is used again and again to save memory.
 type fields struct {
 	src  bytes.Buffer

@@ -81,28 +81,40 @@ func (p *Parquet) Append(m *connectors.Message) error {
 		return err
 	}
 	begin := len(p.values)
-	for i, c := range p.schema {
-		v, level := parquet.NullValue(), 0
-		switch {
-		case c.Meta != "":
-			v, err = c.metaCell(m)
-		case raws[i] != nil:
-			v, err = c.cell(raws[i])
-		}
-		if err != nil {
-			p.values = p.values[:begin]
-			return err
-		}
-		if !v.IsNull() {
-			level = 1
-		}
-		p.values = append(p.values, v.Level(0, level, i))
+	if p.values, err = p.schema.appendRow(p.values, m, raws, p.split.lossy); err != nil {
+		p.values = p.values[:begin]
+		return err
 	}
 	p.rows = append(p.rows, parquet.Row(p.values[begin:len(p.values):len(p.values)]))
 	if len(p.rows) < parquetChunk {
 		return nil
 	}
 	return p.flush()
+}
+
+// Allow says what may be lost.
+func (p *Parquet) Allow(l Lossy) { p.split.lossy = l }
+
+// appendRow adds the values of a record, column by column.
+func (s Schema) appendRow(dst []parquet.Value, m *connectors.Message, raws [][]byte, l Lossy) (_ []parquet.Value, err error) {
+	for i, c := range s {
+		if c.Meta == "" {
+			if dst, err = c.appendCells(dst, raws[i], i, l); err != nil {
+				return dst, err
+			}
+			continue
+		}
+		v, err := c.metaCell(m)
+		if err != nil {
+			return dst, err
+		}
+		level := 1
+		if v.IsNull() {
+			level = 0
+		}
+		dst = append(dst, v.Level(0, level, i))
+	}
+	return dst, nil
 }
 
 func (p *Parquet) flush() error {

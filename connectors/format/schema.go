@@ -18,18 +18,28 @@ type TypeKind uint8
 const (
 	TypeString    TypeKind = iota + 1 // a string
 	TypeInt64                         // a number without fraction, of 64 bits
-	TypeDouble                        // a number that a float64 holds exactly as written
+	TypeDouble                        // a number that a float64 holds exactly as written, or NaN, Infinity, -Infinity as text
 	TypeBool                          // true or false
 	TypeTimestamp                     // RFC 3339 text, at most microseconds; kept as an instant in UTC
 	TypeDate                          // text 2006-01-02
 	TypeDecimal                       // number, or text of one, within precision and scale
 	TypeJSON                          // anything, as JSON text
+	TypeInt32                         // a number without fraction, of 32 bits
+	TypeFloat                         // as TypeDouble, of a float32
+	TypeLocal                         // text 2006-01-02T15:04:05.999999 without a zone
+	TypeTime                          // text 15:04:05.999999, before 24:00
+	TypeUUID                          // text of a UUID
+	TypeBytes                         // text in base64
 )
 
 var typeNames = [...]string{
 	TypeString: "string", TypeInt64: "int64", TypeDouble: "double", TypeBool: "bool",
 	TypeTimestamp: "timestamp", TypeDate: "date", TypeDecimal: "decimal", TypeJSON: "json",
+	TypeInt32: "int32", TypeFloat: "float", TypeLocal: "local_timestamp", TypeTime: "time", TypeUUID: "uuid", TypeBytes: "bytes",
 }
+
+// TypeForms are the texts that ParseType reads.
+const TypeForms = "string, int32, int64, float, double, bool, timestamp, local_timestamp, date, time, decimal(precision,scale), uuid, bytes, json or list(…) of one of these"
 
 // maxPrecision is what 16 bytes hold, and what readers agree on.
 const maxPrecision = 38
@@ -37,32 +47,51 @@ const maxPrecision = 38
 // Type is the type of a column. Precision and Scale are of decimals only.
 type Type struct {
 	Kind      TypeKind
-	Precision int // decimal digits in all, 1 to 38
-	Scale     int // of them after the point
+	Precision int  // decimal digits in all, 1 to 38
+	Scale     int  // of them after the point
+	List      bool // a JSON array whose elements have the type, or are null
 }
 
 // String is the form that ParseType reads.
 func (t Type) String() string {
+	s := typeNames[t.Kind]
 	if t.Kind == TypeDecimal {
-		return fmt.Sprintf("decimal(%d,%d)", t.Precision, t.Scale)
+		s = fmt.Sprintf("decimal(%d,%d)", t.Precision, t.Scale)
 	}
-	return typeNames[t.Kind]
+	if t.List {
+		return "list(" + s + ")"
+	}
+	return s
 }
 
-// ParseType reads string, int64, double, bool, timestamp, date, json or
-// decimal(precision,scale).
+// elem is the type of a list's elements.
+func (t Type) elem() Type {
+	t.List = false
+	return t
+}
+
+// ParseType reads one of TypeForms.
 func ParseType(s string) (Type, error) {
+	s = strings.ReplaceAll(s, " ", "")
+	if inner, ok := strings.CutPrefix(s, "list("); ok {
+		inner, closed := strings.CutSuffix(inner, ")")
+		t, err := ParseType(inner)
+		if err != nil || !closed || t.List {
+			return Type{}, fmt.Errorf("%q is not a type, want list(…) of a type that is no list", s)
+		}
+		t.List = true
+		return t, nil
+	}
 	for k, name := range typeNames {
 		if k > 0 && name == s && TypeKind(k) != TypeDecimal {
 			return Type{Kind: TypeKind(k)}, nil
 		}
 	}
-	bad := fmt.Errorf("%q is not a type, want string, int64, double, bool, timestamp, date, json or decimal(precision,scale)", s)
-	inner, ok := strings.CutPrefix(strings.ReplaceAll(s, " ", ""), "decimal(")
+	inner, ok := strings.CutPrefix(s, "decimal(")
 	inner, closed := strings.CutSuffix(inner, ")")
 	p, sc, two := strings.Cut(inner, ",")
 	if !ok || !closed || !two {
-		return Type{}, bad
+		return Type{}, fmt.Errorf("%q is not a type, want %s", s, TypeForms)
 	}
 	t := Type{Kind: TypeDecimal}
 	var errP, errS error
@@ -182,7 +211,8 @@ func (e *UnknownFieldError) Error() string {
 // splitter cuts JSON objects into the raw values of a schema's columns.
 type splitter struct {
 	schema  Schema
-	lenient bool           // fields without a column are left out in silence
+	lenient bool // fields without a column are left out in silence, but for those that say what the others mean
+	lossy   Lossy
 	first   map[string]int // first element of a path to an entry of raws
 	fields  fields
 	raws    [][]byte // by first
@@ -210,23 +240,50 @@ func (sp *splitter) split(m *connectors.Message) ([][]byte, error) {
 	}
 	clear(sp.raws)
 	clear(sp.out)
-	var unknown error
+	var unknown, refused error
 	err := sp.fields.each(m.Value, func(name, raw []byte) bool {
 		if i, ok := sp.first[string(name)]; ok {
 			sp.raws[i] = raw
 		} else if !sp.lenient && unknown == nil && raw[0] != 'n' { // null says as much as no field
 			unknown = &UnknownFieldError{Name: string(name)}
+		} else if sp.lenient && refused == nil {
+			refused = sp.meaning(name, raw)
 		}
 		return true
 	})
 	if err != nil {
 		return nil, err
 	}
-	if unknown != nil {
-		return nil, unknown
+	if err := firstError(unknown, refused); err != nil {
+		return nil, err
 	}
 	return sp.out, sp.assign()
 }
+
+// meaning refuses a field without a column that changes what the others say:
+// a column that a source has left out because it did not change is not null,
+// and the key of a row that was deleted is no row.
+func (sp *splitter) meaning(name, raw []byte) error {
+	switch {
+	case string(name) == unchangedField && raw[0] == '[' && len(raw) > 2 && sp.lossy&LossUnchanged == 0:
+		return connectors.Poisonf("the record leaves columns as they were (%s: %s), and there is no column %[1]s to say so (allow_lossy: [unchanged_to_null] makes them null)", unchangedField, clip(raw))
+	case string(name) == opField && (string(raw) == `"d"` || string(raw) == `"t"`),
+		string(name) == "op" && string(raw) == `"d"` && sp.has("after"):
+		return connectors.Poisonf("the record says that a row was deleted (%s: %s), and there is no column %[1]s to say so", name, raw)
+	}
+	return nil
+}
+
+func (sp *splitter) has(first string) bool {
+	_, ok := sp.first[first]
+	return ok
+}
+
+// Fields that sources add to the columns of a row.
+const (
+	unchangedField = "__unchanged" // names of columns that are left out because they did not change
+	opField        = "__op"        // r, c, u, d or t
+)
 
 func (sp *splitter) assign() (err error) {
 	for i, c := range sp.schema {

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/parquet-go/parquet-go"
+
 	"github.com/entrepot-hub/entrepot/connectors"
 )
 
@@ -39,6 +41,7 @@ type CSV struct {
 	schema Schema
 	split  *splitter
 	line   []byte
+	cells  []parquet.Value
 }
 
 // NewCSV begins a file and writes the header.
@@ -70,10 +73,13 @@ func (c *CSV) Append(m *connectors.Message) error {
 			}
 			text = col.metaText(m)
 		case raws[i] != nil:
-			if _, err := col.cell(raws[i]); err != nil {
+			if c.cells, err = col.appendCells(c.cells[:0], raws[i], i, c.split.lossy); err != nil {
 				return err
 			}
-			if text = raws[i]; col.Type.Kind != TypeJSON {
+			if c.cells[0].IsNull() && !col.Type.List { // a loss that is wanted
+				break
+			}
+			if text = raws[i]; col.Type.Kind != TypeJSON || col.Type.List {
 				text = Text(raws[i])
 			}
 		}
@@ -82,6 +88,9 @@ func (c *CSV) Append(m *connectors.Message) error {
 	_, err = c.w.Write(append(c.line, '\n'))
 	return err
 }
+
+// Allow says what may be lost.
+func (c *CSV) Allow(l Lossy) { c.split.lossy = l }
 
 // column adds a text to the line; nil is null.
 func (c *CSV) column(i int, text []byte) {
