@@ -14,11 +14,27 @@ import (
 // createFrom creates the table with the columns found in records; if there
 // are only tombstones it waits for others.
 func (w *writer) createFrom(ctx context.Context, messages []connectors.Message) ([]connectors.RecordError, error) {
+	modern, err := w.link.hasTokens(ctx)
+	if err != nil {
+		return nil, classify(ctx, "ask for the server's settings", err)
+	}
+	columns, wrong := w.settings.infer(messages, modern)
+	if len(wrong) > 0 {
+		return wrong, nil
+	}
+	if len(columns) == 0 {
+		return nothingOf(messages), nil
+	}
+	w.settings.columns = columns // what was found stays found
+	return nil, classify(ctx, "create table "+w.settings.table.String(), w.prepare(ctx, columns))
+}
+
+// infer finds columns in records; none in tombstones alone.
+func (s settings) infer(messages []connectors.Message, modern bool) (columns []declared, wrong []connectors.RecordError) {
 	in := format.NewInference(nil)
-	var wrong []connectors.RecordError
 	for i := range messages {
 		m := &messages[i]
-		if m.Value == nil && w.settings.deleted != "" {
+		if m.Value == nil && s.deleted != "" {
 			continue
 		}
 		if err := in.Add(m); err != nil {
@@ -26,19 +42,14 @@ func (w *writer) createFrom(ctx context.Context, messages []connectors.Message) 
 		}
 	}
 	if len(wrong) > 0 {
-		return wrong, nil
+		return nil, wrong
 	}
-	modern, err := w.link.hasTokens(ctx)
-	if err != nil {
-		return nil, classify(ctx, "ask for the server's settings", err)
-	}
-	var columns []declared
 	for _, c := range in.Schema() {
 		if strings.HasPrefix(c.Name, "__") { // of the source, not of the row
 			continue
 		}
 		d := declared{name: c.Name, path: []string{c.Name}, typ: inferred(c.Type.Kind, modern)}
-		if !slices.Contains(w.settings.orderBy, c.Name) {
+		if !slices.Contains(s.orderBy, c.Name) {
 			d.typ = "Nullable(" + d.typ + ")"
 		}
 		if c.Type.Kind == format.TypeJSON {
@@ -46,11 +57,7 @@ func (w *writer) createFrom(ctx context.Context, messages []connectors.Message) 
 		}
 		columns = append(columns, d)
 	}
-	if len(columns) == 0 {
-		return nothingOf(messages), nil
-	}
-	w.settings.columns = columns // what was found stays found
-	return nil, classify(ctx, "create table "+w.settings.table.String(), w.prepare(ctx, columns))
+	return columns, nil
 }
 
 // nothingOf refuses the records that no column could be made of: a table that

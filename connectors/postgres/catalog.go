@@ -44,12 +44,16 @@ func (c *catalog) publish(ctx context.Context, s *cdcSettings) error {
 	if len(s.tables) == 0 {
 		return connectors.Fatalf("there is no publication %q: name the tables to publish in tables, or create it with CREATE PUBLICATION %s FOR … WITH (publish_via_partition_root = true)", s.publication, pq.QuoteIdentifier(s.publication))
 	}
+	_, err = c.query(ctx, "create the publication", s.createPublication())
+	return err
+}
+
+func (s *cdcSettings) createPublication() string {
 	all := make([]string, len(s.tables))
 	for i, t := range s.tables {
 		all[i] = t.qualified()
 	}
-	_, err = c.query(ctx, "create the publication", fmt.Sprintf("CREATE PUBLICATION %s FOR TABLE %s WITH (publish_via_partition_root = true)", pq.QuoteIdentifier(s.publication), strings.Join(all, ", ")))
-	return err
+	return fmt.Sprintf("CREATE PUBLICATION %s FOR TABLE %s WITH (publish_via_partition_root = true)", pq.QuoteIdentifier(s.publication), strings.Join(all, ", "))
 }
 
 // tables lists what is published and wanted, in the order of the names' bytes.

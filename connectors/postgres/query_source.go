@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/lib/pq"
 
 	"github.com/entrepot-hub/entrepot/connectors"
@@ -58,34 +59,40 @@ func (Query) Open(ctx context.Context, task connectors.TaskContext, _ connectors
 
 // start connects and looks at the table.
 func (r *queryReader) start(ctx context.Context, task connectors.TaskContext) error {
-	conf, err := cdcConnection(task.Job, task.Config)
+	p, err := r.open(ctx, task, func(c *pgconn.Config) *pgconn.Config { return c })
 	if err != nil {
 		return err
 	}
-	if r.session, err = openSession(ctx, conf); err != nil {
-		return err
+	return r.prepare(p, task.Job)
+}
+
+// open connects, as adapt says, and finds the table.
+func (r *queryReader) open(ctx context.Context, task connectors.TaskContext, adapt func(*pgconn.Config) *pgconn.Config) (*published, error) {
+	conf, err := cdcConnection(task.Job, task.Config)
+	if err != nil {
+		return nil, err
+	}
+	if r.session, err = openSession(ctx, adapt(conf)); err != nil {
+		return nil, err
 	}
 	row, err := r.one(ctx, "look at the server", `SELECT pg_is_in_recovery(), (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) OR pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'),
 		coalesce(to_regclass(`+pq.QuoteLiteral(r.table.qualified())+`)::oid, 0)`)
 	switch {
 	case err != nil:
-		return err
+		return nil, err
 	case string(row[0]) == "t":
-		return connectors.Fatalf("the server is a standby, which does not know the transactions that run on the primary: the dsn has to lead to the primary")
+		return nil, connectors.Fatalf("the server is a standby, which does not know the transactions that run on the primary: the dsn has to lead to the primary")
 	case string(row[1]) != "t" && r.timestamp != "":
-		return connectors.Fatalf("the user of the dsn cannot see when the transactions of others began: GRANT pg_read_all_stats TO it")
+		return nil, connectors.Fatalf("the user of the dsn cannot see when the transactions of others began: GRANT pg_read_all_stats TO it")
 	case string(row[2]) == "0":
-		return connectors.Fatalf("table %s does not exist", r.table)
+		return nil, connectors.Fatalf("table %s does not exist", r.table)
 	}
 	p := &published{name: r.table}
 	if _, err := fmt.Sscan(string(row[2]), &p.oid); err != nil {
-		return fmt.Errorf("table %s: %w", r.table, err)
+		return nil, fmt.Errorf("table %s: %w", r.table, err)
 	}
 	c := &catalog{session: r.session, types: map[uint32]*wireType{}}
-	if err := c.describe(ctx, p, ""); err != nil {
-		return err
-	}
-	return r.prepare(p, task.Job)
+	return p, c.describe(ctx, p, "")
 }
 
 // prepare decides what is read and in which order.

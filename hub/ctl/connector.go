@@ -15,14 +15,14 @@ import (
 )
 
 func (c *cli) connectorCommand() *cobra.Command {
-	return c.overHTTP(noun("connector", "Show, pause, resume, stop and restart connectors",
+	return c.overHTTP(noun("connector", "Show, try, make, pause, resume, stop and restart connectors",
 		c.reading(c.connectorList()), c.reading(c.connectorStatus()),
 		c.connectorVerb(admin.Pause, "Stop a connector where it is, until it is resumed"),
 		c.connectorVerb(admin.Resume, "Let a paused connector go on"),
 		c.connectorVerb(admin.Stop, "Stop a connector until it is resumed, so that its offsets can be set"),
 		c.connectorOffsets(),
 		c.connectorVerb(admin.Restart, "Stop a connector and start it again from its last position"),
-		c.connectorApply(),
+		c.connectorApply(), c.connectorDryRun(),
 		c.connectorDelete()))
 }
 
