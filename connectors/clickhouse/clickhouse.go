@@ -86,7 +86,7 @@ func fields() []connectors.Field {
 		},
 		{
 			Name: "columns", Kind: connectors.KindObjects, Fields: columnFields(),
-			Description: "columns to write; without them those of the table, or, when the table is created, the fields of the first records that come. A missing field and a JSON null are both NULL",
+			Description: "columns to write; without them those of the table, or, when the table is created, those that the first records bring: by the header pg-schema (schema_header of the PostgreSQL sources), with types that keep every value, or else by their fields. A missing field and a JSON null are both NULL",
 		},
 		{
 			Name: "exactly_once", Kind: connectors.KindString, Options: []string{onceAuto, onceOffsets, onceToken, onceVersion, onceNever}, Default: onceAuto, Example: "token",
@@ -102,7 +102,7 @@ func fields() []connectors.Field {
 		},
 		{
 			Name: "order_by", Kind: connectors.KindStrings, Check: checkNames, Example: "[customer, at]",
-			Description: "sorting key of a table that is created; its columns are not Nullable; _topic, _partition, _offset by default",
+			Description: "sorting key of a table that is created; its columns are not Nullable; by default _topic, _partition, _offset, and of a ReplacingMergeTree the key in the header pg-schema",
 		},
 		{
 			Name: "partition_by", Kind: connectors.KindString, Example: "toYYYYMM(at)",
@@ -115,6 +115,10 @@ func fields() []connectors.Field {
 		{
 			Name: "extra", Kind: connectors.KindString, Options: []string{"ignore", "fail"}, Default: "ignore", Example: "fail",
 			Description: "what to do with a field that no column takes: ignore leaves it out, fail sends the record to the dead letters; names that begin with __ are always left out",
+		},
+		{
+			Name: "allow_lossy", Kind: connectors.KindStrings, Check: checkLossy, Example: "[numeric_to_double]",
+			Description: "losses that are allowed, where a record goes to the dead letters otherwise: numeric_to_double lets a Float32 or Float64 hold the nearest number, also of a decimal that comes as a string; time_to_precision cuts the digits of a second that a time does not keep; null_to_empty makes an Array or Map empty that is null",
 		},
 		{
 			Name: "settings", Kind: connectors.KindStringMap, Example: "{insert_quorum: auto}",

@@ -27,6 +27,32 @@ const (
 	offsetColumn    = "_offset"
 )
 
+// Losses that allow_lossy can name.
+const (
+	numericToDouble = "numeric_to_double"
+	timeToPrecision = "time_to_precision"
+	nullToEmpty     = "null_to_empty"
+)
+
+// losses are those that are allowed.
+type losses struct{ round, cut, empty bool }
+
+func lossesOf(names []string) losses {
+	return losses{
+		round: slices.Contains(names, numericToDouble), cut: slices.Contains(names, timeToPrecision), empty: slices.Contains(names, nullToEmpty),
+	}
+}
+
+func checkLossy(v any) error {
+	choice := []string{numericToDouble, timeToPrecision, nullToEmpty}
+	for _, name := range v.([]string) {
+		if !slices.Contains(choice, name) {
+			return fmt.Errorf("%q is not one of %s", name, strings.Join(choice, ", "))
+		}
+	}
+	return nil
+}
+
 // settings are the fields of the config in the form the writer needs.
 type settings struct {
 	table                        name
@@ -36,6 +62,7 @@ type settings struct {
 	orderBy                      []string
 	once                         string
 	failOnExtra                  bool
+	lossy                        losses
 	more                         map[string]string // settings of the server for each INSERT
 }
 
@@ -81,7 +108,7 @@ func settingsOf(cfg connectors.Config) settings {
 	s := settings{
 		table: nameOf(cfg.String("table")), create: cfg.Bool("create"), engine: cfg.String("engine"), partitionBy: cfg.String("partition_by"),
 		deleted: cfg.String("deleted"), orderBy: cfg.Strings("order_by"), once: cfg.String("exactly_once"),
-		failOnExtra: cfg.String("extra") == "fail", more: cfg.StringMap("settings"),
+		failOnExtra: cfg.String("extra") == "fail", lossy: lossesOf(cfg.Strings("allow_lossy")), more: cfg.StringMap("settings"),
 	}
 	for _, c := range cfg.Objects("columns") {
 		d := declared{name: c.String("name"), typ: c.String("type"), as: c.String("as"), path: []string{c.String("name")}}

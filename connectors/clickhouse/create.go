@@ -11,16 +11,16 @@ import (
 	"github.com/entrepot-hub/entrepot/connectors/format"
 )
 
-// createFrom creates the table with the columns found in records; if there
-// are only tombstones it waits for others.
+// createFrom creates the table with the columns that records describe, or that
+// are found in them; if there are only tombstones it waits for others.
 func (w *writer) createFrom(ctx context.Context, messages []connectors.Message) ([]connectors.RecordError, error) {
 	modern, err := w.link.hasTokens(ctx)
 	if err != nil {
 		return nil, classify(ctx, "ask for the server's settings", err)
 	}
-	columns, wrong := w.settings.infer(messages, modern)
-	if len(wrong) > 0 {
-		return wrong, nil
+	columns, wrong, err := w.settings.columnsFrom(messages, modern)
+	if len(wrong) > 0 || err != nil {
+		return wrong, err
 	}
 	if len(columns) == 0 {
 		return nothingOf(messages), nil
@@ -29,9 +29,35 @@ func (w *writer) createFrom(ctx context.Context, messages []connectors.Message) 
 	return nil, classify(ctx, "create table "+w.settings.table.String(), w.prepare(ctx, columns))
 }
 
-// infer finds columns in records; none in tombstones alone.
-func (s settings) infer(messages []connectors.Message, modern bool) (columns []declared, wrong []connectors.RecordError) {
+// columnsFrom finds the columns of a table to create, and its key where none
+// is given; none in tombstones alone that do not describe their table.
+func (s *settings) columnsFrom(messages []connectors.Message, modern bool) ([]declared, []connectors.RecordError, error) {
+	columns, keys, err := fromHeader(messages, modern)
+	var wrong []connectors.RecordError
+	if columns == nil && err == nil {
+		columns, wrong = s.infer(messages, modern)
+	}
+	if len(wrong) > 0 || err != nil {
+		return nil, wrong, err
+	}
+	if len(s.orderBy) == 0 && replaces(s.engine) {
+		s.orderBy = keys // what replaces each other is what has the same key
+	}
+	for i, c := range columns {
+		if !slices.Contains(s.orderBy, c.name) {
+			columns[i].typ = "Nullable(" + c.typ + ")"
+		}
+	}
+	return columns, nil, nil
+}
+
+// replaces reports whether an engine keeps one row of each sorting key.
+func replaces(engine string) bool { return strings.Contains(engine, "ReplacingMergeTree") }
+
+// infer finds columns in the values of records.
+func (s settings) infer(messages []connectors.Message, modern bool) ([]declared, []connectors.RecordError) {
 	in := format.NewInference(nil)
+	var wrong []connectors.RecordError
 	for i := range messages {
 		m := &messages[i]
 		if m.Value == nil && s.deleted != "" {
@@ -44,14 +70,12 @@ func (s settings) infer(messages []connectors.Message, modern bool) (columns []d
 	if len(wrong) > 0 {
 		return nil, wrong
 	}
+	var columns []declared
 	for _, c := range in.Schema() {
 		if strings.HasPrefix(c.Name, "__") { // of the source, not of the row
 			continue
 		}
 		d := declared{name: c.Name, path: []string{c.Name}, typ: inferred(c.Type.Kind, modern)}
-		if !slices.Contains(s.orderBy, c.Name) {
-			d.typ = "Nullable(" + d.typ + ")"
-		}
 		if c.Type.Kind == format.TypeJSON {
 			d.as = "json"
 		}
@@ -116,12 +140,19 @@ func (s settings) createTable(columns []declared, modern bool) (string, error) {
 		if c.typ == "" {
 			return "", connectors.Fatalf("table %s does not exist, and column %q has no type: add the type to create the table", s.table, c.name)
 		}
-		parts = append(parts, quoteName(c.name)+" "+c.typ)
+		part := quoteName(c.name) + " " + c.typ
+		if c.as != "" {
+			part += " COMMENT " + quoteText(asComment+c.as)
+		}
+		parts = append(parts, part)
 	}
 	for _, k := range s.orderBy {
 		if !slices.ContainsFunc(columns, func(c declared) bool { return c.name == k }) {
 			return "", connectors.Fatalf("table %s does not exist, and %q of order_by is not among the columns to create it with", s.table, k)
 		}
+	}
+	if len(s.orderBy) == 0 && replaces(s.engine) {
+		return "", connectors.Fatalf("table %s does not exist, and order_by has to name the key by which rows of a %s replace each other", s.table, s.engine)
 	}
 	if s.deleted != "" {
 		parts = append(parts, quoteName(s.deleted)+" UInt8")

@@ -80,7 +80,12 @@ func (e *encoder) values(m *connectors.Message) error {
 	if e.extra != "" && e.failOnExtra {
 		return fmt.Errorf("field %q has no column, and extra is fail", e.extra)
 	}
-	gone = gone || e.deleted != "" && string(format.Text(e.op)) == "d"
+	switch string(format.Text(e.op)) {
+	case "t":
+		return errors.New("the record says that the table was emptied (TRUNCATE), which is not done here")
+	case "d":
+		gone = gone || e.deleted != ""
+	}
 	for i := range e.columns {
 		if err := e.cell(i, m, gone); err != nil {
 			return err

@@ -26,7 +26,12 @@ type found struct {
 type foundColumn struct {
 	name, shown string
 	filled      string // DEFAULT, MATERIALIZED, ALIAS or EPHEMERAL; "" for none
+	as          string // what the sink noted when it created the column
 }
+
+// asComment begins the comment of a column that does not hold its field as it
+// is: without columns in the config, it tells the next writer.
+const asComment = "entrepot: as "
 
 // describe asks the server; nil when the table does not exist.
 func (l *link) describe(ctx context.Context, n name) (*found, error) {
@@ -43,12 +48,16 @@ func (l *link) describe(ctx context.Context, n name) (*found, error) {
 	if f.zone, err = time.LoadLocation(tables[0][3]); err != nil {
 		return nil, connectors.Fatal(fmt.Errorf("the server's time zone is not known here: %w", err))
 	}
-	columns, err := l.texts(ctx, "SELECT name, type, default_kind FROM system.columns WHERE "+at+" AND table = "+quoteText(n.table))
+	columns, err := l.texts(ctx, "SELECT name, type, default_kind, comment FROM system.columns WHERE "+at+" AND table = "+quoteText(n.table))
 	if err != nil {
 		return nil, err
 	}
 	for _, c := range columns {
-		f.columns = append(f.columns, foundColumn{name: c[0], shown: c[1], filled: c[2]})
+		column := foundColumn{name: c[0], shown: c[1], filled: c[2]}
+		if as, ok := strings.CutPrefix(c[3], asComment); ok {
+			column.as = as
+		}
+		f.columns = append(f.columns, column)
 	}
 	if f.tokens, err = l.hasTokens(ctx); err != nil || !f.tokens {
 		return f, err
@@ -131,6 +140,7 @@ type target struct {
 	columns     []targetColumn
 	failOnExtra bool
 	deleted     string
+	lossy       losses
 	asks        bool // the table is asked before a plan is repeated
 	token       bool // an INSERT has a token
 }
@@ -147,7 +157,7 @@ func (t *target) insert() string {
 // match decides which columns of the table are written, and from what, and how
 // a plan is kept from being written twice.
 func (s settings) match(f *found) (*target, error) {
-	t := &target{name: s.table, failOnExtra: s.failOnExtra, deleted: s.deleted}
+	t := &target{name: s.table, failOnExtra: s.failOnExtra, deleted: s.deleted, lossy: s.lossy}
 	wanted := s.columns
 	if len(wanted) == 0 {
 		var err error
@@ -193,6 +203,7 @@ func (t *target) take(f *found, w declared, m meta) error {
 	if err != nil {
 		return connectors.Fatal(fmt.Errorf("column %q of table %s is %s, %w", w.name, t.name, c.shown, err))
 	}
+	typ.allow(t.lossy)
 	if w.as != "" && typ.kind != kindString && (w.as != "base64" || typ.kind != kindFixed) {
 		return connectors.Fatalf("column %q of table %s is %s, but as: %s is of a String", w.name, t.name, c.shown, w.as)
 	}
@@ -221,7 +232,7 @@ func (s settings) all(f *found) ([]declared, error) {
 		case c.filled == "DEFAULT":
 			filled = append(filled, c.name)
 		case c.filled == "":
-			wanted = append(wanted, declared{name: c.name, path: []string{c.name}})
+			wanted = append(wanted, declared{name: c.name, path: []string{c.name}, as: c.as})
 		}
 	}
 	if len(filled) > 0 {

@@ -78,14 +78,17 @@ func (p *preview) absent(ctx context.Context, out *connectors.Preview) (*found, 
 	columns := p.settings.columns
 	if len(columns) == 0 {
 		good := p.sample
-		if columns, out.Refused = p.settings.infer(good, modern); len(out.Refused) > 0 {
+		if columns, out.Refused, err = p.settings.columnsFrom(good, modern); len(out.Refused) > 0 {
 			good = nil
 			for i, m := range p.sample {
 				if !refused(out, i) {
 					good = append(good, m)
 				}
 			}
-			columns, _ = p.settings.infer(good, modern)
+			columns, _, err = p.settings.columnsFrom(good, modern)
+		}
+		if err != nil {
+			return nil, err
 		}
 		if len(columns) == 0 {
 			out.Notes = append(out.Notes, "the columns would be those of the first records, and there are none to look at")

@@ -47,6 +47,16 @@ type chType struct {
 	first     string          // of them, which has the lowest number
 	elems     []*chType       // of arrays one, of maps two
 	names     []string        // of tuples; "" where there is none
+
+	lossy losses
+}
+
+// allow lets the type and those inside of it lose what the config names.
+func (t *chType) allow(l losses) {
+	t.lossy = l
+	for _, e := range t.elems {
+		e.allow(l)
+	}
 }
 
 // plainTypes are the types without parameters.

@@ -27,13 +27,14 @@ var (
 	errWantBase64   = errors.New("bytes as base64")
 	errWantArray    = errors.New("an array")
 	errWantObject   = errors.New("an object")
-	errWantNotNull  = errors.New("a value, as it is not Nullable; null is never made a default")
+	errWantNotNull  = errors.New("a value, as it is not Nullable; null is never made a default (of an Array or Map, allow_lossy: [null_to_empty] makes it empty)")
 	errWantDate     = errors.New("a date from 1970-01-01 to 2149-06-06")
 	errWantDate32   = errors.New("a date from 1900-01-01 to 2299-12-31")
-	errWantSeconds  = errors.New("a time with its zone, in whole seconds, from 1970-01-01T00:00:00Z to 2106-02-07T06:28:15Z")
-	errWantInstant  = errors.New("a time with its zone, from 1900-01-01T00:00:00Z to 2262-04-11T23:47:16Z, of no more digits than it keeps")
+	errWantSeconds  = errors.New("a time with its zone, in whole seconds (allow_lossy: [time_to_precision] cuts them), from 1970-01-01T00:00:00Z to 2106-02-07T06:28:15Z")
+	errWantInstant  = errors.New("a time with its zone, from 1900-01-01T00:00:00Z to 2262-04-11T23:47:16Z, of no more digits than it keeps (allow_lossy: [time_to_precision] cuts them)")
 	errWantNumber   = errors.New("a number")
-	errWantFraction = errors.New("a number that it holds without loss")
+	errWantFloat    = errors.New("a number, and not the text of one (allow_lossy: [numeric_to_double] takes it, rounded)")
+	errWantFraction = errors.New("a number that it holds without loss (allow_lossy: [numeric_to_double] rounds)")
 )
 
 // value makes of a raw JSON value what the driver takes for the type, nil for
@@ -43,6 +44,9 @@ func (t *chType) value(raw []byte) (any, error) {
 		if t.nullable {
 			return nil, nil
 		}
+		if t.lossy.empty && (t.kind == kindArray || t.kind == kindMap) {
+			return t.zero(), nil
+		}
 		return nil, errWantNotNull
 	}
 	switch t.kind {
@@ -51,7 +55,7 @@ func (t *chType) value(raw []byte) (any, error) {
 	case kindBigInt:
 		return t.bigInteger(raw)
 	case kindFloat:
-		f, err := exactFloat(raw, t.bits)
+		f, err := exactFloat(raw, t.bits, t.lossy.round)
 		if t.bits == 32 {
 			return float32(f), err
 		}
@@ -198,20 +202,24 @@ func (t *chType) bigInteger(raw []byte) (any, error) {
 }
 
 // exactFloat reads a number that a float of so many bits keeps: its shortest
-// form has the same digits.
-func exactFloat(raw []byte, bits int) (float64, error) {
+// form has the same digits. Rounded, it may also be the text of a decimal.
+func exactFloat(raw []byte, bits int, round bool) (float64, error) {
 	if raw[0] == '"' {
-		switch text := string(format.Text(raw)); text {
+		text := string(format.Text(raw))
+		switch text {
 		case "NaN", "Infinity", "-Infinity":
 			return strconv.ParseFloat(text, bits)
 		}
-		return 0, errWantNumber
+		if !round || text == "" || strings.Trim(text, "0123456789+-.eE") != "" {
+			return 0, errWantFloat
+		}
+		raw = []byte(text)
 	}
 	f, err := strconv.ParseFloat(string(raw), bits)
 	if err != nil || raw[0] == 't' || raw[0] == 'f' {
 		return 0, errWantFraction
 	}
-	if normal(string(raw)) != normal(strconv.FormatFloat(f, 'e', -1, bits)) {
+	if !round && normal(string(raw)) != normal(strconv.FormatFloat(f, 'e', -1, bits)) {
 		return 0, errWantFraction
 	}
 	return f, nil
@@ -288,6 +296,9 @@ func (t *chType) instant(text string) (any, error) {
 	unit := 1_000_000_000
 	for range t.scale {
 		unit /= 10
+	}
+	if t.lossy.cut {
+		at = at.Truncate(time.Duration(unit))
 	}
 	bad := err != nil || at.Nanosecond()%unit != 0 || strings.Contains(text, ",")
 	if t.bits == 32 {

@@ -5,6 +5,7 @@ package conntest
 import (
 	"bytes"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
@@ -52,6 +53,16 @@ func (s *PostgresServer) Database(t testing.TB) (dsn string) {
 		t.Fatal(err)
 	}
 	return "postgres://postgres@" + s.address(0) + "/" + name + "?sslmode=disable"
+}
+
+// Query runs one statement in the database of a dsn, beside any driver, and
+// returns the server's text.
+func (s *PostgresServer) Query(dsn, query string) (string, error) {
+	u, err := url.Parse(dsn)
+	if err != nil {
+		return "", err
+	}
+	return s.psql(strings.TrimPrefix(u.Path, "/"), query)
 }
 
 // postgresBinaries finds the newest installation.
