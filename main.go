@@ -35,7 +35,7 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	status := ctl.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, ctl.Deps{
 		Version: version, Getenv: os.LookupEnv, Registry: all.Builtin(),
-		CheckNode: checkNode, Serve: serve, Demo: runDemo,
+		CheckNode: checkNode, Schema: hub.Schema, Serve: serve, Demo: runDemo,
 	})
 	os.Exit(status)
 }

@@ -18,7 +18,7 @@ import (
 )
 
 func (c *cli) configCommand() *cobra.Command {
-	return noun("config", "Check config files, and run the tests in them", c.reading(c.configCheck()), c.reading(c.configTest()))
+	return noun("config", "Check config files, run the tests in them, and describe them to editors", c.reading(c.configCheck()), c.reading(c.configTest()), c.configSchema())
 }
 
 // checked is `config check --json`.

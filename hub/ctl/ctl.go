@@ -40,6 +40,8 @@ type Deps struct {
 	// CheckNode judges a node's config file (as opposed to a jobs file) and
 	// returns the globs of the jobs files that it names.
 	CheckNode func(file string, text []byte) (jobs []string, errs strict.Errors)
+	// Schema is the JSON Schema of config files; its $defs has node and jobs.
+	Schema func(connectors.Registry) strict.Schema
 	// Serve runs a node until ctx ends.
 	Serve func(ctx context.Context, opts ServeOptions) error
 	// Demo runs the demonstration and writes its report.
