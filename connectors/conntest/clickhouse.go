@@ -47,6 +47,9 @@ func (s *ClickHouseServer) Query(query string) (string, error) {
 	return askClickHouse(s.address(1), query)
 }
 
+// URL is where the server answers over HTTP.
+func (s *ClickHouseServer) URL() string { return "http://" + s.address(1) }
+
 func clickHouseProgram(t testing.TB) string {
 	t.Helper()
 	for _, name := range []string{"clickhouse-server", "/usr/sbin/clickhouse-server"} {

@@ -69,6 +69,9 @@ func (s *EngineServer) Database(t testing.TB) (dsn string) {
 // Query runs one statement and returns the engine's text.
 func (s *EngineServer) Query(query string) (string, error) { return askClickHouse(s.address(0), query) }
 
+// URL is where the engine answers over HTTP.
+func (s *EngineServer) URL() string { return "http://" + s.address(0) }
+
 // askClickHouse runs one statement over HTTP, beside any driver.
 func askClickHouse(address, query string) (string, error) {
 	req, err := http.NewRequest(http.MethodPost, "http://"+address+"/", strings.NewReader(query))
