@@ -59,6 +59,9 @@ type load struct {
 	count func() (int, error)
 	limit time.Duration // from one kill until it is time for the next
 	late  time.Duration // a kill comes at most so long after it is time
+	// strike kills something else than the node; nil: the node, which is
+	// started again.
+	strike func(i int)
 }
 
 // kill cuts the total in even shares, kills the node at a random place of each,
@@ -77,8 +80,12 @@ func (l load) kill(t *testing.T, times int) {
 		pause(t.Context(), time.Millisecond, late)
 		before, _ := l.count()
 		struck := time.Now()
-		l.n.Kill()
-		l.n.Start()
+		if l.strike != nil {
+			l.strike(i)
+		} else {
+			l.n.Kill()
+			l.n.Start()
+		}
 		if before >= l.total {
 			continue
 		}

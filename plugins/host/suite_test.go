@@ -1,54 +1,17 @@
 package host
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"sync"
+	"regexp"
+	"strconv"
 	"testing"
 
 	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/connectors/conntest"
 )
-
-var builds sync.Map // package → func() (string, error)
-
-// program builds a program of this module once for all tests.
-func program(t *testing.T, pkg string) string {
-	t.Helper()
-	build, _ := builds.LoadOrStore(pkg, sync.OnceValues(func() (string, error) {
-		dir, err := os.MkdirTemp("", "entrepot-plugin-")
-		if err != nil {
-			return "", err
-		}
-		path := filepath.Join(dir, filepath.Base(pkg))
-		out, err := exec.Command("go", "build", "-o", path, "github.com/entrepot-hub/entrepot/plugins/"+pkg).CombinedOutput()
-		if err != nil {
-			return "", fmt.Errorf("go build: %w\n%s", err, out)
-		}
-		return path, nil
-	}))
-	path, err := build.(func() (string, error))()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// sum is the checksum of a file.
-func sum(t *testing.T, path string) string {
-	t.Helper()
-	text, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := sha256.Sum256(text)
-	return hex.EncodeToString(s[:])
-}
 
 // open starts a program, for the length of the test.
 func open(t *testing.T, cfg Config, log *slog.Logger) *Host {
@@ -71,8 +34,8 @@ func registry(t *testing.T, h *Host) connectors.Registry {
 }
 
 func TestCounter(t *testing.T) {
-	path := program(t, "samples/counter")
-	s := registry(t, open(t, Config{Name: "counter", Path: path, SHA256: sum(t, path)}, nil)).Sources["counter"]
+	path := conntest.GoPlugin(t, "plugins/samples/counter")
+	s := registry(t, open(t, Config{Name: "counter", Path: path, SHA256: conntest.SHA256(t, path)}, nil)).Sources["counter"]
 	want := map[string][]string{}
 	for _, split := range []string{"part-0", "part-1"} {
 		for n := range 60 {
@@ -83,4 +46,47 @@ func TestCounter(t *testing.T) {
 		waiting := conntest.Config(t, s.Spec(), map[string]any{"count": 60, "splits": 2, "follow": true})
 		return conntest.SourceCase{Config: conntest.Config(t, s.Spec(), map[string]any{"count": 60, "splits": 2}), Want: want, Waiting: &waiting}
 	})
+}
+
+func TestNDJSON(t *testing.T) {
+	path := conntest.PythonPlugin(t, "plugins/samples/ndjson/ndjson.py")
+	s := registry(t, open(t, Config{Name: "ndjson", Path: path, SHA256: conntest.SHA256(t, path)}, nil)).Sinks["ndjson"]
+	conntest.Sink(t, s, func(t *testing.T) conntest.SinkCase {
+		dir := t.TempDir()
+		return conntest.SinkCase{
+			Config: conntest.Config(t, s.Spec(), map[string]any{"path": dir}),
+			Rows:   func(t *testing.T) []int64 { return ids(t, written(t, dir)) },
+			State:  func(t *testing.T) string { return written(t, dir) },
+		}
+	})
+}
+
+// written is all files of a folder, with their names.
+func written(t *testing.T, dir string) string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, "*.ndjson"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := ""
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all += filepath.Base(name) + "\n" + string(text)
+	}
+	return all
+}
+
+func ids(t *testing.T, text string) (all []int64) {
+	t.Helper()
+	for _, m := range regexp.MustCompile(`(?m)^\{"id":(\d+),`).FindAllStringSubmatch(text, -1) {
+		id, err := strconv.ParseInt(m[1], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, id)
+	}
+	return all
 }

@@ -1,0 +1,162 @@
+package hubtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/connectors/conntest"
+)
+
+// pluginNode starts a node with the sample plugins, and returns the name of
+// each one's program.
+func pluginNode(t *testing.T, jobs string) (n *Node, counter, ndjson string) {
+	t.Helper()
+	counter, ndjson = conntest.GoPlugin(t, "plugins/samples/counter"), conntest.PythonPlugin(t, "plugins/samples/ndjson/ndjson.py")
+	dir := t.TempDir()
+	n = NewNode(t, "solo", dir, nil, []string{writeJobs(t, dir, jobs)}, nil)
+	n.Configure(fmt.Sprintf("plugins:\n  - {name: counter, path: %q, sha256: %s}\n  - {name: ndjson, path: %q, sha256: %s}",
+		counter, conntest.SHA256(t, counter), ndjson, conntest.SHA256(t, ndjson)))
+	n.Start()
+	return n, counter, ndjson
+}
+
+// running finds the processes of a program that a test has made itself, by its
+// path; no other process has it among its arguments.
+func running(t *testing.T, program string) (pids []int) {
+	t.Helper()
+	all, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range all {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		args := strings.Split(string(text), "\x00")
+		if args[0] == program || len(args) > 1 && args[1] == program {
+			pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func gone(t *testing.T, programs ...string) {
+	t.Helper()
+	Until(t, 10*time.Second, "the plugins have ended", func() error {
+		for _, program := range programs {
+			if pids := running(t, program); len(pids) > 0 {
+				return fmt.Errorf("%s runs as %v", program, pids)
+			}
+		}
+		return nil
+	})
+}
+
+// TestKilledPlugins kills the hub, the process of a source in Go and that of a
+// sink in Python in turn while one's records go through a topic to the other:
+// every record is in the files once, and in the topic once. What was killed
+// leaves no process behind.
+func TestKilledPlugins(t *testing.T) {
+	const splits = 4
+	total := fullRows(100_000)
+	out := filepath.Join(t.TempDir(), "out")
+	n, counterFile, ndjsonFile := pluginNode(t, fmt.Sprintf(`
+topics:
+  - {name: numbers, partitions: %d}
+connectors:
+  - name: numbers-in
+    source: {type: counter, count: %d, splits: %d}
+    topic: numbers
+    transforms: [{parse: {format: json}}]
+    key: string(value.n)
+  - name: numbers-out
+    topic: numbers
+    sink: {type: ndjson, path: %q, rows: 2000, every: 500ms}
+`, splits, total/splits, splits, out))
+	strike := func(i int) {
+		switch i % 3 {
+		case 0:
+			Until(t, 20*time.Second, "a plugin runs when the hub is killed", func() error { // one that was killed before may not be back yet
+				if len(running(t, counterFile))+len(running(t, ndjsonFile)) == 0 {
+					return fmt.Errorf("none does")
+				}
+				return nil
+			})
+			n.Kill()
+			gone(t, counterFile, ndjsonFile)
+			n.Start()
+		case 1:
+			kill(t, counterFile)
+		default:
+			kill(t, ndjsonFile)
+		}
+	}
+	times := kills(t, 6)
+	l := load{n: n, what: "records are in files", total: total, count: counter(n, "numbers-out", "written"), limit: 2 * time.Minute, late: 200 * time.Millisecond, strike: strike}
+	l.kill(t, times)
+	l.done(t, 4*time.Minute, caughtUp(n, "numbers-out"))
+	lines := map[string]bool{}
+	for i := range total {
+		lines[fmt.Sprintf(`{"split":"part-%d","n":%d}`, i%splits, i/splits)] = true
+	}
+	checkLines(t, n, "numbers", total, lines)
+	if err := n.Process().Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if status, err := n.Process().Wait(time.Minute); status != 0 || err != nil {
+		t.Errorf("the hub ended with status %d, %v", status, err)
+	}
+	gone(t, counterFile, ndjsonFile)
+	rows, distinct := numbers(t, out)
+	if rows != total || distinct != total {
+		t.Errorf("%d rows, %d distinct, want %d of both", rows, distinct, total)
+	}
+	conntest.Figures(t, "%d kills of hub, source and sink in turn, source %d = topic %d = rows %d = distinct %d", times, total, total, rows, distinct)
+}
+
+func kill(t *testing.T, program string) {
+	t.Helper()
+	for _, pid := range running(t, program) { // none while it is started again
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Logf("kill %s: %v", program, err)
+		}
+	}
+}
+
+// numbers counts the rows in the files of a folder.
+func numbers(t *testing.T, dir string) (rows, distinct int) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.ndjson"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	type row struct {
+		Split string `json:"split"`
+		N     int64  `json:"n"`
+	}
+	seen := map[row]bool{}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(text)) {
+			var r row
+			if err := json.Unmarshal([]byte(line), &r); err != nil {
+				t.Fatalf("%s: %q: %v", file, line, err)
+			}
+			rows++
+			seen[r] = true
+		}
+	}
+	return rows, len(seen)
+}
