@@ -12,11 +12,13 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/connectors/all"
 	"github.com/entrepot-hub/entrepot/connectors/strict"
 	"github.com/entrepot-hub/entrepot/hub"
 	"github.com/entrepot-hub/entrepot/hub/ctl"
 	"github.com/entrepot-hub/entrepot/hub/demo"
+	"github.com/entrepot-hub/entrepot/plugins/host"
 )
 
 // version is what `entrepot --version` says and the mesh is told.
@@ -35,7 +37,7 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	status := ctl.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, ctl.Deps{
 		Version: version, Getenv: os.LookupEnv, Registry: all.Builtin(),
-		CheckNode: checkNode, Schema: hub.Schema, Serve: serve, Demo: runDemo,
+		CheckNode: checkNode, Schema: hub.Schema, Plugins: openPlugins, Serve: serve, Demo: runDemo,
 	})
 	os.Exit(status)
 }
@@ -78,6 +80,12 @@ func serve(ctx context.Context, opts ctl.ServeOptions) error {
 func checkNode(file string, text []byte) (jobs []string, errs strict.Errors) {
 	cfg, errs := hub.Parse(file, text, hub.Default(), strict.FromOS())
 	return cfg.Jobs, errs
+}
+
+// openPlugins starts the programs of a node's file for a command that reads
+// what uses them.
+func openPlugins(ctx context.Context, file string, text []byte, base connectors.Registry) (connectors.Registry, func(), strict.Errors) {
+	return hub.Plugins(ctx, file, text, base, host.Options{Version: version, Getenv: os.LookupEnv})
 }
 
 func runDemo(ctx context.Context, opts ctl.DemoOptions, out io.Writer) error {

@@ -176,6 +176,9 @@ func Parse(file string, text []byte, base Config, opts strict.Options) (Config, 
 		}
 		return c, strict.Errors{at.Errorf("%v", err)}
 	}
+	if errs = c.checkPlugins(root); len(errs) > 0 {
+		return c, errs
+	}
 	for i, glob := range c.Jobs {
 		if !filepath.IsAbs(glob) {
 			c.Jobs[i] = filepath.Join(filepath.Dir(file), glob)

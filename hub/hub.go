@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -101,20 +100,6 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Hub, error) {
 		}
 	}
 	return h, nil
-}
-
-// openPlugins starts the programs that bring connectors, which jobs files may
-// then name like the built-in ones.
-func (h *Hub) openPlugins(ctx context.Context) error {
-	var err error
-	h.plugins, err = host.Open(ctx, h.cfg.Plugins, host.Options{Logger: h.log.With("part", "plugins"), Version: h.deps.Version, Getenv: os.LookupEnv})
-	if err == nil {
-		h.deps.Registry, err = h.plugins.Registry(h.deps.Registry)
-	}
-	if err != nil {
-		return fmt.Errorf("plugins: %w", err)
-	}
-	return nil
 }
 
 // readJobs parses and judges all jobs files; nothing is started if one is wrong.

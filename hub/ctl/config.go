@@ -43,14 +43,16 @@ func (c *cli) configCheck() *cobra.Command {
 		Use:   "check FILE...",
 		Short: "Check node and jobs files without starting anything",
 		Long: `Check node and jobs files: syntax, keys, types, references, expressions, names.
-Nothing is opened, started or asked. A node file is checked together with the
-jobs files that it names; jobs files are checked together, as one node would
-load them. Errors are FILE:LINE:COLUMN, and the exit status is 2.`,
+Nothing is opened, started or asked, but the plugins of a node file: they are
+compared with their checksums and asked what they have. A node file is checked
+together with the jobs files that it names; jobs files are checked together, as
+one node would load them. Errors are FILE:LINE:COLUMN, and the exit status is 2.`,
 		Example: `  entrepot config check /etc/entrepot/node.yaml
   entrepot config check configs/*.yaml`,
 		Args: atLeast("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p := c.parse(args)
+			p := c.parse(cmd.Context(), args)
+			defer p.close()
 			if len(p.errs) == 0 {
 				errs, warnings := p.jobs.Validate(cmd.Context(), connectors.ProbeNone)
 				p.errs = errs
@@ -116,7 +118,8 @@ func (c *cli) configTest() *cobra.Command {
 		Example: "  entrepot config test configs/demo/east.yaml",
 		Args:    atLeast("FILE"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			p := c.parse(args)
+			p := c.parse(cmd.Context(), args)
+			defer p.close()
 			if len(p.errs) > 0 {
 				return p.errs
 			}
@@ -151,7 +154,7 @@ func (c *cli) runTests(ctx context.Context, jobs *stream.Jobs) error {
 
 // What tells a node's file from a jobs file.
 var (
-	nodeKeys = [...]string{"node", "listeners", "mesh", "cluster", "security", "jobs"}
+	nodeKeys = [...]string{"node", "listeners", "mesh", "cluster", "security", "jobs", "plugins"}
 	jobsKeys = [...]string{"topics", "connectors", "tests", "links", "stages"}
 )
 
@@ -161,11 +164,14 @@ type parsed struct {
 	files    []string // all that were read
 	errs     strict.Errors
 	warnings []finding
+	plugins  bool   // there are some
+	close    func() // ends the plugins that were started
 }
 
 // parse reads node and jobs files, and the jobs files that the former name.
-func (c *cli) parse(paths []string) *parsed {
-	p := &parsed{files: []string{}}
+func (c *cli) parse(ctx context.Context, paths []string) *parsed {
+	p := &parsed{files: []string{}, close: func() {}}
+	registry := c.deps.Registry
 	var jobFiles []stream.File
 	queue := slices.Clone(paths)
 	for len(queue) > 0 {
@@ -198,11 +204,20 @@ func (c *cli) parse(paths []string) *parsed {
 		if p.errs = append(p.errs, wrong...); len(wrong) > 0 {
 			continue // what it says of jobs is not to be trusted
 		}
+		if _, ok := root.Get("plugins"); ok {
+			all, end, wrong := c.deps.Plugins(ctx, path, text, registry)
+			before := p.close
+			p.plugins = true
+			registry, p.close, p.errs = all, func() { end(); before() }, append(p.errs, wrong...)
+		}
 		for _, glob := range globs {
 			queue = append(queue, p.expand(path, glob)...)
 		}
 	}
-	jobs, wrong := stream.Parse(jobFiles, c.deps.Registry, strict.Options{Env: c.deps.Getenv, ReadFile: os.ReadFile})
+	if len(p.errs) > 0 && p.plugins {
+		return p // what a plugin would have is not known, and every use of it would be an error
+	}
+	jobs, wrong := stream.Parse(jobFiles, registry, strict.Options{Env: c.deps.Getenv, ReadFile: os.ReadFile})
 	p.jobs, p.errs = jobs, append(p.errs, wrong...)
 	return p
 }

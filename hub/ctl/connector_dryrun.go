@@ -67,7 +67,8 @@ a dead letter, or a value would be changed in silence. The last can be accepted:
 					return usagef("--allow %q: want some of %s", a, strings.Join(stream.LossKinds, ", "))
 				}
 			}
-			p := c.parse(args)
+			p := c.parse(cmd.Context(), args)
+			defer p.close()
 			if len(p.errs) == 0 {
 				p.errs, _ = p.jobs.Validate(cmd.Context(), connectors.ProbeNone)
 			}

@@ -42,6 +42,9 @@ type Deps struct {
 	CheckNode func(file string, text []byte) (jobs []string, errs strict.Errors)
 	// Schema is the JSON Schema of config files; its $defs has node and jobs.
 	Schema func(connectors.Registry) strict.Schema
+	// Plugins starts the programs that a node's file names, adds their
+	// connectors to base, and returns what ends them.
+	Plugins func(ctx context.Context, file string, text []byte, base connectors.Registry) (connectors.Registry, func(), strict.Errors)
 	// Serve runs a node until ctx ends.
 	Serve func(ctx context.Context, opts ServeOptions) error
 	// Demo runs the demonstration and writes its report.

@@ -82,7 +82,18 @@ type Options struct {
 	Logger  *slog.Logger                // nil: silent
 	Version string                      // of the hub
 	Getenv  func(string) (string, bool) // nil: no variables
+
+	health pulse // zero: the standard one
 }
+
+// pulse says how a process that does not run any more is found: stopped, or
+// busy with itself.
+type pulse struct {
+	every time.Duration // how often it is asked
+	limit time.Duration // how long it may take to answer
+}
+
+func standardPulse() pulse { return pulse{every: 3 * time.Second, limit: 20 * time.Second} }
 
 // Host is the programs of one node.
 type Host struct {
@@ -97,6 +108,9 @@ func Open(ctx context.Context, all []Config, opts Options) (*Host, error) {
 	}
 	if opts.Getenv == nil {
 		opts.Getenv = func(string) (string, bool) { return "", false }
+	}
+	if opts.health == (pulse{}) {
+		opts.health = standardPulse()
 	}
 	h := &Host{}
 	for i, cfg := range all {

@@ -145,7 +145,7 @@ func (p *plugin) check() error {
 		return fmt.Errorf("the program cannot be read: %w", err)
 	}
 	if have := hex.EncodeToString(sum.Sum(nil)); !strings.EqualFold(have, p.cfg.SHA256) {
-		return connectors.Fatalf("%s has the SHA-256 %s, and sha256 says %s: it is not the program that was approved; if it should be, write the new one there", p.cfg.Path, have, p.cfg.SHA256)
+		return connectors.Fatalf("%s has the SHA-256 %s, and sha256 says %s: it is not the program that was approved; if it is the new one, write its SHA-256 there", p.cfg.Path, have, p.cfg.SHA256)
 	}
 	return nil
 }

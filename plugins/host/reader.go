@@ -25,6 +25,7 @@ type reader struct {
 	pending []item // came and was not asked for yet
 	last    connectors.Position
 	end     error             // after pending: io.EOF, or what went wrong
+	broken  bool              // the stream cannot be used any more
 	limits  connectors.Limits // that the plugin knows
 	begun   bool              // it was given any
 	idle    bool              // the plugin found nothing since the call began
@@ -127,9 +128,14 @@ func (r *reader) want(limits connectors.Limits) {
 // pump takes one frame.
 func (r *reader) pump(ctx context.Context, wait time.Duration) error {
 	in, err := r.next(ctx, wait)
-	if err != nil {
-		return err
+	if err == nil {
+		err = r.fold(in)
 	}
+	r.broken = r.broken || err != nil && !errors.Is(err, errQuiet) && ctx.Err() == nil
+	return err
+}
+
+func (r *reader) fold(in *wire.ReadResponse) error {
 	switch in := in.Of.(type) {
 	case *wire.ReadResponse_Messages:
 		return r.add(in.Messages)
@@ -211,8 +217,8 @@ func (r *reader) Committed(ctx context.Context, upTo connectors.Position) error 
 // Close implements connectors.Reader.
 func (r *reader) Close(ctx context.Context) error {
 	defer r.stream.end()
-	if r.sess.over() {
-		return nil // and with it all that it had
+	if r.broken || r.sess.over() {
+		return nil // the end of the stream, or of the process, closes the plugin's side
 	}
 	r.heard = time.Now()
 	r.send(&wire.ReadRequest{Of: &wire.ReadRequest_Close{Close: &wire.Close{}}})

@@ -24,10 +24,6 @@ import (
 const (
 	// startTimeout is how long a program may take until it answers.
 	startTimeout = 30 * time.Second
-	// healthEvery and healthTimeout find a process that does not run any more:
-	// stopped, or busy with itself.
-	healthEvery   = 3 * time.Second
-	healthTimeout = 20 * time.Second
 	// askTimeout bounds questions that no system has to be asked for.
 	askTimeout = 15 * time.Second
 )
@@ -79,8 +75,9 @@ func start(p *plugin) (*session, error) {
 		},
 	})
 	if err := s.greet(); err != nil {
-		s.client.Kill()
-		return nil, err
+		ended := s.proc != nil && s.proc.cmd.Process != nil && s.gone()
+		s.client.Kill() // and with it, what the process has printed is read
+		return nil, s.notStarted(err, ended)
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -92,7 +89,7 @@ func start(p *plugin) (*session, error) {
 func (s *session) greet() error {
 	protocol, err := s.client.Client()
 	if err != nil {
-		return s.handshakeFailed(err)
+		return err
 	}
 	conn, err := protocol.Dispense(wire.ServiceName)
 	if err != nil {
@@ -115,19 +112,23 @@ func (s *session) greet() error {
 	return nil
 }
 
-// handshakeFailed says what a program did instead of the handshake.
-func (s *session) handshakeFailed(err error) error {
-	last := s.plugin.log.last()
+// notStarted says what a program did instead of the handshake; ended, that it
+// has ended by itself.
+func (s *session) notStarted(err error, ended bool) error {
 	text := err.Error()
 	switch {
+	case connectors.ClassOf(err) == connectors.ClassFatal:
+		return err
 	case strings.Contains(text, "incompatible API version"):
 		return connectors.Fatalf("it speaks another protocol than this hub, which speaks %v: %w", wire.Versions(), err)
 	case strings.Contains(text, "cannot be started"):
 		return connectors.Fatal(err)
+	case ended && s.proc.state() != "signal: killed": // as go-plugin does to one that says something else
+		return fmt.Errorf("it ended before it was ready: %s%s", s.proc.state(), s.plugin.log.last())
 	case strings.Contains(text, "Unrecognized remote plugin message"):
-		return connectors.Fatalf("it did not begin as a plugin does, with a line for the hub on its standard output (see docs/plugins.md)%s: %w", last, err)
+		return connectors.Fatalf("it did not begin as a plugin does, with a line for the hub on its standard output (docs/plugins.md)%s: %w", s.plugin.log.last(), err)
 	}
-	return fmt.Errorf("it did not start within %s or ended%s: %w", startTimeout, last, err)
+	return fmt.Errorf("it was not ready within %s%s: %w", startTimeout, s.plugin.log.last(), err)
 }
 
 // environment is what the process gets of the hub's own.
@@ -158,7 +159,8 @@ func (joint) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn *grpc.Cl
 
 // watch asks the process whether it is there, until it is not.
 func (s *session) watch(ctx context.Context) {
-	tick := time.NewTicker(healthEvery)
+	pulse := s.plugin.opts.health
+	tick := time.NewTicker(pulse.every)
 	defer tick.Stop()
 	health := grpc_health_v1.NewHealthClient(s.conn)
 	for {
@@ -169,12 +171,12 @@ func (s *session) watch(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		asked, cancel := context.WithTimeout(ctx, healthTimeout)
+		asked, cancel := context.WithTimeout(ctx, pulse.limit)
 		_, err := health.Check(asked, &grpc_health_v1.HealthCheckRequest{Service: goplugin.GRPCServiceName})
 		late := asked.Err()
 		cancel()
 		if err != nil && ctx.Err() == nil && errors.Is(late, context.DeadlineExceeded) {
-			s.kill(fmt.Sprintf("it did not answer for %s", healthTimeout))
+			s.kill(fmt.Sprintf("it did not answer for %s", pulse.limit))
 			return
 		}
 	}
