@@ -14,7 +14,7 @@ import (
 // whole takes a file for one or the other by its keys.
 func Schema(registry connectors.Registry) strict.Schema {
 	var isNode []strict.Schema
-	for _, key := range []string{"node", "listeners", "mesh", "cluster", "security", "jobs"} {
+	for _, key := range []string{"node", "listeners", "mesh", "cluster", "security", "jobs", "plugins"} {
 		isNode = append(isNode, strict.Schema{"required": []string{key}})
 	}
 	return strict.Schema{
