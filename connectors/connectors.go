@@ -165,6 +165,19 @@ type TaskContext struct {
 	Config Config // the connector's own fields
 	Logger *slog.Logger
 	Clock  func() time.Time
+	// Noted is what Note tells; nil where nobody wants to know.
+	Noted func(trouble error)
+}
+
+// Note tells how a call stands that takes long, while it is under way: nil that
+// a part of what it has to do is done, an error why it waits or tries again by
+// itself. Either gives a Write more time: one that says nothing for two minutes
+// is taken for dead. People see the error, and for how long nothing was done, in
+// the status of the job.
+func (t TaskContext) Note(trouble error) {
+	if t.Noted != nil {
+		t.Noted(trouble)
+	}
 }
 
 // Probe says how far Validate may go.

@@ -229,7 +229,7 @@ func stateOf(s stream.State) connect.State {
 		return connect.Paused
 	case stream.Stopped:
 		return connect.Stopped
-	case stream.BackingOff:
+	case stream.BackingOff, stream.Stuck: // it goes on trying, and trace says why in vain
 		return connect.Restarting
 	case stream.Failed:
 		return connect.Failed

@@ -170,6 +170,10 @@ func (v jobsView) Jobs() []admin.Job {
 		} else {
 			one.Counters["written"] = j.Written
 		}
+		if r := j.Retrying; r != nil {
+			one.Reason = r.Reason
+			one.Retrying = &admin.Retrying{Since: r.Since, Seconds: time.Since(r.Since).Seconds(), Attempts: r.Attempts}
+		}
 		if j.Lag >= 0 {
 			one.Lag = admin.Known(float64(j.Lag))
 		}

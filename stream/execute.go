@@ -13,8 +13,9 @@ import (
 	"github.com/entrepot-hub/entrepot/connectors"
 )
 
-// writeTimeout bounds one write to a destination. What has not answered by
-// then has an unknown outcome, and the same plan is executed again.
+// writeTimeout bounds how long one write to a destination may say nothing (see
+// connectors.TaskContext.Note). What has not answered by then has an unknown
+// outcome, and the same plan is executed again.
 const writeTimeout = 2 * time.Minute
 
 // execute brings one plan into the destination: decide each record, make the
@@ -30,7 +31,12 @@ const writeTimeout = 2 * time.Minute
 func (t *sinkTask) execute(l *lane, p connectors.Plan, batch []connectors.Message) error {
 	w := &work{sinkTask: t, lane: l, plan: p, first: true}
 	w.durable = l.todo != nil && *l.todo == p
-	return w.execute(batch, false)
+	began := time.Now()
+	err := w.execute(batch, false)
+	if err != nil && t.hard.Err() == nil {
+		t.monitor.trouble(l.tp.String(), began, err)
+	}
+	return err
 }
 
 // execute brings the plan in; bad says that a write of just these records is
@@ -197,8 +203,12 @@ func (w *work) write() error {
 }
 
 func (w *work) writeOnce() ([]connectors.RecordError, error) {
-	ctx, cancel := context.WithTimeout(w.hard, writeTimeout)
+	ctx, cancel := context.WithCancel(w.hard)
 	defer cancel()
+	limit := time.AfterFunc(writeTimeout, cancel)
+	defer limit.Stop()
+	w.now.Store(&writing{w.lane.tp.String(), time.Now(), limit})
+	defer w.now.Store(nil)
 	refused, err := w.writeGuarded(ctx)
 	if err == nil {
 		return refused, nil

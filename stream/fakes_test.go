@@ -25,6 +25,7 @@ type fakeSource struct {
 	committed map[string]int
 	opened    map[string][]int // positions at which readers began
 	failOpen  func(split string) error
+	failRead  error
 	changed   chan struct{}
 	openNow   int
 	handedOut map[string]int    // lines read so far
@@ -135,6 +136,9 @@ func (r *fakeReader) read(limits connectors.Limits) (connectors.Batch, error) {
 	s := r.source
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.failRead != nil {
+		return connectors.Batch{}, s.failRead
+	}
 	n := limits.Records
 	if s.rng != nil {
 		n = 1 + s.rng.IntN(40)

@@ -37,7 +37,8 @@ type job struct {
 }
 
 func newJob(spec ConnectorSpec, want Desired, sh *shared) *job {
-	j := &job{spec: spec, shared: sh.of(spec), monitor: newMonitor(spec), wake: make(chan struct{}, 1)}
+	sh = sh.of(spec)
+	j := &job{spec: spec, shared: sh, monitor: newMonitor(spec, sh.logger), wake: make(chan struct{}, 1)}
 	j.mu.want = want
 	return j
 }
@@ -102,6 +103,7 @@ func (j *job) run(ctx context.Context) {
 		case errors.Is(err, errGrown):
 			j.shared.logger.Info("a job begins anew", "connector", j.spec.Name, "reason", err)
 		default:
+			j.monitor.trouble("", time.Now(), err)
 			j.retry(ctx, err, pause.next(time.Since(began), connectors.RetryAfter(err)), seen)
 		}
 	}

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ const (
 	Paused     State = "paused"
 	Completed  State = "completed" // a source that has come to its end
 	BackingOff State = "backing-off"
+	Stuck      State = "stuck"  // running, starting or backing off, and for a while nothing comes of it
 	Failed     State = "failed" // parked with a reason; waits for a restart
 	Stopped    State = "stopped"
 )
@@ -38,6 +40,9 @@ type JobStatus struct {
 	Restarts  int        `json:"restarts"`
 	LastError string     `json:"last_error,omitempty"`
 	ErrorAt   *time.Time `json:"error_at,omitempty"`
+	// Retrying says since when the job, or the part of it that waits longest,
+	// makes no progress; nil when it does, or has nothing to do.
+	Retrying *Trouble `json:"retrying,omitempty"`
 
 	Counters
 	Rate float64 `json:"rate"` // records a second, over the last ten seconds
@@ -59,18 +64,22 @@ type PartStatus struct {
 
 // monitor is the live status of one job, and what outlives its sessions.
 type monitor struct {
+	name    string
+	logger  *slog.Logger
 	breaker breaker
 	hide    connectors.Redactor // of the errors that are shown
 	mu      struct {
 		sync.Mutex
-		status JobStatus
-		parts  map[string]PartStatus
-		meter  meter
+		status   JobStatus
+		parts    map[string]PartStatus
+		troubles troubles
+		meter    meter
 	}
 }
 
-func newMonitor(spec ConnectorSpec) *monitor {
-	m := &monitor{hide: spec.Config.Redactor()}
+func newMonitor(spec ConnectorSpec, logger *slog.Logger) *monitor {
+	m := &monitor{name: spec.Name, logger: logger, hide: spec.Config.Redactor()}
+	m.mu.troubles = troubles{}
 	m.mu.status = JobStatus{
 		Name: spec.Name, Kind: spec.Kind(), Type: spec.Type, Topic: spec.Topic, DLQ: spec.DLQ(),
 		Guarantee: spec.spec().Guarantee, State: Starting, Since: time.Now(), Lag: -1,
@@ -86,6 +95,10 @@ func (m *monitor) state(s State) {
 		m.mu.status.State, m.mu.status.Since = s, time.Now()
 	}
 	m.mu.status.NextTry = nil
+	switch s {
+	case Paused, Stopped, Failed, Completed:
+		clear(m.mu.troubles)
+	}
 }
 
 // fault remembers an error; the job may go on.
@@ -110,14 +123,21 @@ func (m *monitor) part(p PartStatus) {
 	if p.Error != "" {
 		p.Error = m.hide.Text(p.Error)
 	}
+	if m.replace(p) {
+		m.well(p.Name)
+	}
+}
+
+// replace reports whether the part has come on.
+func (m *monitor) replace(p PartStatus) (moved bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if grown := p.Read - m.mu.parts[p.Name].Read; grown > 0 {
-		if _, known := m.mu.parts[p.Name]; known {
-			m.mu.meter.add(time.Now(), grown)
-		}
-	}
+	old, known := m.mu.parts[p.Name]
 	m.mu.parts[p.Name] = p
+	if grown := p.Read - old.Read; grown > 0 && known {
+		m.mu.meter.add(time.Now(), grown)
+	}
+	return known && p.Position != old.Position
 }
 
 func (m *monitor) status() JobStatus {
@@ -126,11 +146,15 @@ func (m *monitor) status() JobStatus {
 	defer m.mu.Unlock()
 	s := m.mu.status
 	s.Rate = m.mu.meter.rate(now)
+	m.showTrouble(&s, now)
 	s.Lag = -1
 	if s.Kind == "sink" && len(m.mu.parts) > 0 {
 		s.Lag = 0
 	}
 	for _, p := range m.mu.parts {
+		if why, is := m.mu.troubles[p.Name]; is && p.Error == "" {
+			p.Error = why.Reason
+		}
 		s.Parts = append(s.Parts, p)
 		s.Counters = s.Counters.plus(p.Counters)
 		if p.Lag < 0 || s.Lag < 0 {

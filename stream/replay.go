@@ -42,7 +42,7 @@ func (r *Runner) Replay(ctx context.Context, name string) (out Replayed, err err
 		}
 		defer r.release(name)
 		spec.Errors.Window, spec.Errors.SkipGaps = 0, true // letters that were dropped are no gap
-		s, err := openSession(ctx, sh, spec, newMonitor(spec))
+		s, err := openSession(ctx, sh, spec, newMonitor(spec, sh.logger))
 		if err != nil {
 			return err
 		}

@@ -292,7 +292,7 @@ func (r *Runner) Status() []JobStatus {
 			out = append(out, j.monitor.status())
 			continue
 		}
-		out = append(out, newMonitor(r.mu.specs[name]).status())
+		out = append(out, newMonitor(r.mu.specs[name], r.cfg.Logger).status())
 	}
 	return out
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors"
@@ -25,6 +26,7 @@ type sinkTask struct {
 	held   int64
 	buried int // dead letters sent
 	writer connectors.Writer
+	now    atomic.Pointer[writing] // nil between two
 
 	bounded bool // it ends when every lane is at its until
 }
@@ -34,9 +36,16 @@ func (t *sinkTask) run() (err error) {
 	for _, l := range t.sorted() {
 		partitions = append(partitions, l.tp)
 	}
-	if t.writer, err = t.spec.Sink.Open(t.soft, t.task(t.name), partitions); err != nil {
-		return fmt.Errorf("open the destination: %w", err)
+	began, task := time.Now(), t.task(t.name)
+	task.Noted = t.heard
+	if t.writer, err = t.spec.Sink.Open(t.soft, task, partitions); err != nil {
+		err = fmt.Errorf("open the destination: %w", err)
+		if t.soft.Err() == nil {
+			t.monitor.trouble(t.name, began, err)
+		}
+		return err
 	}
+	t.monitor.well(t.name)
 	defer func() {
 		if closed := t.writer.Close(t.hard); closed != nil && err == nil {
 			t.logger.Warn("a writer did not close", "task", t.name, "error", closed)
@@ -120,6 +129,7 @@ func (t *sinkTask) poll(cl *kgo.Client) error {
 			return err
 		}
 	}
+	t.monitor.well("")
 	var err error
 	now := time.Now()
 	fetches.EachPartition(func(p kgo.FetchTopicPartition) {

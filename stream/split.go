@@ -82,6 +82,7 @@ func (s *splitRun) run(ctx context.Context) error {
 			return connectors.Fatal(err)
 		}
 		s.monitor.fault(fmt.Errorf("%s: %w", s.split.ID, err))
+		s.monitor.trouble(s.split.ID, time.Now(), err)
 		s.show(err.Error())
 		wait := time.NewTimer(pause.next(time.Since(began), connectors.RetryAfter(err)))
 		select {
@@ -156,6 +157,7 @@ func (s *splitRun) readAll(ctx context.Context, reader connectors.Reader) error 
 		if err != nil {
 			return err
 		}
+		s.monitor.well(s.split.ID)
 		// When nothing comes, nothing is gained by waiting for more.
 		if s.unsaved > 0 && (len(batch.Messages) == 0 || time.Since(s.began) >= s.pace.Wait) {
 			if err := s.commit(reader, false); err != nil {

@@ -121,7 +121,7 @@ func tone(state string) string {
 	switch state {
 	case "running", "completed", "streaming", "alive", "ok":
 		return "good"
-	case "failed", "full", "offline", "DIVERGED", "SOURCE_RECREATED", "gap", "refused":
+	case "failed", "stuck", "full", "offline", "DIVERGED", "SOURCE_RECREATED", "gap", "refused":
 		return "bad" // stays so until somebody does something
 	case "paused", "stopped", "left":
 		return "quiet"

@@ -149,6 +149,8 @@ func jobSamples(jobs []Job) (samples []Sample) {
 		of := labels{"job": j.Name, "kind": j.Kind, "connector": j.Connector}
 		samples = append(samples,
 			Sample{Name: "job_running", Help: "1 when the job runs.", Labels: of, Value: truth(j.State == "running")},
+			Sample{Name: "job_stuck", Help: "1 when the job has tried for two minutes and longer without progress.", Labels: of, Value: truth(j.State == "stuck")},
+			Sample{Name: "job_retrying_seconds", Help: "Seconds for which the job has tried without progress; 0 when it makes some.", Labels: of, Value: j.Retrying.seconds()},
 			Sample{Name: "job_lag_records", Help: "Records a sink has yet to load; NaN when not known.", Labels: of, Value: number(j.Lag)})
 		for _, name := range slices.Sorted(maps.Keys(j.Counters)) {
 			samples = append(samples, Sample{
@@ -158,6 +160,13 @@ func jobSamples(jobs []Job) (samples []Sample) {
 		}
 	}
 	return samples
+}
+
+func (r *Retrying) seconds() float64 {
+	if r == nil {
+		return 0
+	}
+	return r.Seconds
 }
 
 func truth(b bool) float64 {

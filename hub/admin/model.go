@@ -204,12 +204,21 @@ type Job struct {
 	Kind      string           `json:"kind"`      // source, sink
 	Connector string           `json:"connector"` // file, files, postgres, ...
 	Topic     string           `json:"topic"`
-	State     string           `json:"state"`            // running, paused, backing-off, failed, completed, ...
+	State     string           `json:"state"`            // running, paused, backing-off, stuck, failed, completed, ...
 	Reason    string           `json:"reason,omitempty"` // why it is not running; of a running one, what went wrong last
+	Retrying  *Retrying        `json:"retrying,omitempty"`
 	Guarantee string           `json:"guarantee,omitempty"`
 	Lag       Measure          `json:"lag_records"`
 	Counters  map[string]int64 `json:"counters"` // records by what became of them: read, written, dead, ...
 	Tasks     []Task           `json:"tasks"`
+}
+
+// Retrying says that a job tries and makes no progress; Job.Reason says why.
+// After two minutes of it the state is stuck.
+type Retrying struct {
+	Since    time.Time `json:"since"`
+	Seconds  float64   `json:"seconds"`
+	Attempts int       `json:"attempts"`
 }
 
 // Task is one split or partition of a job.

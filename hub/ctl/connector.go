@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -84,10 +85,10 @@ func (c *cli) connectorVerb(action admin.Action, short string) *cobra.Command {
 
 func writeJob(w io.Writer, j admin.Job) {
 	reason := "reason"
-	if j.State == "running" {
+	if j.State == "running" && j.Retrying == nil {
 		reason = "last error" // which is over
 	}
-	facts(w, "connector", j.Name, "kind", j.Kind, "type", j.Connector, "topic", j.Topic, "state", j.State, reason, j.Reason,
+	facts(w, "connector", j.Name, "kind", j.Kind, "type", j.Connector, "topic", j.Topic, "state", j.State, reason, j.Reason, "retrying", retrying(j),
 		"guarantee", j.Guarantee, "lag", jobLag(j), "counts", counts(j))
 	fmt.Fprintln(w)
 	t := newTable("no tasks", "TASK", "STATE", "POSITION", "REASON")
@@ -95,6 +96,16 @@ func writeJob(w io.Writer, j admin.Job) {
 		t.row(task.ID, task.State, dash(task.Position), dash(task.Reason))
 	}
 	t.write(w)
+}
+
+// retrying is for how long a job has made no progress; "" when it does.
+func retrying(j admin.Job) string {
+	r := j.Retrying
+	if r == nil {
+		return ""
+	}
+	since := r.Since.UTC().Format(time.RFC3339)
+	return fmt.Sprintf("since %s (%v, %d attempts)", since, time.Duration(r.Seconds*float64(time.Second)).Round(time.Second), r.Attempts)
 }
 
 // jobLag is a sink's; a source has none that could be told.
