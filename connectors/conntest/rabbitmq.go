@@ -4,6 +4,7 @@ package conntest
 
 import (
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -91,9 +92,19 @@ func newRabbit(program string) (*RabbitServer, error) {
 		name: "rabbitmq", ports: make([]int, 4),
 		prepare: s.configure,
 		command: func() *exec.Cmd { return s.run(program) },
-		ready:   func() bool { return answers(s.Management() + "/api/overview") },
+		ready:   func() bool { return answers(s.Management()+"/api/overview") && listens(s.address(0)) },
 	}
 	return s, s.launch(nil)
+}
+
+// listens asks whether a port takes connections.
+func listens(address string) bool {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return false
+	}
+	_ = c.Close()
+	return true
 }
 
 func (s *RabbitServer) configure() error {

@@ -26,26 +26,26 @@ type consumer struct {
 
 // consume begins, or begins anew, with another prefetch.
 func (c *consumer) consume(ctx context.Context, queue string, prefetch int, args amqp.Table) error {
-	return c.link.within(ctx, func() error {
+	return setupError(ctx, describe(queue), c.link.ask(ctx, func() error {
 		if c.ch == nil {
 			var err error
 			if c.ch, err = c.link.conn.Channel(); err != nil {
-				return setupError(ctx, describe(queue), err)
+				return err
 			}
 			c.closed = c.ch.NotifyClose(make(chan *amqp.Error, 1))
 		}
 		if err := c.ch.Qos(prefetch, 0, false); err != nil {
-			return setupError(ctx, describe(queue), err)
+			return err
 		}
 		c.starts++
 		c.tag = fmt.Sprintf("entrepot-%d", c.starts)
 		raw, err := c.ch.Consume(queue, c.tag, false, false, false, false, args)
 		if err != nil {
-			return setupError(ctx, describe(queue), err)
+			return err
 		}
 		c.incoming = buffered(raw, prefetch)
 		return nil
-	})
+	}))
 }
 
 // buffered hands on what comes, with room for all that may be unacknowledged:

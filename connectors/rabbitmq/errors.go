@@ -53,6 +53,18 @@ var hints = map[int]string{
 	amqp.PreconditionFailed: "make the config say what is there, or set declare: false, or delete it at the broker",
 }
 
+// refusal is the broker's answer to a call.
+type refusal struct {
+	what string
+	word *amqp.Error
+}
+
+func (r refusal) Error() string {
+	return fmt.Sprintf("%s: the broker says: %s (%d)", r.what, r.word.Reason, r.word.Code)
+}
+
+func (r refusal) Unwrap() error { return r.word }
+
 // setupError gives an error while a channel, queue or exchange is made ready
 // its class: what only people can mend is Fatal.
 func setupError(ctx context.Context, what string, err error) error {
@@ -66,7 +78,7 @@ func setupError(ctx context.Context, what string, err error) error {
 	if !word {
 		return connectors.Retry(0, fmt.Errorf("%s: %w", what, err))
 	}
-	text := fmt.Errorf("%s: the broker says: %s (%d)", what, e.Reason, e.Code)
+	var text error = refusal{what, e}
 	if hint := hints[e.Code]; hint != "" {
 		text = fmt.Errorf("%w; %s", text, hint)
 	}

@@ -122,6 +122,36 @@ func (b *broker) rest(queue string) []amqp.Delivery {
 	}
 }
 
+// drain takes everything from a queue with n different messages, faster than
+// rest.
+func (b *broker) drain(queue string, n int) (all []amqp.Delivery) {
+	b.Helper()
+	deliveries, err := b.ch.Consume(queue, "drain", true, false, false, false, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	seen := map[string]bool{}
+	b.until("all are there", func() error {
+		for {
+			select {
+			case d := <-deliveries:
+				seen[string(d.Body)] = true
+				all = append(all, d)
+				continue
+			case <-time.After(100 * time.Millisecond):
+			}
+			if q, err := b.ch.QueueDeclarePassive(queue, true, false, false, false, nil); err != nil || q.Messages > 0 || len(seen) < n {
+				return fmt.Errorf("%d of %d, and %d in the queue, %v", len(seen), n, q.Messages, err)
+			}
+			return nil
+		}
+	})
+	if err := b.ch.Cancel("drain", false); err != nil {
+		b.Fatal(err)
+	}
+	return all
+}
+
 // source is a config for one queue.
 func (b *broker) source(queue string, more map[string]any) connectors.Config {
 	b.Helper()

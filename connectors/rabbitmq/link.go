@@ -3,6 +3,7 @@ package rabbitmq
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 const (
 	connectTimeout = 10 * time.Second // of the network and of the handshake
+	answerTimeout  = 30 * time.Second
 	closeTimeout   = 5 * time.Second
 )
 
@@ -113,6 +115,17 @@ func (l *link) within(ctx context.Context, calls func() error) error {
 	stop := context.AfterFunc(ctx, l.cut)
 	defer stop()
 	return calls()
+}
+
+// ask is within for calls that the broker should answer at once.
+func (l *link) ask(ctx context.Context, calls func() error) error {
+	limited, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	err := l.within(limited, calls)
+	if err != nil && ctx.Err() == nil && limited.Err() != nil {
+		return fmt.Errorf("the broker has not answered within %v: %w", answerTimeout, err)
+	}
+	return err
 }
 
 // close takes leave of the broker, and waits for what the driver has started.

@@ -50,11 +50,12 @@ func TestIdentity(t *testing.T) {
 // TestReturnsAreHeard also when the connection has ended.
 func TestReturnsAreHeard(t *testing.T) {
 	for range 50 {
-		o := &outlet{returns: make(chan amqp.Return, 2), blocks: make(chan amqp.Blocking), homeless: map[string]string{}}
-		o.returns <- amqp.Return{MessageId: "a"}
-		o.returns <- amqp.Return{MessageId: "b"}
-		close(o.returns)
-		close(o.blocks)
+		returns, blocks := make(chan amqp.Return, 2), make(chan amqp.Blocking)
+		o := &outlet{returns: returns, blocks: blocks, homeless: map[string]string{}}
+		returns <- amqp.Return{MessageId: "a"}
+		returns <- amqp.Return{MessageId: "b"}
+		close(returns)
+		close(blocks)
 		if o.hear(); len(o.homeless) != 2 {
 			t.Fatalf("of two returned messages %d are heard of", len(o.homeless))
 		}

@@ -12,32 +12,60 @@ import (
 // outlet is a channel in confirm mode, and what has to be heard beside the
 // confirms. It lives as long as its connection.
 type outlet struct {
-	link     *link
-	ch       *amqp.Channel
-	closed   chan *amqp.Error
-	returns  chan amqp.Return
-	blocks   chan amqp.Blocking
+	port
+	note     func(trouble error)
+	closed   <-chan *amqp.Error
+	returns  <-chan amqp.Return
+	blocks   <-chan amqp.Blocking
 	blocked  string            // why the broker takes nothing, or ""
 	homeless map[string]string // message-id of returned messages, and why
 	flying   []*outgoing       // published, not confirmed, in this order
 }
 
+// port is what an outlet needs of a connection and its channel.
+type port interface {
+	// within runs calls to the broker, and cuts the connection when ctx ends first.
+	within(ctx context.Context, calls func() error) error
+	send(m *outgoing, mandatory bool) (confirmation, error)
+	dead() bool
+	close()
+}
+
+// confirmation is the broker's answer to a message.
+type confirmation interface {
+	Done() <-chan struct{}
+	Acked() bool // once it is done
+}
+
+// channelPort is the port of a real broker.
+type channelPort struct {
+	*link
+	ch *amqp.Channel
+}
+
+func (p channelPort) dead() bool { return p.ch.IsClosed() }
+
+func (p channelPort) send(m *outgoing, mandatory bool) (confirmation, error) {
+	return p.ch.PublishWithDeferredConfirm(m.exchange, m.key, mandatory, false, m.Publishing)
+}
+
 // errNoConfirm says that the broker takes too long.
 var errNoConfirm = errors.New("no confirm in time")
 
-func openOutlet(ctx context.Context, l *link, window int) (*outlet, error) {
-	o := &outlet{link: l, homeless: map[string]string{}}
-	err := l.within(ctx, func() error {
-		var err error
-		if o.ch, err = l.conn.Channel(); err != nil {
+func openOutlet(ctx context.Context, l *link, window int, note func(error)) (*outlet, error) {
+	o := &outlet{note: note, homeless: map[string]string{}}
+	err := l.ask(ctx, func() error {
+		ch, err := l.conn.Channel()
+		if err != nil {
 			return err
 		}
-		o.closed = o.ch.NotifyClose(make(chan *amqp.Error, 1))
+		o.port = channelPort{l, ch}
+		o.closed = ch.NotifyClose(make(chan *amqp.Error, 1))
 		// The driver drops a return that nobody takes for 5 s: there is room
 		// for one of each message in flight, and it comes before the confirm.
-		o.returns = o.ch.NotifyReturn(make(chan amqp.Return, 2*window))
+		o.returns = ch.NotifyReturn(make(chan amqp.Return, 2*window))
 		o.blocks = l.conn.NotifyBlocked(make(chan amqp.Blocking, 16))
-		return o.ch.Confirm(false)
+		return ch.Confirm(false)
 	})
 	return o, setupError(ctx, "open a channel with confirms", err)
 }
@@ -59,8 +87,7 @@ func (o *outlet) publish(ctx context.Context, m *outgoing, mandatory bool) error
 		return err
 	}
 	var err error
-	m.confirm, err = o.ch.PublishWithDeferredConfirm(m.exchange, m.key, mandatory, false, m.Publishing)
-	if err != nil {
+	if m.confirm, err = o.send(m, mandatory); err != nil {
 		return o.why(ctx, err)
 	}
 	o.flying = append(o.flying, m)
@@ -94,8 +121,10 @@ func (o *outlet) settle(ctx context.Context, patience time.Duration, done func(*
 			o.returned(r)
 		case <-timer.C:
 			if o.blocked == "" {
-				return fmt.Errorf("%w: %d messages wait for %v", errNoConfirm, len(o.flying), patience)
+				return fmt.Errorf("%w: %d messages have waited for %v, the first of them with exchange %q and routing key %q; has its queue a leader (rabbitmq-queues quorum_status)?",
+					errNoConfirm, len(o.flying), patience, m.exchange, m.key)
 			}
+			o.note(o.alarm())
 			timer.Reset(patience)
 		case <-ctx.Done():
 			return ctx.Err()
@@ -106,7 +135,7 @@ func (o *outlet) settle(ctx context.Context, patience time.Duration, done func(*
 // answered takes the oldest message out of flight. The driver answers all with
 // a refusal when its channel ends: that is no word of the broker.
 func (o *outlet) answered(ctx context.Context, m *outgoing, done func(*outgoing, bool)) error {
-	if !m.confirm.Acked() && o.ch.IsClosed() {
+	if !m.confirm.Acked() && o.dead() {
 		return o.why(ctx, amqp.ErrClosed)
 	}
 	o.hear()
@@ -148,19 +177,28 @@ func (o *outlet) returned(r amqp.Return) {
 // unblocked waits while the broker takes nothing (its memory or disk alarm).
 func (o *outlet) unblocked(ctx context.Context) error {
 	o.hear()
+	tick := time.NewTicker(alarmEvery)
+	defer tick.Stop()
 	for o.blocked != "" {
+		o.note(o.alarm())
 		select {
+		case <-tick.C:
 		case b, open := <-o.blocks:
 			if !open {
 				return o.why(ctx, amqp.ErrClosed)
 			}
 			o.blocked = reason(b)
 		case <-ctx.Done():
-			return fmt.Errorf("the broker blocks publishers: %s: %w", o.blocked, ctx.Err())
+			return fmt.Errorf("%w: %w", o.alarm(), ctx.Err())
 		}
 	}
 	return nil
 }
+
+// alarmEvery is how often it is said that the broker blocks publishers.
+const alarmEvery = 10 * time.Second
+
+func (o *outlet) alarm() error { return fmt.Errorf("the broker blocks publishers: %s", o.blocked) }
 
 func reason(b amqp.Blocking) string {
 	if b.Active {

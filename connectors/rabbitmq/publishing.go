@@ -20,7 +20,7 @@ type outgoing struct {
 	offset        int64
 	exchange, key string
 	amqp.Publishing
-	confirm *amqp.DeferredConfirmation // once it is published
+	confirm confirmation // once it is published
 }
 
 // messageID names a record: the same each time it is sent.

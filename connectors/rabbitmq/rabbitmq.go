@@ -49,6 +49,18 @@
 // The broker blocks publishers when its memory or disk runs out
 // (connection.blocked): nothing is sent then, and the topic is not read.
 //
+// A write goes on for as long as that takes: each wait is told to the runtime
+// (connectors.TaskContext.Note), which shows it and, after two minutes without a
+// confirm, calls the job stuck. One that never ends is a quorum queue without a
+// leader. A broker of one node comes to that when it is killed within a second
+// after the queue was declared: Ra, its Raft library, writes the name of the
+// queue's folder to disk half a second later (names.dets, auto_save; seen with
+// RabbitMQ 3.10.8, and the same in Ra's code of July 2026). The broker then starts
+// the queue's only member with an empty folder, as a follower who never stands for
+// election, and what it had confirmed is in the old folder. The sink leaves a
+// quorum queue that it has declared alone for three seconds. Nothing but deleting
+// the queue mends one that was lost so.
+//
 // What makes a broker close the channel is found before the first message of a
 // batch is sent: names and headers that are too long, an expiration that is no
 // number, a CC header that is no list. What it finds all the same (a message

@@ -119,7 +119,7 @@ func sinkFields() []connectors.Field {
 		},
 		{
 			Name: "declare", Kind: connectors.KindBool, Example: "true",
-			Description: "true makes the exchange and the queues, or makes sure that they are as declared here; false only looks whether the exchange is there",
+			Description: "true makes the exchange and the queues, or makes sure that they are as declared here, and waits three seconds when a quorum queue is new; false only looks whether the exchange is there",
 		},
 		{
 			Name: "exchange_type", Kind: connectors.KindString, Options: []string{"direct", "fanout", "topic", "headers"}, Default: "topic", Example: "direct",
@@ -217,7 +217,7 @@ func (Sink) Open(ctx context.Context, task connectors.TaskContext, _ []record.To
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{sinkSettings: s, address: a, log: task.Logger}
+	w := &writer{sinkSettings: s, open: s.connected(a, task.Note), note: task.Note, log: task.Logger}
 	if err := w.ready(ctx); err != nil {
 		return nil, err
 	}
@@ -233,10 +233,24 @@ func (s *sinkSettings) prepare(ctx context.Context, l *link) error {
 	if err := l.exchange(ctx, exchange, s.kind, s.declare); err != nil {
 		return err
 	}
+	made := false
 	for _, q := range s.queues {
+		if q.typ == amqp.QueueTypeQuorum {
+			_, word := said(l.look(ctx, q.name))
+			made = made || word // there is none yet
+		}
 		if err := l.declare(ctx, q); err != nil {
 			return err
 		}
 	}
+	if made {
+		return connectors.Pause(ctx, settleTime)
+	}
 	return nil
 }
+
+// settleTime is how long a new quorum queue is left alone. The broker writes the
+// name of the folder with its messages to disk up to a second later. Killed
+// before, it begins with another folder, in which there are no messages and no
+// leader is ever elected; what it has confirmed by then is lost.
+const settleTime = 3 * time.Second

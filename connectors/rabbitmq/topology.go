@@ -41,14 +41,14 @@ func tableOfTexts(texts map[string]string) amqp.Table {
 // onChannel runs calls on a channel of their own: the broker closes it with
 // its answer to a wrong one.
 func (l *link) onChannel(ctx context.Context, what string, calls func(ch *amqp.Channel) error) error {
-	return l.within(ctx, func() error {
+	return setupError(ctx, what, l.ask(ctx, func() error {
 		ch, err := l.conn.Channel()
 		if err != nil {
-			return setupError(ctx, what, err)
+			return err
 		}
 		defer func() { _ = ch.Close() }()
-		return setupError(ctx, what, calls(ch))
-	})
+		return calls(ch)
+	}))
 }
 
 // declare makes a queue with its bindings, or makes sure that it is as

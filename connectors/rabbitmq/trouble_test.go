@@ -181,26 +181,7 @@ func TestConnectionCutWhilePublishing(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.close(w)
-	deliveries, err := b.ch.Consume("q", "", true, false, false, false, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen, all := map[string]bool{}, 0
-	b.until("all are there", func() error {
-		for {
-			select {
-			case d := <-deliveries:
-				seen[string(d.Body)] = true
-				all++
-				continue
-			case <-time.After(100 * time.Millisecond):
-			}
-			if q, err := b.ch.QueueDeclarePassive("q", true, false, false, false, nil); err != nil || q.Messages > 0 || len(seen) < n {
-				return fmt.Errorf("%d of %d, and %d in the queue, %v", len(seen), n, q.Messages, err)
-			}
-			return nil
-		}
-	})
+	all := len(b.drain("q", n))
 	t.Logf("%d records, %d messages, %d cuts", n, all, cuts.Load())
 	if cuts.Load() != 2 {
 		t.Errorf("%d connections were cut, want 2", cuts.Load())

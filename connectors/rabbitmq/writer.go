@@ -17,13 +17,15 @@ import (
 // its life none is sent again that the broker has.
 type writer struct {
 	sinkSettings
-	address address
-	log     *slog.Logger
-	out     *outlet // nil when there is none
+	open func(ctx context.Context) (*outlet, error)
+	note func(trouble error)
+	log  *slog.Logger
+	out  *outlet // nil when there is none
 
 	plan      string
 	confirmed map[int64]bool // offsets of the plan
 	single    bool           // one at a time, to find the one that ends the channel
+	said      time.Time      // when progress was last told of
 }
 
 // Resume implements connectors.Writer: the broker cannot tell.
@@ -33,27 +35,38 @@ func (*writer) Resume(context.Context, record.TopicPartition) (int64, bool, erro
 
 // ready connects, and makes ready what is published to.
 func (w *writer) ready(ctx context.Context) error {
-	if w.out != nil && !w.out.ch.IsClosed() {
+	if w.out != nil && !w.out.dead() {
 		return nil
 	}
 	w.drop()
-	l, err := w.address.connect(ctx)
-	if err != nil {
-		return err
-	}
-	if err = w.prepare(ctx, l); err == nil {
-		w.out, err = openOutlet(ctx, l, w.window)
-	}
-	if err != nil {
-		l.close()
-		w.out = nil
+	out, err := w.open(ctx)
+	if err == nil {
+		w.out = out
 	}
 	return err
 }
 
+// connected is the way to an outlet at a broker.
+func (s *sinkSettings) connected(a address, note func(error)) func(ctx context.Context) (*outlet, error) {
+	return func(ctx context.Context) (*outlet, error) {
+		l, err := a.connect(ctx)
+		if err != nil {
+			return nil, err
+		}
+		var out *outlet
+		if err = s.prepare(ctx, l); err == nil {
+			out, err = openOutlet(ctx, l, s.window, note)
+		}
+		if err != nil {
+			l.close()
+		}
+		return out, err
+	}
+}
+
 func (w *writer) drop() {
 	if w.out != nil {
-		w.out.link.close()
+		w.out.close()
 		w.out = nil
 	}
 }
@@ -117,6 +130,7 @@ func (w *writer) persist(ctx context.Context, todo []*outgoing) ([]connectors.Re
 			pause = firstPause
 		}
 		w.log.Warn("messages are sent again", "unconfirmed", len(todo), "error", err)
+		w.note(err)
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -143,6 +157,7 @@ func (w *writer) send(ctx context.Context, todo []*outgoing) (rest []*outgoing, 
 		} else if ack {
 			w.confirmed[m.offset] = true
 			settled[m] = true
+			w.progress()
 		} else {
 			nacked = true
 		}
@@ -152,7 +167,7 @@ func (w *writer) send(ctx context.Context, todo []*outgoing) (rest []*outgoing, 
 		most = 1
 	}
 	clear(out.homeless)
-	err = out.link.within(ctx, func() error {
+	err = out.within(ctx, func() error {
 		for _, m := range todo {
 			if err := out.room(ctx, most, w.patience, done); err != nil {
 				return err
@@ -180,6 +195,14 @@ func (w *writer) send(ctx context.Context, todo []*outgoing) (rest []*outgoing, 
 		}
 	}
 	return rest, refused, err
+}
+
+// progress says, once a second at most, that confirms come.
+func (w *writer) progress() {
+	if now := time.Now(); now.Sub(w.said) >= time.Second {
+		w.said = now
+		w.note(nil)
+	}
 }
 
 // culprit finds the message that the broker ends the channel for: then one at
