@@ -18,6 +18,7 @@ import (
 	"github.com/entrepot-hub/entrepot/hub"
 	"github.com/entrepot-hub/entrepot/hub/ctl"
 	"github.com/entrepot-hub/entrepot/hub/demo"
+	"github.com/entrepot-hub/entrepot/plugins/acceptance"
 	"github.com/entrepot-hub/entrepot/plugins/host"
 )
 
@@ -37,7 +38,7 @@ func main() {
 	context.AfterFunc(ctx, stop)
 	status := ctl.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr, ctl.Deps{
 		Version: version, Getenv: os.LookupEnv, Registry: all.Builtin(),
-		CheckNode: checkNode, Schema: hub.Schema, Plugins: openPlugins, Serve: serve, Demo: runDemo,
+		CheckNode: checkNode, Schema: hub.Schema, Plugins: openPlugins, PluginFile: acceptance.Check, PluginSuite: runSuite, Serve: serve, Demo: runDemo,
 	})
 	os.Exit(status)
 }
@@ -86,6 +87,10 @@ func checkNode(file string, text []byte) (jobs []string, errs strict.Errors) {
 // what uses them.
 func openPlugins(ctx context.Context, file string, text []byte, base connectors.Registry) (connectors.Registry, func(), strict.Errors) {
 	return hub.Plugins(ctx, file, text, base, host.Options{Version: version, Getenv: os.LookupEnv})
+}
+
+func runSuite(o ctl.SuiteOptions) {
+	acceptance.Main(acceptance.Options{Program: o.Program, File: o.File, Run: o.Run, Timeout: o.Timeout})
 }
 
 func runDemo(ctx context.Context, opts ctl.DemoOptions, out io.Writer) error {

@@ -45,6 +45,10 @@ type Deps struct {
 	// Plugins starts the programs that a node's file names, adds their
 	// connectors to base, and returns what ends them.
 	Plugins func(ctx context.Context, file string, text []byte, base connectors.Registry) (connectors.Registry, func(), strict.Errors)
+	// PluginFile judges the test file of a plugin, and PluginSuite runs the
+	// acceptance suite against a plugin and ends the process.
+	PluginFile  func(path string) error
+	PluginSuite func(opts SuiteOptions)
 	// Serve runs a node until ctx ends.
 	Serve func(ctx context.Context, opts ServeOptions) error
 	// Demo runs the demonstration and writes its report.

@@ -45,7 +45,7 @@ New here?  entrepot demo         two sites on this machine, checked end to end
 	}
 	add("run", c.serveCommand(), c.demoCommand())
 	add("site", c.topicCommand(), c.groupCommand(), c.txnCommand(), c.linkCommand(), c.schemaCommand(), c.connectorCommand(), c.dlqCommand(), c.userCommand(), c.aclCommand(), c.quotaCommand(), c.meshCommand(), c.nodeCommand(), c.benchCommand())
-	add("files", c.configCommand(), c.logCommand())
+	add("files", c.configCommand(), c.pluginCommand(), c.logCommand())
 	root.SetHelpCommandGroupID("files")
 	return root
 }

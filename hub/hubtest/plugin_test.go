@@ -160,3 +160,22 @@ func numbers(t *testing.T, dir string) (rows, distinct int) {
 	}
 	return rows, len(seen)
 }
+
+// TestPluginSuite runs `entrepot plugin test` against the samples.
+func TestPluginSuite(t *testing.T) {
+	for program, file := range map[string]string{
+		conntest.GoPlugin(t, "plugins/samples/counter"):              "plugins/samples/counter/counter.test.yaml",
+		conntest.PythonPlugin(t, "plugins/samples/ndjson/ndjson.py"): "plugins/samples/ndjson/ndjson.test.yaml",
+	} {
+		p := Start(t, nil, "plugin", "test", program, "--json", "--config", filepath.Join(Root(t), file))
+		status, err := p.Wait(2 * time.Minute)
+		var report struct {
+			Tests          []struct{ Name, Result, Output string }
+			Passed, Failed int
+		}
+		if jsonErr := json.Unmarshal([]byte(p.Output()), &report); status != 0 || err != nil || jsonErr != nil || report.Failed > 0 || report.Passed < 14 {
+			t.Errorf("%s: status %d, %v, %v: %s", file, status, err, jsonErr, p.Output())
+		}
+		t.Logf("%s: %d tests passed", file, report.Passed)
+	}
+}
