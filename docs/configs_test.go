@@ -16,8 +16,8 @@ import (
 // tests in it pass. References find an example, whatever their name.
 func TestConfigs(t *testing.T) {
 	deps := ctl.Deps{
-		Registry: all.Builtin(),
-		Getenv:   func(string) (string, bool) { return "/example", true },
+		Registry: all.Builtin(), Plugins: samplePlugins(t),
+		Getenv: func(string) (string, bool) { return "/example", true },
 		CheckNode: func(file string, text []byte) ([]string, strict.Errors) {
 			_, errs := hub.Parse(file, text, hub.Default(), strict.Options{Env: func(string) (string, bool) { return "", true }})
 			return nil, errs // its jobs files are in configs/ too
@@ -26,7 +26,11 @@ func TestConfigs(t *testing.T) {
 	for _, file := range configs(t) {
 		for _, verb := range []string{"check", "test"} {
 			var stdout, stderr strings.Builder
-			if status := ctl.Main(t.Context(), []string{"config", verb, file}, strings.NewReader(""), &stdout, &stderr, deps); status != ctl.Done {
+			args := []string{"config", verb, file}
+			if node := filepath.Join(filepath.Dir(file), "node.yaml"); node == pluginNode && file != node {
+				args = append(args, node) // whose plugin the jobs are of
+			}
+			if status := ctl.Main(t.Context(), args, strings.NewReader(""), &stdout, &stderr, deps); status != ctl.Done {
 				t.Errorf("entrepot config %s %s: status %d\n%s%s", verb, file, status, stdout.String(), stderr.String())
 			}
 		}

@@ -21,7 +21,7 @@ import (
 func schemaOf(t *testing.T, args ...string) *jsonschema.Schema {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
-	if status := ctl.Main(t.Context(), append([]string{"config", "schema"}, args...), nil, &stdout, &stderr, ctl.Deps{Registry: all.Builtin(), Schema: hub.Schema}); status != ctl.Done {
+	if status := ctl.Main(t.Context(), append([]string{"config", "schema"}, args...), nil, &stdout, &stderr, ctl.Deps{Registry: all.Builtin(), Schema: hub.Schema, Plugins: samplePlugins(t)}); status != ctl.Done {
 		t.Fatalf("status %d: %s", status, stderr.String())
 	}
 	doc, err := jsonschema.UnmarshalJSON(&stdout)
@@ -76,7 +76,7 @@ func plain(n strict.Node) any {
 
 // TestSchemaTakesConfigs: what the hub takes, the schema takes.
 func TestSchemaTakesConfigs(t *testing.T) {
-	s := schemaOf(t)
+	s := schemaOf(t, "--node", pluginNode)
 	for _, file := range configs(t) {
 		text, err := os.ReadFile(file)
 		if err != nil {

@@ -10,7 +10,8 @@ import (
 )
 
 func (c *cli) configSchema() *cobra.Command {
-	return &cobra.Command{
+	var node string
+	cmd := &cobra.Command{
 		Use:   "schema [node | jobs]",
 		Short: "Print the JSON Schema of config files, for editors",
 		Long: `Print the JSON Schema (draft 2020-12) of a node's file, of a jobs file, or of
@@ -23,11 +24,16 @@ and as the first line of a config file
 
   # yaml-language-server: $schema=./entrepot.schema.json
 
-It knows keys, types and ranges of the connectors that are built in; config check
-looks at expressions, names and references too.`,
+It knows keys, types and ranges of the connectors that are built in, and with
+--node of those that the plugins of that file have; config check looks at expressions, names and references too.`,
 		Example: "  entrepot config schema\n  entrepot config schema jobs",
 		Args:    atMost("node or jobs"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			end, err := c.withPlugins(cmd.Context(), node)
+			if err != nil {
+				return err
+			}
+			defer end()
 			s := c.deps.Schema(c.deps.Registry)
 			if len(args) == 1 {
 				all := s["$defs"].(strict.Schema)
@@ -45,4 +51,6 @@ looks at expressions, names and references too.`,
 			return enc.Encode(s)
 		},
 	}
+	nodeFlag(cmd, &node)
+	return cmd
 }

@@ -45,7 +45,7 @@ type applied struct {
 }
 
 func (c *cli) connectorApply() *cobra.Command {
-	var file string
+	var file, node string
 	var dry bool
 	cmd := &cobra.Command{
 		Use:   "apply -f FILE",
@@ -60,6 +60,11 @@ file, and connectors of the site that are not in it, are left alone.`,
 			if file == "" {
 				return usagef("which file? give -f FILE")
 			}
+			end, err := c.withPlugins(cmd.Context(), node)
+			if err != nil {
+				return err
+			}
+			defer end()
 			all, names, err := c.flatFile(file)
 			if err != nil {
 				return err
@@ -83,6 +88,7 @@ file, and connectors of the site that are not in it, are left alone.`,
 	}
 	cmd.Flags().StringVarP(&file, "file", "f", "", "jobs `FILE`")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show what is different")
+	nodeFlag(cmd, &node)
 	return c.connectFlags(c.reading(cmd))
 }
 

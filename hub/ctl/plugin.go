@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
@@ -18,6 +19,30 @@ import (
 
 func (c *cli) pluginCommand() *cobra.Command {
 	return noun("plugin", "Look at programs that bring connectors, and test them", c.pluginTest(), c.reading(c.pluginDescribe()))
+}
+
+// withPlugins adds the plugins of a node's file to the connectors that this
+// call knows, and returns what ends them. file may be empty.
+func (c *cli) withPlugins(ctx context.Context, file string) (end func(), err error) {
+	if file == "" {
+		return func() {}, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, UsageError{err}
+	}
+	reg, end, errs := c.deps.Plugins(ctx, file, text, c.deps.Registry)
+	if len(errs) > 0 {
+		end()
+		return nil, errs
+	}
+	c.deps.Registry = reg
+	return end, nil
+}
+
+// nodeFlag gives cmd the flag --node, for withPlugins.
+func nodeFlag(cmd *cobra.Command, file *string) {
+	cmd.Flags().StringVar(file, "node", "", "node's `FILE` whose plugins count, too")
 }
 
 // pluginProgram is a program that a command is to start, with the checksum
@@ -129,5 +154,5 @@ func writePlugin(w io.Writer, p describedPlugin) {
 		}
 		t.write(w)
 	}
-	fmt.Fprintf(w, "\nplugins:\n  - name: %s\n    path: %s\n    sha256: %s\n", pluginName(p.Name), p.Path, p.SHA256)
+	fmt.Fprintf(w, "\nplugins:\n  - name: %s\n    path: %s\n    sha256: %q\n", pluginName(p.Name), p.Path, p.SHA256)
 }

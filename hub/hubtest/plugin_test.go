@@ -21,7 +21,7 @@ func pluginNode(t *testing.T, jobs string) (n *Node, counter, ndjson string) {
 	counter, ndjson = conntest.GoPlugin(t, "plugins/samples/counter"), conntest.PythonPlugin(t, "plugins/samples/ndjson/ndjson.py")
 	dir := t.TempDir()
 	n = NewNode(t, "solo", dir, nil, []string{writeJobs(t, dir, jobs)}, nil)
-	n.Configure(fmt.Sprintf("plugins:\n  - {name: counter, path: %q, sha256: %s}\n  - {name: ndjson, path: %q, sha256: %s}",
+	n.Configure(fmt.Sprintf("plugins:\n  - {name: counter, path: %q, sha256: %q}\n  - {name: ndjson, path: %q, sha256: %q}",
 		counter, conntest.SHA256(t, counter), ndjson, conntest.SHA256(t, ndjson)))
 	n.Start()
 	return n, counter, ndjson
