@@ -50,18 +50,9 @@ func NewParquet(w io.Writer, s Schema, codec string, lenient bool) (*Parquet, er
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
-	var c compress.Codec
-	switch codec {
-	case "zstd":
-		c = &parquet.Zstd
-	case "snappy":
-		c = &parquet.Snappy
-	case "gzip":
-		c = &parquet.Gzip
-	case "none":
-		c = &parquet.Uncompressed
-	default:
-		return nil, fmt.Errorf("unknown compression %q, want one of %v", codec, ParquetCodecs)
+	c, err := parquetCodec(codec)
+	if err != nil {
+		return nil, err
 	}
 	return &Parquet{
 		schema: s, split: newSplitter(s, lenient),
@@ -71,6 +62,20 @@ func NewParquet(w io.Writer, s Schema, codec string, lenient bool) (*Parquet, er
 			MaxRowsPerRowGroup: parquetRowGroup, DataPageStatistics: true, DictionaryMaxBytes: 1 << 20,
 		}),
 	}, nil
+}
+
+func parquetCodec(name string) (compress.Codec, error) {
+	switch name {
+	case "zstd":
+		return &parquet.Zstd, nil
+	case "snappy":
+		return &parquet.Snappy, nil
+	case "gzip":
+		return &parquet.Gzip, nil
+	case "none":
+		return &parquet.Uncompressed, nil
+	}
+	return nil, fmt.Errorf("unknown compression %q, want one of %v", name, ParquetCodecs)
 }
 
 // Append implements Table. The message's memory must stay as it is until
