@@ -26,6 +26,7 @@ type settings struct {
 	codec     string
 	types     map[string]format.Type // of single fields, with inferred
 	lossy     format.Lossy
+	closing   *closing // nil without manifests
 }
 
 var metaColumns = map[string]format.Column{
@@ -56,6 +57,9 @@ func settingsOf(cfg connectors.Config) (settings, error) {
 	}
 	if s.partition, err = parseTemplate(cfg.String("partition_by")); err != nil {
 		return s, fieldError{"partition_by", err}
+	}
+	if s.closing, err = closingOf(cfg, s.partition); err != nil {
+		return s, err
 	}
 	return s, s.columns(cfg)
 }

@@ -104,5 +104,6 @@ func fields() []connectors.Field {
 			Name: "compression", Kind: connectors.KindString, Options: []string{"zstd", "snappy", "gzip", "deflate", "none"}, Example: "snappy",
 			Description: "of the pages of parquet (zstd, snappy, gzip or none; zstd when not given), of the blocks of avro (deflate, snappy, zstd or none; deflate when not given), or of whole files of ndjson and csv (gzip or none; none when not given)",
 		},
+		manifestField(), compactField(),
 	}
 }

@@ -34,11 +34,13 @@ func (w *writer) publish(ctx context.Context, set []staged) error {
 		w.drop(ctx, set)
 		return w.store.fault("make folders for", w.fileNames(set), err)
 	}
-	for _, s := range set {
+	for i := range set {
+		s := &set[i]
 		if s.done {
 			continue
 		}
-		if err := s.file.Publish(ctx); err != nil && !errors.Is(err, os.ErrExist) {
+		err := s.file.Publish(ctx)
+		if s.done = errors.Is(err, os.ErrExist); err != nil && !s.done {
 			w.drop(ctx, set)
 			return named(w.store.fault("publish", s.target, err))
 		}

@@ -38,6 +38,9 @@ func openOn(ctx context.Context, task connectors.TaskContext, partitions []recor
 	if err == nil {
 		err = w.sweep(ctx, partitions)
 	}
+	if err == nil && s.closing != nil {
+		w.plans, err = openPlans(ctx, task, partitions, s.closing.clock, st)
+	}
 	if err != nil {
 		_ = st.Close(w.tmp)
 		return nil, err
@@ -53,6 +56,7 @@ type writer struct {
 	task  string
 	tmp   string             // folder of the job's temporary files
 	pins  map[string]*pinned // by topic
+	plans *plans             // nil without manifests
 }
 
 // sweep removes what was not published of these partitions. One that a former

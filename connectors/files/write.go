@@ -21,10 +21,14 @@ type staged struct {
 	file   pending
 	rows   []int // indexes in the batch
 	done   bool  // it was published by an earlier execution
+	sum    *digest
 }
 
 // Write implements connectors.Writer.
 func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connectors.Batch) ([]connectors.RecordError, error) {
+	if done, err := w.entered(ctx, plan); done || err != nil {
+		return nil, err
+	}
 	set, refused := w.split(plan, batch.Messages)
 	if p := w.pin(plan.Partition.Topic); w.inferred && p.news(batch.Messages) {
 		if _, err := p.extend(ctx, batch.Messages); err != nil {
@@ -34,7 +38,10 @@ func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connecto
 	for extend := w.inferred; ; {
 		more, err := w.stage(ctx, set, batch.Messages, extend)
 		if err == nil && len(refused)+len(more) == 0 {
-			return nil, w.publish(ctx, set)
+			if err := w.publish(ctx, set); err != nil {
+				return nil, err
+			}
+			return nil, w.enter(ctx, plan, batch, set)
 		}
 		w.drop(ctx, set)
 		if err == nil {
@@ -115,7 +122,7 @@ func (w *writer) writeFile(ctx context.Context, s *staged, messages []connectors
 		s.file = nil
 		return nil, w.store.fault("create", s.tmp, err)
 	}
-	buf := bufio.NewWriterSize(s.file, 256<<10)
+	buf := bufio.NewWriterSize(w.summed(s), 256<<10)
 	out, finish := io.Writer(buf), func() error { return nil }
 	if w.format != "parquet" && w.codec == "gzip" {
 		z := gzip.NewWriter(buf)
