@@ -190,9 +190,12 @@ func (k *keeper) merge(ctx context.Context, folder string, g merge, w io.Writer)
 		err := readRows(open, i, g.ext, func(r io.Reader) error {
 			var n int64
 			var err error
-			if strings.HasPrefix(g.ext, "csv") {
+			switch {
+			case g.ext == "avro":
+				header, n, err = format.MergeAvro(w, r, header)
+			case strings.HasPrefix(g.ext, "csv"):
 				header, n, err = format.MergeCSV(w, r, header)
-			} else {
+			default:
 				n, err = format.MergeLines(w, r)
 			}
 			rows += n
@@ -227,8 +230,8 @@ func readRows(open func(i int) (content, error), i int, ext string, read func(io
 	return errors.Join(read(r), f.Close())
 }
 
-// countRows asks a file how many rows it has: the footer of Parquet, the lines
-// of the others.
+// countRows asks a file how many rows it has: the footer of Parquet, the blocks
+// of Avro, the lines of the others.
 func countRows(ctx context.Context, st store, name string) (rows, size int64, err error) {
 	f, err := st.Open(ctx, name)
 	if err != nil {
@@ -239,6 +242,11 @@ func countRows(ctx context.Context, st store, name string) (rows, size int64, er
 	case "parquet":
 		rows, err = format.ParquetRows(f, size)
 		return rows, size, errors.Join(err, f.Close())
+	case "avro":
+		err = readRows(func(int) (content, error) { return f, nil }, 0, kind, func(r io.Reader) (err error) {
+			rows, err = format.CountAvro(r)
+			return err
+		})
 	case "csv":
 		err = readRows(func(int) (content, error) { return f, nil }, 0, kind, func(r io.Reader) (err error) {
 			_, rows, err = format.CountCSV(r)

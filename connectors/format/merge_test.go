@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
+
+	"github.com/twmb/avro/ocf"
 
 	"github.com/entrepot-hub/entrepot/connectors/format"
 )
@@ -113,15 +116,103 @@ func TestMergeLines(t *testing.T) {
 	}
 }
 
+func writeAvro(t testing.TB, s format.Schema, codec, name string, values ...string) []byte {
+	t.Helper()
+	var buf bytes.Buffer
+	a, err := format.NewAvro(&buf, s, codec, false, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range values {
+		if err := a.Append(message(v)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := a.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return buf.Bytes()
+}
+
+// TestMergeAvro: the rows of the parts in their order, read by the library.
+func TestMergeAvro(t *testing.T) {
+	s := columns(t, "s string", "i int64")
+	for _, codec := range format.AvroCodecs {
+		var out bytes.Buffer
+		header, total := "", int64(0)
+		var want strings.Builder
+		for i := range 3 {
+			var values []string
+			for n := range 20_000 {
+				values = append(values, fmt.Sprintf(`{"s":"row %d of %d","i":%d}`, n, i, n))
+				fmt.Fprintf(&want, "map[i:%d s:row %d of %d]\n", n, n, i)
+			}
+			part := writeAvro(t, s, codec, fmt.Sprint("part", i), values...)
+			if n, err := format.CountAvro(bytes.NewReader(part)); err != nil || n != 20_000 {
+				t.Fatal(n, err)
+			}
+			var rows int64
+			var err error
+			if header, rows, err = format.MergeAvro(&out, bytes.NewReader(part), header); err != nil {
+				t.Fatal(err)
+			}
+			total += rows
+			if _, err := format.CountAvro(bytes.NewReader(part[:len(part)-9])); err == nil {
+				t.Error("half a file counts")
+			}
+		}
+		if got := readAvro(t, out.Bytes()); got != want.String() || total != 60_000 {
+			t.Errorf("%s: %d rows, %.200s", codec, total, got)
+		}
+	}
+	first := writeAvro(t, s, "none", "a", `{"s":"x","i":1}`)
+	other := writeAvro(t, columns(t, "s string"), "none", "b", `{"s":"x"}`)
+	header, _, err := format.MergeAvro(&bytes.Buffer{}, bytes.NewReader(first), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := format.MergeAvro(&bytes.Buffer{}, bytes.NewReader(other), header); !errors.Is(err, format.ErrDifferentColumns) {
+		t.Error(err)
+	}
+}
+
+// readAvro gives the rows as text.
+func readAvro(t testing.TB, file []byte) string {
+	t.Helper()
+	r, err := ocf.NewReader(bytes.NewReader(file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for {
+		var row map[string]any
+		err := r.Decode(&row)
+		if errors.Is(err, io.EOF) {
+			return b.String()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(&b, row)
+	}
+}
+
 // FuzzMerge: files from outside are merged or refused.
 func FuzzMerge(f *testing.F) {
 	f.Add([]byte("a,b\n1,\"2\n3\"\n"))
 	f.Add(writeParquet(f, columns(f, "s string", "i int64"), `{"s":"x","i":1}`))
+	f.Add(writeAvro(f, columns(f, "s string", "i int64"), "none", "x", `{"s":"x","i":1}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var out bytes.Buffer
 		if _, n, err := format.MergeCSV(&out, bytes.NewReader(b), ""); err == nil {
 			if !bytes.Equal(out.Bytes(), b) || n > int64(len(b)) {
 				t.Errorf("%q became %q", b, out.Bytes())
+			}
+		}
+		out.Reset()
+		if _, n, err := format.MergeAvro(&out, bytes.NewReader(b), ""); err == nil {
+			if again, err := format.CountAvro(&out); err != nil || again != n {
+				t.Errorf("%q has %d rows, and then %d, %v", b, n, again, err)
 			}
 		}
 		out.Reset()
