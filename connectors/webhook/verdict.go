@@ -1,6 +1,7 @@
 package webhook
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -26,6 +27,10 @@ type response struct {
 	body   []byte
 }
 
+// errDenied says that the endpoint takes nothing from us. The other records
+// would be answered alike, so the plan ends, and the job tells why it waits.
+var errDenied = errors.New("check bearer, signing_secret and the rights there")
+
 // judge reads an answer: nil is done; of class Poison is a record that the
 // endpoint refuses; of class Retry may be tried again; of class Fatal needs
 // somebody to change the config.
@@ -37,7 +42,7 @@ func judge(r response, success *expr.Program, now time.Time) error {
 	case r.status >= 300 && r.status < 400:
 		return connectors.Fatalf("the endpoint answered %d, a redirect, and these are not followed: set url to where it really is", r.status)
 	case r.status == http.StatusUnauthorized, r.status == http.StatusForbidden, r.status == http.StatusProxyAuthRequired:
-		return connectors.Retry(retryAfter(r.header.Get("Retry-After"), now), fmt.Errorf("%w; check bearer, signing_secret and the rights there", err))
+		return connectors.Retry(retryAfter(r.header.Get("Retry-After"), now), fmt.Errorf("%w; %w", err, errDenied))
 	case r.status == http.StatusRequestTimeout, r.status == http.StatusTooEarly, r.status == http.StatusTooManyRequests,
 		r.status >= 500, r.status < 200:
 		return connectors.Retry(retryAfter(r.header.Get("Retry-After"), now), err)

@@ -8,8 +8,9 @@
 // any of its libraries can check it.
 //
 // How answers are read: 2xx is done (or success_when decides); 408, 425, 429
-// and 5xx are tried again, after Retry-After if that says so, as are 401, 403
-// and 407, which are about us and not about the record; a redirect stops the
+// and 5xx are tried again, after Retry-After if that says so; after 401, 403
+// and 407, which are about us and not about the record, so is the whole plan,
+// and the job says that it backs off and why; a redirect stops the
 // job, for it would send records where nobody has allowed it; any other 4xx is
 // a record that the endpoint refuses, and a dead letter. A timeout is an
 // outcome that is not known.

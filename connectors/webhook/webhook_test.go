@@ -210,6 +210,25 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
+// TestDenied: an endpoint that denies us is not asked for the other records, and
+// the job hears of it at once, not when retry_for is over.
+func TestDenied(t *testing.T) {
+	for _, status := range []int{401, 403, 407} {
+		e := newEndpoint(t)
+		e.answers(func(int, string) (int, string) { return status, "" })
+		w := openWriter(t, e.config(t, map[string]any{"concurrency": 1, "retry_for": time.Minute}))
+		p, b := plan(0, 5)
+		refused, err := w.Write(t.Context(), p, b)
+		if connectors.ClassOf(err) != connectors.ClassRetry || len(refused) > 0 || e.count() != 1 {
+			t.Errorf("%d: %v (class %v), %d refused, %d requests; want a Retry after one", status, err, connectors.ClassOf(err), len(refused), e.count())
+		}
+		e.answers(nil)
+		if refused, err := w.Write(t.Context(), p, b); err != nil || len(refused) > 0 || len(e.values(t)) != 5 {
+			t.Errorf("%d, and then 204: %v, %d refused, %d records", status, err, len(refused), len(e.values(t)))
+		}
+	}
+}
+
 // TestNotReached: errors of connecting, redirects and addresses that are not
 // allowed have their class, and show no secret.
 func TestNotReached(t *testing.T) {

@@ -132,7 +132,7 @@ func (w *writer) inLanes(ctx context.Context, all []shipment, done map[int64]boo
 				}
 				mu.Unlock()
 				if err != nil && class != connectors.ClassPoison {
-					if class == connectors.ClassFatal {
+					if class == connectors.ClassFatal || errors.Is(err, errDenied) {
 						stop.Store(true)
 					}
 					return // what follows in the lane has to wait
@@ -173,7 +173,7 @@ func (w *writer) deliver(ctx context.Context, one shipment, deadline time.Time) 
 		w.gate.Lock()
 		w.gate.tell(w.clock(), err == nil || class == connectors.ClassPoison)
 		w.gate.Unlock()
-		if class != connectors.ClassRetry && class != connectors.ClassUnknown {
+		if class != connectors.ClassRetry && class != connectors.ClassUnknown || errors.Is(err, errDenied) {
 			return err
 		}
 		if ctx.Err() != nil {
