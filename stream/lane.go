@@ -111,10 +111,15 @@ func (l *lane) lag() int64 {
 	if l.end < 0 {
 		return -1
 	}
+	return max(0, l.end-l.reached())
+}
+
+// reached is the offset below which nothing is outstanding.
+func (l *lane) reached() int64 {
 	if len(l.buffer) == 0 {
-		return max(0, l.end-max(l.commit.offset, l.passed))
+		return max(l.commit.offset, l.passed)
 	}
-	return max(0, l.end-l.commit.offset)
+	return l.commit.offset
 }
 
 func message(r *kgo.Record) connectors.Message {

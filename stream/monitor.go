@@ -60,6 +60,8 @@ type PartStatus struct {
 	Done     bool   `json:"done,omitempty"`
 	Error    string `json:"error,omitempty"` // why it is waiting
 	Counters
+
+	reached int64 // of a sink: nothing below is outstanding
 }
 
 // monitor is the live status of one job, and what outlives its sessions.
@@ -72,6 +74,7 @@ type monitor struct {
 		sync.Mutex
 		status   JobStatus
 		parts    map[string]PartStatus
+		ends     map[string]int64 // of partitions, by the names of the parts
 		troubles troubles
 		meter    meter
 	}
@@ -85,6 +88,7 @@ func newMonitor(spec ConnectorSpec, logger *slog.Logger) *monitor {
 		Guarantee: spec.spec().Guarantee, State: Starting, Since: time.Now(), Lag: -1,
 	}
 	m.mu.parts = map[string]PartStatus{}
+	m.mu.ends = map[string]int64{}
 	return m
 }
 
@@ -140,6 +144,13 @@ func (m *monitor) replace(p PartStatus) (moved bool) {
 	return known && p.Position != old.Position
 }
 
+// end takes over how far a partition goes, whether or not the job reads it.
+func (m *monitor) end(name string, offset int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.ends[name] = offset
+}
+
 func (m *monitor) status() JobStatus {
 	now := time.Now()
 	m.mu.Lock()
@@ -151,9 +162,12 @@ func (m *monitor) status() JobStatus {
 	if s.Kind == "sink" && len(m.mu.parts) > 0 {
 		s.Lag = 0
 	}
-	for _, p := range m.mu.parts {
-		if why, is := m.mu.troubles[p.Name]; is && p.Error == "" {
+	for name, p := range m.mu.parts {
+		if why, is := m.mu.troubles[name]; is && p.Error == "" {
 			p.Error = why.Reason
+		}
+		if end, heard := m.mu.ends[name]; heard && s.Kind == "sink" {
+			p.Lag = max(p.Lag, end-p.reached)
 		}
 		s.Parts = append(s.Parts, p)
 		s.Counters = s.Counters.plus(p.Counters)

@@ -161,6 +161,9 @@ func (r *Runner) Run(ctx context.Context) error {
 	sh.store = newStore(sh.cluster, cl)
 	r.serve(ctx, sh)
 	defer r.refuse()
+	var ends sync.WaitGroup
+	ends.Go(func() { r.watchEnds(ctx, sh) })
+	defer ends.Wait()
 	for {
 		r.reconcile(ctx, sh)
 		select {

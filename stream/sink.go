@@ -52,6 +52,11 @@ func runSink(s *session) error {
 		return s.cause(err)
 	}
 	tasks := r.deal(committed)
+	for _, t := range tasks {
+		for _, l := range t.sorted() {
+			t.show(l) // a destination that is away must not hide what waits for it
+		}
+	}
 	var wg sync.WaitGroup
 	for _, t := range tasks {
 		wg.Go(func() {

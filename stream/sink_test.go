@@ -517,6 +517,42 @@ func TestRefusedLoginMovesNothing(t *testing.T) {
 	}
 }
 
+// TestLagWhileNothingIsRead: a job whose destination is away, that has failed,
+// or that is paused does not read; what comes meanwhile is in its lag.
+func TestLagWhileNothingIsRead(t *testing.T) {
+	for name, class := range map[string]func(error) error{
+		"backing off": func(err error) error { return connectors.Retry(0, err) }, "failed": connectors.Fatal, "paused": nil,
+	} {
+		inBubble(t, func(t *testing.T) {
+			w := sinkWorld(t, 100)
+			defer w.close()
+			snk := newFakeSink(false, connectors.Limits{Records: 10, Wait: time.Second})
+			snk.before = func(p connectors.Plan) error {
+				if class != nil && p.From >= 30 {
+					return class(errors.New("connection refused"))
+				}
+				return nil
+			}
+			l := w.start(0, parseOne(t, registry(nil, snk), plainSink))
+			pass(time.Minute)
+			if class == nil {
+				if err := l.Pause("shelve"); err != nil {
+					t.Error(err)
+				}
+			}
+			before := l.Status()[0].Written
+			for range 50 {
+				w.produce("in", 0, "x")
+			}
+			pass(2 * endsPoll)
+			if s := l.Status()[0]; s.Written != before || s.Lag != 150-before {
+				t.Errorf("%s: %d written, the lag is %d, want %d: %+v", name, s.Written, s.Lag, 150-before, s)
+			}
+			l.end()
+		})
+	}
+}
+
 // TestTimeFlushIsExactThroughKills: a row a minute, a flush each 30 seconds,
 // twenty kills: every row is there within a minute, and once.
 func TestTimeFlushIsExactThroughKills(t *testing.T) {

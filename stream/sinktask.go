@@ -219,6 +219,6 @@ func (t *sinkTask) flush(l *lane) error {
 func (t *sinkTask) show(l *lane) {
 	t.standings.set(l)
 	t.monitor.part(PartStatus{
-		Name: l.tp.String(), Position: fmt.Sprintf("offset %d", l.commit.offset), Lag: l.lag(), Counters: l.commit.counters,
+		Name: l.tp.String(), Position: fmt.Sprintf("offset %d", l.commit.offset), Lag: l.lag(), Counters: l.commit.counters, reached: l.reached(),
 	})
 }

@@ -17,8 +17,9 @@
 // Both ways back are the ways of every start: an error ends a session, and
 // the next session begins with what is durable.
 //
-// Goroutines: Runner.Run has one of its own and one for each job, which end
-// when Run's context does and were awaited when Run returns. A source job has
+// Goroutines: Runner.Run has one of its own, one that asks for the ends of
+// topics, and one for each job, which end when Run's context does and were
+// awaited when Run returns. A source job has
 // one goroutine for each split, a sink job one for each task (at most four),
 // one that watches for new partitions, and one for the sink's Keeper, if it has
 // one; they end with the job's session, which awaits them. Kafka clients have goroutines of their own, which end
