@@ -28,6 +28,7 @@ func TestKilledCDCIsExact(t *testing.T) {
 // cdcLoad is a table that is written to while the hub is killed.
 type cdcLoad struct {
 	db            *sql.DB
+	dsn           string
 	before, total int // rows that are there at first and at last
 	updates       int
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,8 +33,8 @@ func openRabbit(t *testing.T) *rabbit {
 	if r.ch, err = conn.Channel(); err != nil {
 		t.Fatal(err)
 	}
-	for _, q := range []string{"in", "out"} {
-		if _, err := r.ch.QueueDeclare(q, true, false, false, false, amqp.Table{"x-queue-type": "classic"}); err != nil {
+	for q, kind := range map[string]string{"in": "classic", "out": "classic", "stream": "stream"} {
+		if _, err := r.ch.QueueDeclare(q, true, false, false, false, amqp.Table{"x-queue-type": kind}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -41,7 +42,7 @@ func openRabbit(t *testing.T) *rabbit {
 }
 
 // fill publishes n messages, with IDs or without, and waits for the confirms.
-func (r *rabbit) fill(t *testing.T, n int, ids bool) {
+func (r *rabbit) fill(t *testing.T, queue string, n int, ids bool) {
 	t.Helper()
 	if err := r.ch.Confirm(false); err != nil {
 		t.Fatal(err)
@@ -52,7 +53,7 @@ func (r *rabbit) fill(t *testing.T, n int, ids bool) {
 		if ids {
 			m.MessageId = fmt.Sprintf("message-%d", i)
 		}
-		c, err := r.ch.PublishWithDeferredConfirm("", "in", true, false, m)
+		c, err := r.ch.PublishWithDeferredConfirm("", queue, true, false, m)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,32 +102,45 @@ func absent[V any](seen map[string]V, rows int) (n int) {
 func rabbitRows() int { return fullRows(30_000) }
 
 // TestKilledRabbitMQSource kills the hub again and again while it reads a
-// queue. Nothing is lost. With message IDs nothing is there twice; without, at
-// most what was handed out at each kill.
+// queue or a stream. Nothing is lost. Of a stream, and with message IDs,
+// nothing is there twice; without, at most what was handed out at each kill.
 func TestKilledRabbitMQSource(t *testing.T) {
-	for _, ids := range []bool{true, false} {
-		t.Run(fmt.Sprintf("ids=%t", ids), func(t *testing.T) { killedRabbitSource(t, rabbitRows(), kills(t, 4), ids) })
+	for _, c := range []struct {
+		name, source string
+		ids          bool
+	}{
+		{"ids=true", "type: rabbitmq, queues: [in]", true}, {"ids=false", "type: rabbitmq, queues: [in]", false},
+		{"stream", "type: rabbitmq-stream, streams: [stream]", false},
+	} {
+		t.Run(c.name, func(t *testing.T) { killedRabbitSource(t, rabbitRows(), kills(t, 4), c.source, c.ids) })
 	}
 }
 
-func killedRabbitSource(t *testing.T, rows, times int, ids bool) {
+func killedRabbitSource(t *testing.T, rows, times int, source string, ids bool) {
 	const prefetch = 1000
-	r := openRabbit(t)
-	r.fill(t, rows, ids)
+	r, stream := openRabbit(t), strings.Contains(source, "stream")
+	queue := "in"
+	if stream {
+		queue = "stream"
+	}
+	r.fill(t, queue, rows, ids)
 	n := jobsNode(t, fmt.Sprintf(`
 topics:
   - {name: rows, partitions: 6}
 connectors:
   - name: rows-in
-    source: {type: rabbitmq, url: "${env:TEST_URL}", queues: [in], prefetch: %d}
+    source: {%s, url: "${env:TEST_URL}", prefetch: %d}
     topic: rows
     key: string(value.id)
-`, prefetch), "TEST_URL="+r.url)
+`, source, prefetch), "TEST_URL="+r.url)
 	topic := collect(t, n.Kafka, "rows")
 	l := load{n: n, what: "records are in the topic", total: rows, limit: 5 * time.Minute, late: 60 * time.Millisecond}
 	l.count = func() (int, error) { return topic.count(), nil }
 	l.kill(t, times)
 	l.done(t, 10*time.Minute, func() error {
+		if stream { // keeps what was read
+			return nil
+		}
 		left, err := r.left("in")
 		if err == nil && left > 0 {
 			err = fmt.Errorf("%d messages are in the queue", left)
@@ -140,7 +154,7 @@ connectors:
 	twice := topic.count() - len(seen)
 	lost := absent(seen, rows)
 	most := prefetch * times
-	if ids {
+	if ids || stream {
 		most = 0
 	}
 	conntest.Figures(t, "%d kills, %d messages, %d records, %d distinct: %d lost, %d twice (bound %d)", times, rows, topic.count(), len(seen), lost, twice, most)

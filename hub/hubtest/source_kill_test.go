@@ -49,10 +49,10 @@ func TestKilledSourceIsExact(t *testing.T) {
 	writeJobs(t, dir, config("", ""))
 	n.Start()
 	Until(t, time.Minute, "the connector is there", func() error { return completed(n) })
-	if done := replayLetters(t, n); done.Written != int64(dead) || done.Left != 0 {
+	if done := replayLetters(t, n, "rows-in"); done.Written != int64(dead) || done.Left != 0 {
 		t.Errorf("replay: %+v, want %d written", done, dead)
 	}
-	if done := replayLetters(t, n); done.Read != 0 {
+	if done := replayLetters(t, n, "rows-in"); done.Read != 0 {
 		t.Errorf("a second replay: %+v, want nothing", done)
 	}
 	checkLines(t, n, "rows", lines, all)
@@ -75,9 +75,9 @@ func completed(n *Node) error {
 	return err
 }
 
-func replayLetters(t *testing.T, n *Node) (done admin.Replayed) {
+func replayLetters(t *testing.T, n *Node, name string) (done admin.Replayed) {
 	t.Helper()
-	resp, err := http.Post("http://"+n.Admin+"/v1/jobs/rows-in/replay", "", nil)
+	resp, err := http.Post("http://"+n.Admin+"/v1/jobs/"+name+"/replay", "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
