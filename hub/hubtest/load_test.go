@@ -48,6 +48,13 @@ func inputFile(t *testing.T, n int, line func(i int) string) string {
 	return path
 }
 
+// besides lets tests that wait for minutes and do little wait together.
+func besides(t *testing.T) {
+	if conntest.Full() {
+		t.Parallel()
+	}
+}
+
 // fullRows is the size of a load: short, or 1,000,000 in the full form.
 func fullRows(short int) int { return conntest.Size(short, 1_000_000) }
 

@@ -36,8 +36,12 @@ type guarded struct {
 // the offset does not move, no row becomes a dead letter, and all are there in
 // the end.
 func TestRefusedLoginLosesNothing(t *testing.T) {
+	besides(t)
 	for name, make := range map[string]func(*testing.T) guarded{"postgres": guardedPostgres, "webhook 401": hookOf(401), "webhook 403": hookOf(403), "s3 403": guardedS3} {
-		t.Run(name, func(t *testing.T) { refusedLogin(t, make(t)) })
+		t.Run(name, func(t *testing.T) {
+			besides(t)
+			refusedLogin(t, make(t))
+		})
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 // batch that only the clock ends. The hub is killed twenty times meanwhile.
 // Every row is at each destination within a minute, and once.
 func TestTimeFlushIsExact(t *testing.T) {
+	besides(t)
 	const records = 10
 	every, flush, times := time.Second, 500*time.Millisecond, 5
 	if conntest.Full() {
