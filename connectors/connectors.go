@@ -79,6 +79,13 @@ type Paced interface {
 	Pace(cfg Config) Limits
 }
 
+// Finite is implemented by a Source that may have very many splits, each of which
+// ends: no more than Parallel of them are read at the same time.
+type Finite interface {
+	Source
+	Parallel(cfg Config) int
+}
+
 // Reader reads one split. Its methods are called by one goroutine at a time.
 type Reader interface {
 	// Read returns the next messages, in order of their positions, at most

@@ -19,6 +19,7 @@ type sourceRun struct {
 	topicLimit int32 // bytes that a batch may have
 	batchLimit int   // and one record
 	budget     *budget
+	slots      chan struct{} // of a connectors.Finite: one for each split that is read; else nil
 
 	wg sync.WaitGroup
 }
@@ -52,6 +53,9 @@ func newSourceRun(s *session, id string) (*sourceRun, error) {
 	r.topicLimit = batchLimit(s.hard, s.admin, s.spec.Topic)
 	r.batchLimit = int(r.topicLimit) - recordOverhead
 	r.budget = &budget{most: int(max(s.spec.memory(), int64(r.topicLimit)))}
+	if f, ok := s.spec.Source.(connectors.Finite); ok {
+		r.slots = make(chan struct{}, f.Parallel(s.spec.Config))
+	}
 	if err := adopt(s.hard, s.admin, s.kafka, s.spec.Name, id); err != nil {
 		return nil, err
 	}

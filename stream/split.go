@@ -57,6 +57,14 @@ func (s *splitRun) run(ctx context.Context) error {
 	if s.done {
 		return nil
 	}
+	if s.slots != nil {
+		select {
+		case s.slots <- struct{}{}:
+			defer func() { <-s.slots }()
+		case <-ctx.Done():
+			return nil
+		}
+	}
 	defer func() {
 		if s.txn != nil {
 			s.txn.closed()

@@ -23,6 +23,7 @@ func Builtin() connectors.Registry {
 	return connectors.Registry{
 		Sources: map[string]connectors.Source{
 			"file":            file.Source{},
+			"files":           files.Source{},
 			"http-collector":  httpcollector.Source{},
 			"kafka":           kafka.Source{},
 			"postgres":        postgres.Query{},

@@ -72,14 +72,14 @@ func values(t *testing.T, root string) (rows []string) {
 			t.Fatalf("%s: %v", name, err)
 		}
 		for {
-			row, _, _, err := r.Next(nil)
+			row, err := r.Next(nil)
 			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {
 				t.Fatalf("%s: %v", name, err)
 			}
-			rows = append(rows, string(row))
+			rows = append(rows, string(row.JSON))
 		}
 		_ = r.Close()
 	}

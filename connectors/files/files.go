@@ -1,5 +1,6 @@
 // Package files is the sink that loads records into files: Parquet, Avro,
-// NDJSON or CSV, in folders named as Hive names partitions, on a disk, in S3 or in HDFS.
+// NDJSON or CSV, in folders named as Hive names partitions, on a disk, in S3 or
+// in HDFS; and the source that reads such files, whoever has made them.
 //
 // A plan becomes one set of files, one for each folder that its records
 // belong to, named TOPIC+PARTITION+FROM+TO.EXT after its range of offsets.
@@ -24,7 +25,14 @@
 // change. The same plan gives the same bytes, but for columns that the table
 // gained in between.
 //
-// Goroutines: one for each file that is being written over WebHDFS; it sends
+// The source has a split for each file. A position is the place of a row (row
+// group and row, block and record, or byte) with what the file looked like: its
+// size, time and tag. A file that looks otherwise is refused, while it is read
+// and when it is opened again. It cannot see what changes while the job is
+// stopped in files that were read to their end.
+//
+// Goroutines: one that looks for new files of a source that follows; it ends with
+// the context of Splits. One for each file that is being written over WebHDFS; it sends
 // the file and ends when the file is complete or discarded, which await it.
 // The driver of HDFS has one for each connection, which Close ends.
 package files

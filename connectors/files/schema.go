@@ -34,52 +34,72 @@ type pinned struct {
 	headers map[string]bool // schema headers that are in the columns
 }
 
+// pinReader is what a store needs for its pinned columns to be read.
+type pinReader interface {
+	List(ctx context.Context, folder string) ([]string, error)
+	Read(ctx context.Context, name string) ([]byte, error)
+	fault(what, name string, err error) error
+}
+
+// readPinned gives a topic's columns of the newest version after one; none
+// when there is no such.
+func readPinned(ctx context.Context, st pinReader, topic string, after int) (version int, s format.Schema, err error) {
+	names, err := st.List(ctx, schemaFolder)
+	if err != nil {
+		return 0, nil, st.fault("list", schemaFolder, err)
+	}
+	for _, name := range names {
+		if v, ok := pinnedVersion(topic, name); ok {
+			version = max(version, v)
+		}
+	}
+	if version <= after {
+		return version, nil, nil
+	}
+	name := pinnedName(topic, version)
+	text, err := st.Read(ctx, name)
+	if err != nil {
+		return 0, nil, st.fault("read", name, err)
+	}
+	if s, err = format.DecodeSchema(text); err != nil {
+		return 0, nil, connectors.Fatalf("the pinned columns in %s cannot be read: %w", name, err)
+	}
+	return version, s, nil
+}
+
 // load reads the newest version.
 func (p *pinned) load(ctx context.Context) error {
-	names, err := p.store.List(ctx, schemaFolder)
+	newest, schema, err := readPinned(ctx, p.store, p.topic, p.version)
 	if err != nil {
-		return p.store.fault("list", schemaFolder, err)
-	}
-	newest := 0
-	for _, name := range names {
-		if v, ok := p.versionOf(name); ok {
-			newest = max(newest, v)
-		}
+		return err
 	}
 	if p.schema == nil {
 		p.schema = p.base
 	}
-	if newest <= p.version {
+	if schema == nil {
 		return nil
-	}
-	name := p.file(newest)
-	text, err := p.store.Read(ctx, name)
-	if err != nil {
-		return p.store.fault("read", name, err)
-	}
-	schema, err := format.DecodeSchema(text)
-	if err != nil {
-		return connectors.Fatalf("the pinned columns in %s cannot be read: %w", name, err)
 	}
 	for _, c := range schema {
 		if t, ok := p.types[c.Name]; ok && t != c.Type {
-			return connectors.Fatalf("types says that %q is %s, but it is pinned as %s in %s, and files have it so: take it out of types, or load into another folder", c.Name, t, c.Type, name)
+			return connectors.Fatalf("types says that %q is %s, but it is pinned as %s in %s, and files have it so: take it out of types, or load into another folder", c.Name, t, c.Type, p.file(newest))
 		}
 	}
 	p.version, p.schema = newest, schema
 	return nil
 }
 
-func (p *pinned) versionOf(name string) (int, bool) {
-	inner, ok := strings.CutPrefix(name, p.topic+".")
+func pinnedVersion(topic, name string) (int, bool) {
+	inner, ok := strings.CutPrefix(name, topic+".")
 	digits, json := strings.CutSuffix(inner, ".json")
 	v, err := strconv.Atoi(digits)
-	return v, ok && json && err == nil && name == path.Base(p.file(v))
+	return v, ok && json && err == nil && name == path.Base(pinnedName(topic, v))
 }
 
-func (p *pinned) file(version int) string {
-	return path.Join(schemaFolder, fmt.Sprintf("%s.%06d.json", p.topic, version))
+func pinnedName(topic string, version int) string {
+	return path.Join(schemaFolder, fmt.Sprintf("%s.%06d.json", topic, version))
 }
+
+func (p *pinned) file(version int) string { return pinnedName(p.topic, version) }
 
 // maxHeaders bounds what is remembered; tables change seldom.
 const maxHeaders = 1000

@@ -2,6 +2,7 @@ package format_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -95,4 +96,46 @@ func TestAvroRefuses(t *testing.T) {
 	if _, err := format.NewAvro(io.Discard, columns(t, "a bool"), "gzip", false, "x"); err == nil || !strings.Contains(err.Error(), "want one of") {
 		t.Errorf("gzip: %v", err)
 	}
+}
+
+// TestEdgeCasesComeBackFromAvro: whole rows, through each codec, byte by byte.
+func TestEdgeCasesComeBackFromAvro(t *testing.T) {
+	for _, codec := range format.AvroCodecs {
+		_, file, want := edgeFile(t, func(w io.Writer, s format.Schema) (format.Table, error) {
+			return format.NewAvro(w, s, codec, false, "x")
+		})
+		r, err := format.NewAvroReader(bytes.NewReader(file), int64(len(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sameRows(t, allRows(t, r), edgeRows(want))
+	}
+}
+
+// allRows reads to the end, and then again from each row's place.
+func allRows(t *testing.T, r format.RowReader) (rows []string) {
+	t.Helper()
+	var places []format.Place
+	for {
+		row, err := r.Next(nil)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows, places = append(rows, string(row.JSON)), append(places, row.Place)
+	}
+	for i, p := range places {
+		if err := r.Seek(p); err != nil {
+			t.Fatalf("row %d, %+v: %v", i, p, err)
+		}
+		if row, err := r.Next(nil); err != nil || row.Place != p || string(row.JSON) != rows[i] {
+			t.Fatalf("row %d at %+v is %s at %+v, %v; was %s", i, p, row.JSON, row.Place, err, rows[i])
+		}
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return rows
 }

@@ -76,6 +76,7 @@ var (
 	errWantUUID      = errors.New("a UUID such as 0b8e31cc-6d5c-4f6e-9d4f-0a3c6f1e2b7d")
 	errWantBytes     = errors.New("bytes in base64")
 	errWantList      = errors.New("a list")
+	errWantJSON      = errors.New("JSON of that")
 )
 
 // convert gives the value of one element: a list's column converts them one by

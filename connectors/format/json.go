@@ -252,6 +252,12 @@ func eachElement(b []byte, fn func(raw []byte) error) error {
 	return nil
 }
 
+// AppendName writes a member's name, as EachField gives it, and the colon.
+func AppendName(dst, name []byte) []byte {
+	dst, _ = jsontext.AppendQuote(dst, name) // it was read from JSON
+	return append(dst, ':')
+}
+
 // fields walks objects; one value is used again and again to save memory.
 type fields struct {
 	src  bytes.Buffer

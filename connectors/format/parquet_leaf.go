@@ -63,11 +63,11 @@ func leavesOf(c *parquet.Column) (all []*parquet.Column) {
 
 type leafText = func(dst []byte, v parquet.Value) ([]byte, error)
 
-// leafOf says how the values of a column become JSON.
-func leafOf(c *parquet.Column, path string) (leafText, error) {
+// leaf says how the values of a column become JSON.
+func (r *ParquetReader) leaf(c *parquet.Column, path string) (leafText, error) {
 	t := c.Type()
 	if l := t.LogicalType(); l != nil && l.Value != nil {
-		if leaf := logicalLeaf(l, t, path); leaf != nil {
+		if leaf := r.logical(l, t, path); leaf != nil {
 			return leaf, nil
 		}
 	}
@@ -92,8 +92,8 @@ func leafOf(c *parquet.Column, path string) (leafText, error) {
 	return leafBytes, nil
 }
 
-// logicalLeaf is nil for types that the physical one tells as well.
-func logicalLeaf(l *format.LogicalType, t parquet.Type, path string) leafText {
+// logical is nil for types that the physical one tells as well.
+func (r *ParquetReader) logical(l *format.LogicalType, t parquet.Type, path string) leafText {
 	whole := func(v parquet.Value) int64 {
 		if t.Kind() == parquet.Int32 {
 			return int64(v.Int32())
@@ -102,9 +102,13 @@ func logicalLeaf(l *format.LogicalType, t parquet.Type, path string) leafText {
 	}
 	switch x := l.Value.(type) {
 	case *format.StringType, *format.EnumType:
-		return func(dst []byte, v parquet.Value) ([]byte, error) { return appendUTF8(dst, v.ByteArray(), path) }
+		return func(dst []byte, v parquet.Value) ([]byte, error) {
+			return appendUTF8(dst, v.ByteArray(), path, r.loose)
+		}
 	case *format.JsonType:
-		return func(dst []byte, v parquet.Value) ([]byte, error) { return appendEmbedded(dst, v.ByteArray(), path) }
+		return func(dst []byte, v parquet.Value) ([]byte, error) {
+			return appendEmbedded(dst, v.ByteArray(), path, r.loose)
+		}
 	case *format.UUIDType:
 		if t.Length() == 16 {
 			return func(dst []byte, v parquet.Value) ([]byte, error) {
@@ -133,7 +137,7 @@ func logicalLeaf(l *format.LogicalType, t parquet.Type, path string) leafText {
 		unit := unitOf(x.Unit)
 		return func(dst []byte, v parquet.Value) ([]byte, error) {
 			n := whole(v)
-			if n < 0 || n >= dayLength*(int64(time.Second)/unit) {
+			if !r.loose && (n < 0 || n >= dayLength*(int64(time.Second)/unit)) {
 				return dst, poisonf(path, "%d is no time of the day", n)
 			}
 			return append(appendClock(append(dst, '"'), n*unit), '"'), nil
@@ -164,26 +168,36 @@ func unitOf(u format.TimeUnit) int64 {
 	return 1
 }
 
-func appendUTF8(dst, text []byte, path string) ([]byte, error) {
-	if plainText(text) {
+// appendUTF8 writes a string. With loose set, what is none is in base64.
+func appendUTF8(dst, text []byte, path string, loose bool) ([]byte, error) {
+	switch {
+	case plainText(text):
 		return append(append(append(dst, '"'), text...), '"'), nil
+	case utf8.Valid(text):
+		return jsontext.AppendQuote(dst, text)
+	case loose:
+		return appendBase64(dst, text), nil
 	}
-	if !utf8.Valid(text) {
-		return dst, poisonf(path, "it is not UTF-8: %q", clip(text))
-	}
-	return jsontext.AppendQuote(dst, text)
+	return dst, poisonf(path, "it is not UTF-8: %q", clip(text))
 }
 
-// appendEmbedded writes JSON as it is.
-func appendEmbedded(dst, text []byte, path string) ([]byte, error) {
-	if v := jsontext.Value(text); !v.IsValid() {
-		return dst, poisonf(path, "it is not JSON: %s", clip(text))
+// appendEmbedded writes JSON as it is. With loose set, what is none is a string.
+func appendEmbedded(dst, text []byte, path string, loose bool) ([]byte, error) {
+	if v := jsontext.Value(text); v.IsValid() {
+		return append(dst, text...), nil
 	}
-	return append(dst, text...), nil
+	if loose {
+		return appendUTF8(dst, text, path, loose)
+	}
+	return dst, poisonf(path, "it is not JSON: %s", clip(text))
+}
+
+func appendBase64(dst, b []byte) []byte {
+	return append(base64.StdEncoding.AppendEncode(append(dst, '"'), b), '"')
 }
 
 func leafBytes(dst []byte, v parquet.Value) ([]byte, error) {
-	return append(base64.StdEncoding.AppendEncode(append(dst, '"'), v.ByteArray()), '"'), nil
+	return appendBase64(dst, v.ByteArray()), nil
 }
 
 // leafInt96 is the timestamp that old writers make: nanoseconds of a Julian day.

@@ -9,15 +9,15 @@ import (
 	"github.com/parquet-go/parquet-go/format"
 )
 
-// place is a node of a Parquet schema, with what is needed to make JSON of the
+// parquetPlace is a node of a Parquet schema, with what is needed to make JSON of the
 // values of one row below it.
-type place struct {
+type parquetPlace struct {
 	path               string
 	name               []byte // quoted, with a colon
 	def, rep           int    // levels of a value that is there
 	optional, repeated bool
 	first, end         int // leaves below, in the order of columns
-	fields             []*place
+	fields             []*parquetPlace
 	leaf               func(dst []byte, v parquet.Value) ([]byte, error) // of a leaf
 	unwrap             bool                                              // a group that is only there to hold its one field
 	entries            bool                                              // repeated key and value: an object
@@ -29,12 +29,12 @@ const maxDepth = 100
 
 var errLevels = errors.New("the file is damaged: the levels of a row do not fit its schema")
 
-// newPlace looks at a column and those below. The root is at depth 0.
-func newPlace(c *parquet.Column, def, rep int, leaves *int, depth int) (*place, error) {
+// place looks at a column and those below. The root is at depth 0.
+func (r *ParquetReader) place(c *parquet.Column, def, rep int, leaves *int, depth int) (*parquetPlace, error) {
 	if depth > maxDepth {
 		return nil, fmt.Errorf("its schema is more than %d levels deep", maxDepth)
 	}
-	p := &place{def: def, rep: rep, first: *leaves}
+	p := &parquetPlace{def: def, rep: rep, first: *leaves}
 	if depth > 0 {
 		p.optional, p.repeated = c.Optional(), c.Repeated()
 		for i, name := range c.Path() {
@@ -56,14 +56,14 @@ func newPlace(c *parquet.Column, def, rep int, leaves *int, depth int) (*place, 
 	}
 	p.name = append(p.name, ':')
 	if c.Leaf() {
-		p.leaf, err = leafOf(c, p.path)
+		p.leaf, err = r.leaf(c, p.path)
 		*leaves++
 		p.end = *leaves
 		return p, err
 	}
 	names := map[string]bool{}
 	for _, child := range c.Columns() {
-		f, err := newPlace(child, p.def, p.rep, leaves, depth+1)
+		f, err := r.place(child, p.def, p.rep, leaves, depth+1)
 		if err != nil {
 			return nil, err
 		}
@@ -82,7 +82,7 @@ func newPlace(c *parquet.Column, def, rep int, leaves *int, depth int) (*place, 
 }
 
 // shape recognizes the groups that stand for lists and maps.
-func (p *place) shape(c *parquet.Column) {
+func (p *parquetPlace) shape(c *parquet.Column) {
 	if len(p.fields) != 1 || !p.fields[0].repeated {
 		return
 	}
@@ -133,7 +133,7 @@ func isText(c *parquet.Column) bool {
 }
 
 // append writes the value at this place for one instance of its parent.
-func (p *place) append(dst []byte, cols [][]parquet.Value) ([]byte, error) {
+func (p *parquetPlace) append(dst []byte, cols [][]parquet.Value) ([]byte, error) {
 	for i := p.first; i < p.end; i++ {
 		if len(cols[i]) == 0 {
 			return dst, errLevels
@@ -155,7 +155,7 @@ func (p *place) append(dst []byte, cols [][]parquet.Value) ([]byte, error) {
 }
 
 // body writes the value itself.
-func (p *place) body(dst []byte, cols [][]parquet.Value) ([]byte, error) {
+func (p *parquetPlace) body(dst []byte, cols [][]parquet.Value) ([]byte, error) {
 	if p.leaf != nil {
 		if len(cols[p.first]) != 1 {
 			return dst, errLevels
@@ -179,7 +179,7 @@ func (p *place) body(dst []byte, cols [][]parquet.Value) ([]byte, error) {
 }
 
 // each writes the instances of a repeated place.
-func (p *place) each(dst []byte, cols [][]parquet.Value, there bool, closing byte) ([]byte, error) {
+func (p *parquetPlace) each(dst []byte, cols [][]parquet.Value, there bool, closing byte) ([]byte, error) {
 	if !there {
 		return append(dst, closing), nil
 	}
@@ -215,7 +215,7 @@ func (p *place) each(dst []byte, cols [][]parquet.Value, there bool, closing byt
 }
 
 // instance cuts off the values up to the next that begins another.
-func (p *place) instance(values []parquet.Value) (one, rest []parquet.Value) {
+func (p *parquetPlace) instance(values []parquet.Value) (one, rest []parquet.Value) {
 	for i := 1; i < len(values); i++ {
 		if values[i].RepetitionLevel() <= p.rep {
 			return values[:i], values[i:]
@@ -225,7 +225,7 @@ func (p *place) instance(values []parquet.Value) (one, rest []parquet.Value) {
 }
 
 // entry writes one key and value of a map.
-func (p *place) entry(dst []byte, cols [][]parquet.Value) ([]byte, error) {
+func (p *parquetPlace) entry(dst []byte, cols [][]parquet.Value) ([]byte, error) {
 	begin := len(dst)
 	dst, err := p.fields[0].append(dst, cols)
 	if err != nil {
@@ -233,7 +233,7 @@ func (p *place) entry(dst []byte, cols [][]parquet.Value) ([]byte, error) {
 	}
 	key := string(dst[begin:])
 	if key == "null" || p.seen[key] {
-		return dst, poisonf(p.path, "the key %s is there twice, or is none", key)
+		return dst, poisonf(p.path, "the key %s is there twice, or is none", clip([]byte(key)))
 	}
 	p.seen[key] = true
 	return p.fields[1].append(append(dst, ':'), cols)

@@ -24,13 +24,14 @@ const (
 // program it comes. It holds a page of each column, however large a row group.
 type ParquetReader struct {
 	file  *parquet.File
-	root  *place
+	root  *parquetPlace
 	group int
 	rows  parquet.Rows // of the group; nil before the first
 	index int64        // of the next row in the group
 	buf   []parquet.Row
 	ready []parquet.Row // of buf, not yet handed out
 	cols  [][]parquet.Value
+	loose bool // what is no text, or no JSON, is written as a string
 }
 
 // NewParquetReader reads the footer. size is the file's, in bytes. Its errors
@@ -49,7 +50,7 @@ func NewParquetReader(r io.ReaderAt, size int64) (_ *ParquetReader, err error) {
 	}
 	p := &ParquetReader{file: f, group: -1, buf: make([]parquet.Row, parquetRead)}
 	leaves := 0
-	if p.root, err = newPlace(f.Root(), 0, 0, &leaves, 0); err != nil {
+	if p.root, err = p.place(f.Root(), 0, 0, &leaves, 0); err != nil {
 		return nil, err
 	}
 	p.cols = make([][]parquet.Value, leaves)
@@ -96,17 +97,17 @@ func (p *ParquetReader) Before(group int) (n int64) {
 	return n
 }
 
-// Seek goes to a row of a row group.
-func (p *ParquetReader) Seek(group int, row int64) (err error) {
+// Seek implements RowReader.
+func (p *ParquetReader) Seek(to Place) (err error) {
 	defer damaged(&err)
-	if group < 0 || group >= p.Groups() || row < 0 || row > p.file.RowGroups()[group].NumRows() {
-		return fmt.Errorf("there is no row %d in row group %d", row, group)
+	if to.Block < 0 || to.Block >= int64(p.Groups()) || to.Row < 0 || to.Row > p.file.RowGroups()[to.Block].NumRows() {
+		return fmt.Errorf("there is no row %d in row group %d", to.Row, to.Block)
 	}
-	if err := p.open(group); err != nil {
+	if err := p.open(int(to.Block)); err != nil {
 		return err
 	}
-	p.index = row
-	return p.rows.SeekToRow(row)
+	p.index = to.Row
+	return p.rows.SeekToRow(to.Row)
 }
 
 func (p *ParquetReader) open(group int) error {
@@ -118,20 +119,25 @@ func (p *ParquetReader) open(group int) error {
 	return nil
 }
 
-// Next adds the next row to dst as a JSON object and says where it is. io.EOF
-// is the end. An error of class Poison is about this row alone.
-func (p *ParquetReader) Next(dst []byte) (_ []byte, group int, row int64, err error) {
+// Next implements RowReader.
+func (p *ParquetReader) Next(dst []byte) (r Row, err error) {
 	defer damaged(&err)
 	for len(p.ready) == 0 {
 		if err := p.more(); err != nil {
-			return dst, p.group, p.index, err
+			return Row{Place: Place{int64(p.group), p.index}}, err
 		}
 	}
 	one := p.ready[0]
 	p.ready = p.ready[1:]
+	r.Place = Place{int64(p.group), p.index}
 	p.index++
-	dst, err = p.assemble(dst, one)
-	return dst, p.group, p.index - 1, err
+	if r.JSON, err = p.assemble(dst, one); connectors.ClassOf(err) == connectors.ClassPoison {
+		p.loose = true // for the dead letter: bytes in base64 where they are no text
+		r.JSON = nil
+		r.Original, _ = p.assemble(nil, one)
+		p.loose = false
+	}
+	return r, err
 }
 
 // more decodes the next rows.
@@ -174,12 +180,7 @@ func (p *ParquetReader) assemble(dst []byte, row parquet.Row) ([]byte, error) {
 		p.cols[column] = row[begin:end]
 		begin = end
 	}
-	begin := len(dst)
-	dst, err := p.root.body(dst, p.cols)
-	if err != nil {
-		return dst[:begin], err
-	}
-	return dst, nil
+	return p.root.body(dst, p.cols)
 }
 
 // Close releases the pages that are held.
@@ -190,9 +191,4 @@ func (p *ParquetReader) Close() error {
 	rows := p.rows
 	p.rows = nil
 	return rows.Close()
-}
-
-// poisonf is about one row.
-func poisonf(path, format string, args ...any) error {
-	return connectors.Poison(fmt.Errorf("column %q: "+format, append([]any{path}, args...)...))
 }

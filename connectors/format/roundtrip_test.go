@@ -2,7 +2,6 @@ package format_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -15,26 +14,13 @@ import (
 )
 
 // readBack gives the rows of a Parquet file as JSON.
-func readBack(t testing.TB, file []byte) (rows []string) {
+func readBack(t *testing.T, file []byte) (rows []string) {
 	t.Helper()
 	r, err := format.NewParquetReader(bytes.NewReader(file), int64(len(file)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for {
-		row, _, _, err := r.Next(nil)
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		rows = append(rows, string(row))
-	}
-	if err := r.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return rows
+	return allRows(t, r)
 }
 
 // edgeHeader is what the PostgreSQL sources say of the table of edge cases.

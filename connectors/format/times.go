@@ -3,6 +3,7 @@ package format
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math"
 	"strconv"
 	"time"
@@ -77,6 +78,16 @@ const (
 // the Unix epoch.
 func parseMicros(text []byte) (int64, error) {
 	return micros(time.RFC3339Nano, text, 0, errWantTimestamp)
+}
+
+// ParseMillis reads RFC 3339, as milliseconds since the Unix epoch; what is below
+// is cut off.
+func ParseMillis(text []byte) (int64, error) {
+	us, err := parseMicros(text)
+	if err != nil {
+		return 0, fmt.Errorf("want %w, got %q", err, clip(text))
+	}
+	return floorDiv(us, 1000), nil
 }
 
 // days since the Unix epoch of a date.

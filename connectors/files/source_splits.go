@@ -1,0 +1,105 @@
+package files
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/connectors"
+)
+
+// changedNote is the note of a split that stands for a file which is not what
+// it was when it was listed first.
+const changedNote = "changed"
+
+// Splits implements connectors.Source: one split for each file, named by its
+// path below the URL's folder.
+func (Source) Splits(ctx context.Context, cfg connectors.Config) (<-chan []connectors.Split, error) {
+	s, err := sourceSettingsOf(cfg)
+	if err != nil {
+		return nil, connectors.Fatal(err)
+	}
+	l, err := openLibrary(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	w := &watch{sourceSettings: s, library: l, known: map[string]shelved{}}
+	if _, err := w.look(ctx); err != nil && (!s.follow || !errors.Is(err, os.ErrNotExist)) {
+		_ = l.Close(tmpFolder)
+		return nil, err
+	}
+	out := make(chan []connectors.Split, 1)
+	out <- w.splits
+	if !s.follow {
+		close(out)
+		return out, l.Close(tmpFolder)
+	}
+	go w.run(ctx, out)
+	return out, nil
+}
+
+// watch looks for new files. What was listed once stays in the list: a file
+// that goes while it is read is an error of its reader, not the end of its split.
+type watch struct {
+	sourceSettings
+	library library
+	known   map[string]shelved
+	splits  []connectors.Split
+}
+
+// look lists the folder and reports whether the splits are others than before.
+func (w *watch) look(ctx context.Context) (bool, error) {
+	found, err := w.list(ctx, w.library, time.Now())
+	if err != nil {
+		return false, err
+	}
+	before := len(w.splits)
+	for _, e := range found {
+		was, known := w.known[e.name]
+		switch {
+		case !known:
+			w.known[e.name] = e
+			w.splits = append(w.splits, connectors.Split{ID: e.name, Weight: int(min(e.size>>20+1, 1<<20))})
+		case was.print() != e.print():
+			w.known[e.name] = e
+			w.splits = append(w.splits, connectors.Split{ID: fmt.Sprintf("%s (%s %x)", e.name, changedNote, e.print()), Config: map[string]string{changedNote: w.changed(e.name, was, e)}})
+		}
+	}
+	w.splits = w.splits[:len(w.splits):len(w.splits)] // who has a list keeps it
+	return len(w.splits) != before, nil
+}
+
+// changed says of a file what it was and what to do.
+func (s sourceSettings) changed(name string, was, now shelved) string {
+	return fmt.Sprintf("%s was %s when it was listed and is %s now: a file must not change once it is there. Write it under a name that begins with _ or . and rename it, or set min_age; "+
+		"to read what is there now, give it another name", s.whole(name), was, now)
+}
+
+func (w *watch) run(ctx context.Context, out chan<- []connectors.Split) {
+	defer close(out)
+	defer func() { _ = w.library.Close(tmpFolder) }()
+	tick := time.NewTicker(w.every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		news, err := w.look(ctx)
+		if connectors.ClassOf(err) == connectors.ClassFatal { // a reader tells it
+			news = true
+			w.splits = append(w.splits[:len(w.splits):len(w.splits)], connectors.Split{ID: "(listing)", Config: map[string]string{changedNote: err.Error()}})
+		}
+		if !news {
+			continue // a folder that cannot be listed now; the next look tells
+		}
+		select {
+		case out <- w.splits:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
