@@ -211,7 +211,7 @@ func (v jobsView) Offsets(ctx context.Context, job string) ([]admin.Offset, erro
 	all, err := v.h.runner.Offsets(ctx, job)
 	out := make([]admin.Offset, 0, len(all))
 	for _, o := range all {
-		out = append(out, admin.Offset{Split: o.Split, Position: o.Position, Where: o.Where, Topic: o.Topic, Partition: o.Partition, Offset: o.Offset})
+		out = append(out, offsetView(o))
 	}
 	return out, jobError(err)
 }
@@ -238,13 +238,32 @@ func (v jobsView) Replay(ctx context.Context, job string) (admin.Replayed, error
 	}, jobError(err)
 }
 
+// Rewind implements admin.Jobs.
+func (v jobsView) Rewind(ctx context.Context, job string, to admin.RewindTo) (out admin.Rewind, err error) {
+	err = v.h.connectors.change(ctx, func() error {
+		done, err := v.h.runner.Rewind(ctx, job, to.Time, to.DryRun)
+		out = admin.Rewind{Job: done.Job, Kind: done.Kind, Time: done.Time, Moved: done.Moved, Then: done.Then}
+		for _, p := range done.Parts {
+			out.Parts = append(out.Parts, admin.RewindPart{From: offsetView(p.From), To: offsetView(p.To), Stays: p.Stays, Records: p.Records})
+		}
+		return err
+	})
+	return out, jobError(err)
+}
+
+func offsetView(o stream.Offset) admin.Offset {
+	return admin.Offset{Split: o.Split, Position: o.Position, Where: o.Where, Topic: o.Topic, Partition: o.Partition, Offset: o.Offset}
+}
+
 // jobError says in the admin server's words what kind of error it is.
 func jobError(err error) error {
 	switch {
 	case errors.Is(err, errNoJob), errors.Is(err, stream.ErrUnknownJob):
 		return fmt.Errorf("%w: %w", admin.ErrNotFound, err)
-	case errors.Is(err, stream.ErrBusy), errors.Is(err, stream.ErrNotRunning), errors.Is(err, record.ErrInvalidRequest):
+	case errors.Is(err, stream.ErrBusy), errors.Is(err, stream.ErrNotRunning):
 		return fmt.Errorf("%w: %w", admin.ErrConflict, err)
+	case errors.Is(err, record.ErrInvalidRequest):
+		return fmt.Errorf("%w: %w", admin.ErrInvalid, err)
 	}
 	return err
 }

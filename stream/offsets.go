@@ -80,7 +80,7 @@ func (r *Runner) SetOffsets(ctx context.Context, name string, to []Offset) error
 				return err
 			}
 		}
-		if err := r.idle(name); err != nil {
+		if err := r.settled(ctx, name); err != nil {
 			return err
 		}
 		if err := sh.store.load(ctx); err != nil {
@@ -166,7 +166,7 @@ func commitOffsets(ctx context.Context, sh *shared, name string, offsets kadm.Of
 // ResetOffsets forgets how far a job is that does not run: it begins anew.
 func (r *Runner) ResetOffsets(ctx context.Context, name string) error {
 	return r.operate(ctx, name, func(ctx context.Context, sh *shared, spec ConnectorSpec) error {
-		if err := r.idle(name); err != nil {
+		if err := r.settled(ctx, name); err != nil {
 			return err
 		}
 		if err := sh.store.load(ctx); err != nil {

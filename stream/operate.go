@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Errors of what an operator asks for.
@@ -48,6 +49,39 @@ func (r *Runner) refuse() {
 	r.mu.shared = nil
 	r.mu.Unlock()
 	r.operations.Wait()
+}
+
+// settled waits for a job that is to pause or stop until it has drained, and
+// fails unless it is idle then.
+func (r *Runner) settled(ctx context.Context, name string) error {
+	tick := time.NewTicker(settleEvery)
+	defer tick.Stop()
+	for {
+		err := r.idle(name)
+		if err == nil || !r.ending(name) {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+// settleEvery is how often a job that drains is looked at.
+const settleEvery = 20 * time.Millisecond
+
+// ending reports whether a job that runs is to pause or stop.
+func (r *Runner) ending(name string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	j := r.mu.jobs[name]
+	if j == nil {
+		return false
+	}
+	want, _ := j.wanted()
+	return want != WantRunning
 }
 
 // idle fails unless the job is paused, stopped or parked and has drained.

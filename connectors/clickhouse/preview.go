@@ -27,6 +27,17 @@ func (Sink) Preview(ctx context.Context, task connectors.TaskContext, sample []c
 	return out, classify(ctx, "look at table "+w.settings.table.String(), err)
 }
 
+// Replayed implements connectors.Replayer.
+func (Sink) Replayed(cfg connectors.Config, _ string, _ []connectors.Move) string {
+	switch settingsOf(cfg).once {
+	case onceAuto, onceOffsets:
+		return "rows whose _topic, _partition and _offset the table has are not written again; to write them anew, delete them first"
+	case onceVersion:
+		return "rows are written again with the same version: readers with FINAL see each once"
+	}
+	return "rows are written a second time: the plans have other ranges, and so other tokens, than before"
+}
+
 // preview is one look at a table with a sample for it.
 type preview struct {
 	*writer

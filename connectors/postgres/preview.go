@@ -35,6 +35,26 @@ func (Sink) Preview(ctx context.Context, task connectors.TaskContext, sample []c
 	return p.out, err
 }
 
+// Replayed implements connectors.Replayer.
+func (Sink) Replayed(cfg connectors.Config, job string, moves []connectors.Move) string {
+	s := settingsOf(cfg)
+	offsets := s.offsets
+	if offsets.schema == "" {
+		offsets.schema = s.table.schema
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "the rows of %s say what table %s has, and count more than the hub's offsets: nothing is written again until they are moved, too:", offsets, s.table)
+	for _, m := range moves {
+		b.WriteString("\n")
+		fmt.Fprintf(&b, `  UPDATE %s SET next_offset = %d WHERE job = %s AND topic = %s AND "partition" = %d;`,
+			offsets.qualified(), m.To, pq.QuoteLiteral(job), pq.QuoteLiteral(m.Partition.Topic), m.Partition.Partition)
+	}
+	if s.upsert {
+		return b.String() + "\nthen each row becomes what it was, and at last what it is now"
+	}
+	return b.String() + "\nthen mode insert adds the rows a second time, unless they are deleted before"
+}
+
 // preview is one look at a table with a sample for it.
 type preview struct {
 	*writer

@@ -6,12 +6,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/lib/pq"
 
 	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/connectors/postgres/pgoutput"
+	"github.com/entrepot-hub/entrepot/record"
 )
 
 // readOnly is a config for sessions in which the server refuses to write.
@@ -222,4 +224,30 @@ var widths = map[string]int{"smallint": 16, "integer": 32, "bigint": 64, "oid": 
 var shapeKinds = map[shape]connectors.LogicalKind{
 	shapeBool: connectors.LogicalBool, shapeDate: connectors.LogicalDate, shapeJSON: connectors.LogicalJSON,
 	shapeArray: connectors.LogicalJSON, shapeBytes: connectors.LogicalBytes,
+}
+
+// At implements connectors.Timed, by the timestamp of the rows: one microsecond
+// before it, and before all keys.
+func (Query) At(ctx context.Context, task connectors.TaskContext, _ connectors.Split, at time.Time) (connectors.Found, error) {
+	r := &queryReader{querySettings: querySettingsOf(task.Config), clock: task.Clock}
+	if r.timestamp == "" {
+		return connectors.Found{}, connectors.Fatalf("%w: the source has no timestamp to look for a time in: reset its offsets to read all of the table", record.ErrInvalidRequest)
+	}
+	defer func() { r.session.close() }()
+	p, err := r.open(ctx, task, readOnly)
+	if err == nil {
+		err = r.prepare(p, task.Job)
+	}
+	if err != nil {
+		return connectors.Found{}, err
+	}
+	w := row{set: true, at: at.UnixMicro() - 1}
+	for _, kind := range r.order.kinds {
+		size, fixed := map[keyKind]int{keyInt: 8, keyUUID: 16}[kind]
+		if !fixed {
+			size = 1 // the end of an empty text
+		}
+		w.key = append(w.key, make([]byte, size)...)
+	}
+	return connectors.Found{Position: r.encode(w), Where: r.table.String() + " before " + at.UTC().Format(time.RFC3339Nano)}, nil
 }

@@ -32,6 +32,7 @@ import (
 // is an internal error (500).
 var (
 	ErrNotFound = errors.New("not found")          // 404
+	ErrInvalid  = errors.New("not possible")       // 400: wrong request
 	ErrConflict = errors.New("not possible as is") // 409: right request, wrong state
 )
 

@@ -56,6 +56,13 @@ func (f *fakeHub) ResetOffsets(context.Context, string) error {
 	return nil
 }
 
+func (f *fakeHub) Rewind(_ context.Context, job string, to RewindTo) (Rewind, error) {
+	if job != "lake" {
+		return Rewind{}, fmt.Errorf("a source of type file knows no times: %w", ErrInvalid)
+	}
+	return Rewind{Job: job, Kind: "sink", Time: to.Time, Moved: !to.DryRun}, nil
+}
+
 func (f *fakeHub) Replay(context.Context, string) (Replayed, error) {
 	f.letters--
 	return Replayed{Read: 1, Written: 1, Left: f.letters}, nil
@@ -190,6 +197,26 @@ func TestOffsets(t *testing.T) {
 	}
 	if w := do(h, "POST", "/v1/jobs/lake/replay"); w.Code != 200 || !strings.Contains(w.Body.String(), `"left": 2`) {
 		t.Errorf("replay: %d %s", w.Code, w.Body)
+	}
+}
+
+func TestRewind(t *testing.T) {
+	h := newServer(t, sample())
+	for _, c := range []struct {
+		job, body, want string
+		code            int
+	}{
+		{"lake", `{"time":"2026-05-17T10:00:00Z"}`, `"moved": true`, 200},
+		{"lake", `{"time":"2026-05-17T10:00:00Z","dry_run":true}`, `"parts": []`, 200},
+		{"lake", `{"time":"yesterday"}`, "the body has to be", 400},
+		{"lake", `{}`, "the body has to be", 400},
+		{"other", `{"time":"2026-05-17T10:00:00Z"}`, "knows no times", 400},
+	} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest("POST", "/v1/jobs/"+c.job+"/rewind", strings.NewReader(c.body)))
+		if w.Code != c.code || !strings.Contains(w.Body.String(), c.want) {
+			t.Errorf("%s %s: %d %s, want %d with %s", c.job, c.body, w.Code, w.Body, c.code, c.want)
+		}
 	}
 }
 

@@ -38,6 +38,8 @@ type Jobs interface {
 	Offsets(ctx context.Context, job string) ([]Offset, error)
 	SetOffsets(ctx context.Context, job string, to []Offset) error
 	ResetOffsets(ctx context.Context, job string) error
+	// Rewind takes a job back to a time, or tells what that would do.
+	Rewind(ctx context.Context, job string, to RewindTo) (Rewind, error)
 	// Replay brings dead letters through the job's present config, until all
 	// that were there are done or ctx ends.
 	Replay(ctx context.Context, job string) (Replayed, error)
@@ -52,6 +54,30 @@ type Offset struct {
 	Topic     string `json:"topic,omitempty"`
 	Partition int32  `json:"partition"`
 	Offset    int64  `json:"offset"`
+}
+
+// RewindTo is a request to go back to the first record at or after a time.
+type RewindTo struct {
+	Time   time.Time `json:"time"`
+	DryRun bool      `json:"dry_run"` // only tell
+}
+
+// Rewind is what going back does to a job, or would do.
+type Rewind struct {
+	Job   string       `json:"job"`
+	Kind  string       `json:"kind"`
+	Time  time.Time    `json:"time"`
+	Moved bool         `json:"moved"`
+	Parts []RewindPart `json:"parts"`
+	Then  string       `json:"then"` // what becomes of records that come again
+}
+
+// RewindPart is one partition of a sink, or split of a source.
+type RewindPart struct {
+	From    Offset `json:"from"`
+	To      Offset `json:"to"`
+	Stays   bool   `json:"stays"`   // it is not behind the time
+	Records int64  `json:"records"` // to be read again, at most; -1: not known
 }
 
 // Replayed is what became of dead letters that were replayed.

@@ -76,6 +76,28 @@ func (s *Server) resetOffsets(r *http.Request) (any, error) {
 	return s.offsets(r)
 }
 
+func (s *Server) rewind(r *http.Request) (any, error) {
+	jobs, name, err := s.steered(r)
+	if err != nil {
+		return nil, err
+	}
+	var to RewindTo
+	d := json.NewDecoder(r.Body)
+	d.DisallowUnknownFields()
+	if err := d.Decode(&to); err != nil || to.Time.IsZero() {
+		return nil, badRequest(`the body has to be {"time": "2026-05-17T10:00:00Z", "dry_run": false}`)
+	}
+	done, err := jobs.Rewind(r.Context(), name, to)
+	if err != nil {
+		return nil, fmt.Errorf("rewind job %q: %w", name, err)
+	}
+	if !to.DryRun {
+		s.logger.Info("job rewound", "job", name, "time", to.Time, "client", r.RemoteAddr)
+	}
+	done.Parts = list(done.Parts)
+	return done, nil
+}
+
 // replayTime bounds one request for a replay; who wants all asks again while
 // something is left.
 const replayTime = 10 * time.Second

@@ -27,6 +27,7 @@ func (s *Server) routes(metrics http.Handler) http.Handler {
 	get("/v1/jobs/{name}", s.job)
 	mux.Handle("/v1/jobs/{name}/{action}", answer(http.MethodPost, s.act))
 	mux.Handle("/v1/jobs/{name}/offsets", s.offsetRoutes())
+	mux.Handle("/v1/jobs/{name}/rewind", answer(http.MethodPost, s.rewind))
 	mux.Handle("/v1/jobs/{name}/replay", answer(http.MethodPost, s.replay))
 	mux.Handle("/{$}", answerPage(s.page))
 	get("/", func(r *http.Request) (any, error) {
@@ -93,6 +94,8 @@ func codeOf(err error) int {
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return http.StatusNotFound
+	case errors.Is(err, ErrInvalid):
+		return http.StatusBadRequest
 	case errors.Is(err, ErrConflict):
 		return http.StatusConflict
 	default:

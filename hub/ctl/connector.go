@@ -21,7 +21,7 @@ func (c *cli) connectorCommand() *cobra.Command {
 		c.connectorVerb(admin.Pause, "Stop a connector where it is, until it is resumed"),
 		c.connectorVerb(admin.Resume, "Let a paused connector go on"),
 		c.connectorVerb(admin.Stop, "Stop a connector until it is resumed, so that its offsets can be set"),
-		c.connectorOffsets(),
+		c.connectorOffsets(), c.connectorRewind(),
 		c.connectorVerb(admin.Restart, "Stop a connector and start it again from its last position"),
 		c.connectorApply(), c.connectorDryRun(),
 		c.connectorDelete()))

@@ -82,6 +82,15 @@ func (f *fakeNode) Replay(_ context.Context, job string) (admin.Replayed, error)
 	return admin.Replayed{Read: 1, Written: 1, Left: f.letters}, nil
 }
 
+func (f *fakeNode) Rewind(_ context.Context, job string, to admin.RewindTo) (admin.Rewind, error) {
+	from := admin.Offset{Topic: "clicks", Partition: 1, Offset: 1200}
+	at := from
+	at.Offset = 200
+	return admin.Rewind{Job: job, Kind: "sink", Time: to.Time, Moved: !to.DryRun, Then: "rows are written again", Parts: []admin.RewindPart{
+		{From: from, To: at, Records: 1000}, {From: admin.Offset{Topic: "clicks"}, To: admin.Offset{Topic: "clicks"}, Stays: true},
+	}}, nil
+}
+
 func (f *fakeNode) Act(_ context.Context, job string, action admin.Action) error {
 	if job != "lake" {
 		return admin.ErrNotFound
