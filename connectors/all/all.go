@@ -22,6 +22,7 @@ import (
 func Builtin() connectors.Registry {
 	return connectors.Registry{
 		Sources: map[string]connectors.Source{
+			"clickhouse":      clickhouse.Source{},
 			"file":            file.Source{},
 			"files":           files.Source{},
 			"http-collector":  httpcollector.Source{},

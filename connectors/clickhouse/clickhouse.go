@@ -1,5 +1,6 @@
-// Package clickhouse writes JSON records into ClickHouse tables, over the native
-// protocol or, as a proxy or ClickHouse Cloud may want it, over HTTP.
+// Package clickhouse writes JSON records into ClickHouse tables and reads tables
+// that grow (see Source), over the native protocol or, as a proxy or ClickHouse
+// Cloud may want it, over HTTP.
 //
 // # How the sink is exact
 //
@@ -49,7 +50,7 @@
 // deduplicate_blocks_in_dependent_materialized_views whether the view is
 // completed. See also async_insert, which is always off here.
 //
-// Goroutines: none of the sink's own outlive a call. The driver has one while
+// Goroutines: none of the package's own outlive a call. The driver has one while
 // it waits for an answer, which ends with the answer or the connection, and one
 // for its pool, which ends with Close.
 package clickhouse

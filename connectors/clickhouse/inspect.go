@@ -20,6 +20,7 @@ type found struct {
 	columns      []foundColumn
 	tokens       bool // the server knows deduplication tokens
 	enables      bool // it has deduplicate_insert, which counts more than insert_deduplicate
+	sequential   bool // it has select_sequential_consistency
 	window       int  // of tokens; 0 remembers none
 }
 
@@ -33,8 +34,19 @@ type foundColumn struct {
 // is: without columns in the config, it tells the next writer.
 const asComment = "entrepot: as "
 
-// describe asks the server; nil when the table does not exist.
+// describe asks the server all that a sink needs; nil when the table does not
+// exist.
 func (l *link) describe(ctx context.Context, n name) (*found, error) {
+	f, err := l.tableOf(ctx, n)
+	if err != nil || f == nil || !f.tokens {
+		return f, err
+	}
+	return f, l.findWindow(ctx, f)
+}
+
+// tableOf asks the server for a table and what the server knows; nil when the
+// table does not exist.
+func (l *link) tableOf(ctx context.Context, n name) (*found, error) {
 	at := "database = " + quoteText(n.database)
 	if n.database == "" {
 		at = "database = currentDatabase()"
@@ -59,23 +71,18 @@ func (l *link) describe(ctx context.Context, n name) (*found, error) {
 		}
 		f.columns = append(f.columns, column)
 	}
-	if f.tokens, err = l.hasTokens(ctx); err != nil || !f.tokens {
-		return f, err
+	known, err := l.texts(ctx, "SELECT name FROM system.settings WHERE name IN ('insert_deduplication_token', 'deduplicate_insert', 'select_sequential_consistency')")
+	for _, k := range known {
+		f.tokens = f.tokens || k[0] == "insert_deduplication_token"
+		f.enables = f.enables || k[0] == "deduplicate_insert"
+		f.sequential = f.sequential || k[0] == "select_sequential_consistency"
 	}
-	if f.enables, err = l.knows(ctx, "deduplicate_insert"); err != nil {
-		return nil, err
-	}
-	return f, l.findWindow(ctx, f)
+	return f, err
 }
 
 // hasTokens reports whether the server is of 22.2 or later.
 func (l *link) hasTokens(ctx context.Context) (bool, error) {
-	return l.knows(ctx, "insert_deduplication_token")
-}
-
-// knows reports whether the server has a setting.
-func (l *link) knows(ctx context.Context, setting string) (bool, error) {
-	known, err := l.texts(ctx, "SELECT name FROM system.settings WHERE name = "+quoteText(setting))
+	known, err := l.texts(ctx, "SELECT name FROM system.settings WHERE name = 'insert_deduplication_token'")
 	return len(known) > 0, err
 }
 

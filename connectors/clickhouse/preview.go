@@ -170,8 +170,11 @@ func (c *targetColumn) logical() connectors.Logical {
 	case kindDateTime:
 		return connectors.Logical{Kind: connectors.LogicalTime, Fraction: t.scale}
 	case kindString:
-		if c.as == "json" {
+		switch c.as {
+		case "json":
 			return connectors.Logical{Kind: connectors.LogicalJSON}
+		case "base64":
+			return connectors.Logical{Kind: connectors.LogicalBytes}
 		}
 		return connectors.Logical{Kind: connectors.LogicalText}
 	case kindBool:

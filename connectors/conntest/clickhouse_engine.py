@@ -57,6 +57,7 @@ def answer(params, body):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer is one write: two would wait for the client's acknowledgement
 
     def do_GET(self):
         self.reply(200, b"Ok.\n")
@@ -87,6 +88,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(out)))
         self.end_headers()
         self.wfile.write(out)
+        self.wfile.flush()
 
     def log_message(self, *_):
         pass
