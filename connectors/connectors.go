@@ -137,6 +137,19 @@ type Writer interface {
 	Close(ctx context.Context) error
 }
 
+// Remembering is implemented by a Writer whose destination keeps the last plan
+// of a partition, where other sites find it too: a site that takes a job over
+// has the records at the same offsets, and none of the hub's own notes.
+type Remembering interface {
+	Writer
+	// Last returns the newest plan of the partition that was begun at the
+	// destination, by whoever owned it. From is To when the destination knows
+	// only that all below is there. It is executed again, verbatim, before
+	// anything after it; and its Epoch is below that of the owner that asks, or
+	// the runtime makes it so.
+	Last(ctx context.Context, tp record.TopicPartition) (last Plan, known bool, err error)
+}
+
 // Keeping is implemented by a Sink with work beside its plans that looks at the
 // whole topic: to close an hour, to merge small files.
 type Keeping interface {

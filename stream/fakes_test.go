@@ -198,6 +198,7 @@ type fakeSink struct {
 	own    bool
 	next   map[record.TopicPartition]int64
 	epoch  int64
+	last   connectors.Plan // of another site, until it was written
 	plans  map[record.TopicPartition][]connectors.Plan
 	rows   map[record.TopicPartition][]int64
 	values []string
@@ -248,6 +249,12 @@ func (w *fakeWriter) Resume(_ context.Context, tp record.TopicPartition) (int64,
 	defer w.mu.Unlock()
 	next, known := w.next[tp]
 	return next, w.own && known, nil
+}
+
+func (w *fakeWriter) Last(_ context.Context, tp record.TopicPartition) (connectors.Plan, bool, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.last, w.last.ID != "" && w.last.Partition == tp, nil
 }
 
 func (w *fakeWriter) Write(_ context.Context, p connectors.Plan, b connectors.Batch) ([]connectors.RecordError, error) {

@@ -100,7 +100,7 @@ func (j *job) run(ctx context.Context) {
 		case connectors.ClassOf(err) == connectors.ClassFatal:
 			j.park(ctx, err, seen)
 			pause = backoff{}
-		case errors.Is(err, errGrown):
+		case errors.Is(err, errGrown), errors.Is(err, errOlder):
 			j.shared.logger.Info("a job begins anew", "connector", j.spec.Name, "reason", err)
 		default:
 			j.monitor.trouble("", time.Now(), err)

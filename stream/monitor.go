@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors"
@@ -69,6 +70,7 @@ type monitor struct {
 	name    string
 	logger  *slog.Logger
 	breaker breaker
+	floor   atomic.Int64        // the highest epoch that a destination has shown
 	hide    connectors.Redactor // of the errors that are shown
 	mu      struct {
 		sync.Mutex

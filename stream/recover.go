@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -37,6 +38,16 @@ func (t *sinkTask) recoverLane(l *lane) error {
 			return err
 		}
 	}
+	last, begun, err := t.lastBegun(l)
+	if err != nil {
+		return err
+	}
+	if begun && l.commit.offset < last.To && !(planned && ck.From == last.From && ck.To == last.To) {
+		if err := t.follow(l, last.From); err != nil {
+			return err
+		}
+		planned, ck = true, sinkCheckpoint{From: last.From, To: last.To, ID: last.ID}
+	}
 	if err := t.checkGap(l); err != nil {
 		return err
 	}
@@ -48,6 +59,27 @@ func (t *sinkTask) recoverLane(l *lane) error {
 	l.todo = &todo
 	defer func() { l.todo = nil }()
 	return t.again(l)
+}
+
+// errOlder ends a session whose destination knows an owner of a later epoch, of
+// another site: the next one claims an epoch above that.
+var errOlder = errors.New("the destination knows a later owner")
+
+// lastBegun asks the destination for the newest plan that anybody has begun.
+func (t *sinkTask) lastBegun(l *lane) (last connectors.Plan, begun bool, err error) {
+	w, ok := t.writer.(connectors.Remembering)
+	if !ok {
+		return last, false, nil
+	}
+	last, known, err := w.Last(t.hard, l.tp)
+	if err != nil {
+		return last, false, fmt.Errorf("ask the destination for the last plan of %s: %w", l.tp, err)
+	}
+	if known && last.Epoch > t.epoch {
+		t.monitor.floor.Store(max(t.monitor.floor.Load(), last.Epoch))
+		return last, false, fmt.Errorf("%w: epoch %d has written %s, this is epoch %d", errOlder, last.Epoch, l.tp, t.epoch)
+	}
+	return last, known && last.From < last.To, nil
 }
 
 // firstOffset gives a partition without a committed offset its first one.
@@ -136,6 +168,8 @@ func (t *sinkTask) count(l *lane, from, to int64) (Counters, error) {
 func (t *sinkTask) checkGap(l *lane) error {
 	b, at := t.bounds[l.tp], l.commit.offset
 	switch {
+	case at > b.end && t.mirrored():
+		return connectors.Retry(0, fmt.Errorf("%s ends at offset %d here, and %d are loaded already: waiting for its mirror to bring them", l.tp, b.end, at))
 	case at > b.end:
 		return connectors.Fatalf("%s ends at offset %d, but %d are loaded: the topic was made anew or cut; "+
 			"reset the offsets of group %s, and those that the destination keeps, to load it again", l.tp, b.end, at, t.group)
@@ -154,6 +188,9 @@ func (t *sinkTask) checkGap(l *lane) error {
 // again executes the plan that an earlier run has left, verbatim.
 func (t *sinkTask) again(l *lane) error {
 	b := t.bounds[l.tp]
+	if l.todo.To > b.end && t.mirrored() {
+		return connectors.Retry(0, fmt.Errorf("%s ends at offset %d here, and a plan that was begun goes to %d: waiting for its mirror to bring them", l.tp, b.end, l.todo.To))
+	}
 	if l.todo.To > b.end {
 		return connectors.Fatalf("%s ends at offset %d, but a plan goes to %d: the topic was made anew or cut", l.tp, b.end, l.todo.To)
 	}
@@ -167,4 +204,21 @@ func (t *sinkTask) again(l *lane) error {
 		return fmt.Errorf("read the records of the plan %s again: %w", l.todo, err)
 	}
 	return t.execute(l, *l.todo, batch)
+}
+
+// mirrored reports whether the topic comes from another site, whose latest
+// records may not be here yet.
+func (t *sinkTask) mirrored() bool {
+	all, err := t.admin.DescribeTopicConfigs(t.hard, t.spec.Topic)
+	if err != nil {
+		return false
+	}
+	for _, topic := range all {
+		for _, c := range topic.Configs {
+			if c.Key == "mirror.source" && c.MaybeValue() != "" {
+				return true
+			}
+		}
+	}
+	return false
 }

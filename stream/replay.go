@@ -42,20 +42,30 @@ func (r *Runner) Replay(ctx context.Context, name string) (out Replayed, err err
 		}
 		defer r.release(name)
 		spec.Errors.Window, spec.Errors.SkipGaps = 0, true // letters that were dropped are no gap
-		s, err := openSession(ctx, sh, spec, newMonitor(spec, sh.logger))
-		if err != nil {
-			return err
+		m := newMonitor(spec, sh.logger)
+		out, err = replayOnce(ctx, sh, spec, m)
+		if errors.Is(err, errOlder) { // which is above that owner the second time
+			out, err = replayOnce(ctx, sh, spec, m)
 		}
-		defer s.close()
-		replay := replaySink
-		if spec.Source != nil {
-			replay = replaySource
-		}
-		return s.guard(name, func() error { out, err = replay(s); return err })
+		return err
 	})
 	if connectors.ClassOf(err) == connectors.ClassStopped && ctx.Err() != nil && errors.Is(context.Cause(ctx), context.DeadlineExceeded) {
 		err = nil // what is left is left for the next time
 	}
+	return out, err
+}
+
+func replayOnce(ctx context.Context, sh *shared, spec ConnectorSpec, m *monitor) (out Replayed, err error) {
+	s, err := openSession(ctx, sh, spec, m)
+	if err != nil {
+		return out, err
+	}
+	defer s.close()
+	replay := replaySink
+	if spec.Source != nil {
+		replay = replaySource
+	}
+	err = s.guard(spec.Name, func() error { out, err = replay(s); return err })
 	return out, err
 }
 

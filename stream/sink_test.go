@@ -626,6 +626,37 @@ func TestSinkOffsetSetBackLoadsAgain(t *testing.T) {
 	})
 }
 
+// TestAnotherSitesPlanIsFinishedFirst: where the destination knows a plan that
+// was begun elsewhere, it is executed as it was, by an owner of a later epoch,
+// before anything after it.
+func TestAnotherSitesPlanIsFinishedFirst(t *testing.T) {
+	for _, at := range []int64{-1, 2, 6} { // what this site had committed before
+		inBubble(t, func(t *testing.T) {
+			w := sinkWorld(t, 20)
+			defer w.close()
+			snk := newFakeSink(false, connectors.Limits{Records: 10, Wait: time.Second})
+			snk.last = connectors.Plan{Partition: tp("in", 0), From: 4, To: 9, Epoch: 5, ID: "theirs"}
+			job := parseOne(t, registry(nil, snk), plainSink)
+			if at >= 0 {
+				r := &sinkRun{session: &session{admin: w.admin, spec: job}, group: Group("shelve")}
+				if err := r.commitOffset(t.Context(), tp("in", 0), at, Counters{}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			l := w.start(0, job)
+			l.await("shelve", time.Minute, func(s JobStatus) bool { return s.Lag == 0 && s.State == Running })
+			l.end()
+			plans := snk.plans[tp("in", 0)]
+			if len(plans) < 2 || plans[0].ID != "theirs" || plans[0].From != 4 || plans[0].To != 9 || plans[0].Epoch <= 5 || plans[1].From != 9 {
+				t.Errorf("from %d, plans %v", at, plans)
+			}
+			if joined(snk.values) != joined(lines(4, 20)) || len(snk.faults) > 0 {
+				t.Errorf("from %d, loaded %v, faults %v", at, snk.values, snk.faults)
+			}
+		})
+	}
+}
+
 func TestFailureWindow(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	w := newFailureWindow(3, 10)

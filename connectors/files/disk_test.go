@@ -141,7 +141,7 @@ func TestCutAtEveryStep(t *testing.T) {
 }
 
 // TestOrder holds the order that the guarantee rests on: every file of a plan
-// is synced before the first one has a name, folders are durable before they
+// is synced before the plan is noted and that before the first one has a name, folders are durable before they
 // are used and synced before the plan is done, temporary names go last.
 func TestOrder(t *testing.T) {
 	root := t.TempDir()
@@ -161,6 +161,19 @@ remove _tmp/conntest/1+1+clicks+3+0+8.parquet
 create _tmp/conntest/1+1+clicks+3+0+8.parquet
 write _tmp/conntest/1+1+clicks+3+0+8.parquet
 sync _tmp/conntest/1+1+clicks+3+0+8.parquet
+mkdir _plans
+syncdir .
+mkdir _plans/conntest
+syncdir _plans
+mkdir _plans/conntest/clicks+3
+syncdir _plans/conntest
+remove _tmp/conntest/1+plan-here+clicks+3+0+8.parquet
+create _tmp/conntest/1+plan-here+clicks+3+0+8.parquet
+write _tmp/conntest/1+plan-here+clicks+3+0+8.parquet
+sync _tmp/conntest/1+plan-here+clicks+3+0+8.parquet
+link _plans/conntest/clicks+3/00000000000000000000.json
+syncdir _plans/conntest/clicks+3
+remove _tmp/conntest/1+plan-here+clicks+3+0+8.parquet
 mkdir dt=2015-05-17
 syncdir .
 mkdir dt=2015-05-17/hr=10
@@ -181,7 +194,7 @@ remove _tmp/conntest/1+1+clicks+3+0+8.parquet`
 	}
 	d.trace = nil
 	write(t, w, plan(0, 8), hours(0, 8))
-	if got := strings.Join(d.trace, ","); strings.Contains(got, "create") || strings.Contains(got, "link") || !strings.Contains(got, "syncdir") {
+	if got := strings.Join(d.trace, ","); strings.Contains(got, "create _tmp/conntest/1+0") || strings.Contains(got, "link dt") || !strings.Contains(got, "syncdir") {
 		t.Errorf("a plan that is done does %s", got)
 	}
 }

@@ -233,6 +233,11 @@ func TestWebHDFSTrouble(t *testing.T) {
 	isOp := func(op string) func(*http.Request) bool {
 		return func(r *http.Request) bool { return r.URL.Query().Get("op") == op && !isData(r) }
 	}
+	isRename := func(of string) func(*http.Request) bool {
+		return func(r *http.Request) bool {
+			return isOp("RENAME")(r) && strings.Contains(r.URL.Query().Get("destination"), of)
+		}
+	}
 	lost := func(w http.ResponseWriter, r *http.Request, serve http.Handler) { lose(w, r, serve) }
 	standby := func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		w.WriteHeader(http.StatusForbidden)
@@ -248,12 +253,13 @@ func TestWebHDFSTrouble(t *testing.T) {
 		how   func(http.ResponseWriter, *http.Request, http.Handler)
 		class connectors.Class
 	}{
-		{"lost answer to rename", isOp("RENAME"), lost, connectors.ClassUnknown},
+		{"lost answer to rename", isRename("/dt="), lost, connectors.ClassUnknown},
+		{"lost answer to the rename of a note", isRename("/_plans/"), lost, connectors.ClassRetry},
 		{"lost answer of a datanode", isData, lost, connectors.ClassRetry},
 		{"lost answer to create", isOp("CREATE"), lost, connectors.ClassRetry},
 		{"lost answer to mkdirs", isOp("MKDIRS"), lost, connectors.ClassRetry},
 		{"standby", isOp("CREATE"), standby, connectors.ClassRetry},
-		{"no rights", isOp("RENAME"), denied, connectors.ClassFatal},
+		{"no rights", isRename("/dt="), denied, connectors.ClassFatal},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			l := newLakeHDFS(t, "webhdfs")

@@ -31,7 +31,7 @@ func (Sink) Open(ctx context.Context, task connectors.TaskContext, partitions []
 
 func openOn(ctx context.Context, task connectors.TaskContext, partitions []record.TopicPartition, s settings, st store) (connectors.Writer, error) {
 	w := &writer{
-		settings: s, store: st, task: task.Task, pins: map[string]*pinned{},
+		settings: s, store: st, task: task.Task, job: task.Job, site: task.Site, pins: map[string]*pinned{},
 		tmp: path.Join(tmpFolder, escape(task.Job, true)),
 	}
 	err := ctx.Err()
@@ -54,6 +54,8 @@ type writer struct {
 	settings
 	store store
 	task  string
+	job   string
+	site  string
 	tmp   string             // folder of the job's temporary files
 	pins  map[string]*pinned // by topic
 	plans *plans             // nil without manifests

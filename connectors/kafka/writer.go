@@ -99,6 +99,13 @@ func (w *writer) Resume(ctx context.Context, tp record.TopicPartition) (int64, b
 	return max(l.next, 0), l.next >= 0, nil
 }
 
+// Last implements connectors.Remembering: what Resume has asked for.
+func (w *writer) Last(_ context.Context, tp record.TopicPartition) (connectors.Plan, bool, error) {
+	l := w.lane(tp)
+	known := w.transaction && l.next >= 0
+	return connectors.Plan{Partition: tp, From: l.next, To: l.next, Epoch: l.epoch}, known, nil
+}
+
 // Write implements connectors.Writer.
 func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connectors.Batch) ([]connectors.RecordError, error) {
 	refused, err := w.refuse(batch)

@@ -203,6 +203,20 @@ func (w *writer) Resume(ctx context.Context, tp record.TopicPartition) (next int
 	return next, known, err
 }
 
+// Last implements connectors.Remembering: a plan is there wholly or not at all.
+func (w *writer) Last(ctx context.Context, tp record.TopicPartition) (last connectors.Plan, known bool, err error) {
+	if err := w.ready(ctx); err != nil {
+		return last, false, err
+	}
+	err = w.inside(ctx, "read the owner of "+tp.String(), func(t *tx) error {
+		var next int64
+		next, last.Epoch, known, err = w.offsets.row(t, tp)
+		last.Partition, last.From, last.To = tp, next, next
+		return err
+	})
+	return last, known, err
+}
+
 // Close implements connectors.Writer.
 func (w *writer) Close(context.Context) error {
 	w.drop()
