@@ -252,7 +252,7 @@ func (s *storyLake) look() string {
 	var out []string
 	_ = filepath.WalkDir(s.root, func(name string, d os.DirEntry, err error) error {
 		rel, _ := filepath.Rel(s.root, name)
-		if err != nil || d.IsDir() || strings.HasPrefix(rel, "_tmp") {
+		if err != nil || d.IsDir() || strings.HasPrefix(rel, tmpFolder) || strings.HasPrefix(rel, planFolder) {
 			return err
 		}
 		if path.Base(rel) != manifestName {
