@@ -183,6 +183,11 @@ func (w badWriter) Write(ctx context.Context, plan connectors.Plan, b connectors
 	case "write-slow":
 		<-ctx.Done()
 		return nil, ctx.Err()
+	case "write-long": // longer than a call may take, but it says so
+		for range 6 {
+			_ = connectors.Pause(ctx, minTimeout/4)
+			w.task.Note(io.ErrNoProgress)
+		}
 	case "refuses-others":
 		return []connectors.RecordError{{Index: 0, Offset: plan.To, Err: connectors.Poisonf("no")}}, nil
 	case "prints":

@@ -261,7 +261,7 @@ func (s sink) Open(ctx context.Context, task connectors.TaskContext, partitions 
 	for _, p := range partitions {
 		open.Partitions = append(open.Partitions, wire.FromPartition(p))
 	}
-	return openWriter(ctx, sess, open)
+	return openWriter(ctx, sess, task, open)
 }
 
 func toTask(t connectors.TaskContext) *wire.Task {

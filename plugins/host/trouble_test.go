@@ -303,6 +303,29 @@ func TestCancelledWrite(t *testing.T) {
 	}
 }
 
+// TestLongWrite: a call that says why it takes long has more time.
+func TestLongWrite(t *testing.T) {
+	reg, _, _ := bad(t, "write-long")
+	s := reg.Sinks["bad"]
+	task := conntest.Task(conntest.Config(t, s.Spec(), nil))
+	var noted []string
+	task.Noted = func(trouble error) { noted = append(noted, trouble.Error()) }
+	w, err := s.Open(t.Context(), task, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, b := plan("a")
+	if refused, err := w.Write(t.Context(), p, b); err != nil || refused != nil {
+		t.Errorf("%v, %v", refused, err)
+	}
+	if len(noted) == 0 || !strings.Contains(noted[0], io.ErrNoProgress.Error()) {
+		t.Errorf("noted: %q", noted)
+	}
+	if err := w.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRefusesOthers(t *testing.T) {
 	reg, _, _ := bad(t, "refuses-others")
 	p, b := plan("a")

@@ -22,16 +22,17 @@ type writer struct {
 	credit int64
 	calls  int64
 	broken error // the stream cannot be used any more
+	task   connectors.TaskContext
 }
 
-func openWriter(ctx context.Context, sess *session, open *wire.OpenWrite) (connectors.Writer, error) {
+func openWriter(ctx context.Context, sess *session, task connectors.TaskContext, open *wire.OpenWrite) (connectors.Writer, error) {
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	out, err := sess.calls.Write(life)
 	if err != nil {
 		cancel()
 		return nil, sess.fault(err)
 	}
-	w := &writer{out: out}
+	w := &writer{out: out, task: task}
 	w.stream = receive(sess, fmt.Sprintf("sink %s", open.GetUse().GetType()), cancel, out.Recv)
 	if err := w.opened(ctx, open); err != nil {
 		w.stream.end()
@@ -186,6 +187,9 @@ func (w *writer) frame(in *wire.WriteResponse, id int64) (*wire.WriteResponse, e
 	switch x := in.Of.(type) {
 	case *wire.WriteResponse_Credit:
 		w.credit += x.Credit.GetBytes()
+		return nil, nil
+	case *wire.WriteResponse_Noted:
+		w.task.Note(w.sess.remote(x.Noted.GetTrouble()))
 		return nil, nil
 	case *wire.WriteResponse_Resumed:
 		got = x.Resumed.GetId()

@@ -35,7 +35,7 @@ MAX_MESSAGE = 64 << 20  # bytes of one message on the wire
 COST = 64               # what a message counts beside its bytes
 STREAMS = 256           # readers and writers at the same time, and the calls beside them
 
-TEXT, WHOLE, NUMBER, TRUTH, DURATION, SIZE, SECRET, TEXTS, TEXT_MAP, OBJECT, OBJECTS = range(1, 12)
+TEXT, WHOLE, NUMBER, TRUTH, DURATION, SIZE, SECRET, TEXTS, TEXT_MAP, OBJECT, OBJECTS, SECRET_MAP = range(1, 13)
 
 
 # ---- errors: what the hub does with each is its own matter ----
@@ -159,6 +159,12 @@ class Plan:
     epoch: int  # of the task's lease; a later owner has a higher one
     id: str     # the same when the plan is written again
     cancelled: threading.Event = None  # set when the hub no longer waits
+    _note: object = None
+
+    def note(self, trouble=None):
+        """Tells the hub of a write that takes long: nothing, that a part of it is
+        done; a text, why it waits or tries again. Either gives it more time."""
+        self._note(trouble)
 
 
 @dataclass
@@ -265,6 +271,8 @@ def _config(fields, given):
         which = v.WhichOneof("of")
         if which == "hidden":
             out[f.name] = None  # a secret that a check may not see
+        elif which == "hidden_map":
+            out[f.name] = {name: None for name in v.hidden_map.texts}
         elif f.kind == DURATION:
             out[f.name] = v.whole / 1e9
         elif which == "texts":
@@ -496,7 +504,8 @@ class _Writing:
                 if event is None:
                     return
                 if isinstance(event, pb.WriteResponse):  # of the call
-                    self.busy = 0
+                    if event.WhichOneof("of") != "noted":
+                        self.busy = 0
                     yield event
                     continue
                 which = event.WhichOneof("of")
@@ -554,13 +563,17 @@ class _Writing:
         self.plan, self.batch = None, []
 
         def write():
-            plan = Plan(p.partition.topic, p.partition.partition, p.__getattribute__("from"), p.to, p.epoch, p.plan, self.cancelled)
+            plan = Plan(p.partition.topic, p.partition.partition, p.__getattribute__("from"), p.to, p.epoch, p.plan, self.cancelled, self.note)
             try:
                 refused = self.writer.write(plan, batch) or []
                 return pb.Written(id=p.id, refused=[pb.RecordError(index=i, offset=batch[i].offset, message=str(why)) for i, why in refused])
             except Exception as e:
                 return pb.Written(id=p.id, error=_error(e))
         self.call(p.id, lambda: pb.WriteResponse(written=write()))
+
+    def note(self, trouble):
+        error = None if trouble is None else pb.Error(**{"class": 1}, message=str(trouble))
+        self.events.put(pb.WriteResponse(noted=pb.Noted(trouble=error)))
 
     def call(self, id_, do):
         self.busy, self.cancelled = id_, threading.Event()

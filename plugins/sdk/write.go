@@ -23,6 +23,7 @@ func (s *server) Write(stream grpc.BidiStreamingServer[wire.WriteRequest, wire.W
 	if open == nil {
 		return status.Error(codes.FailedPrecondition, "the first request of Write has to be open")
 	}
+	notes := make(chan error, 1)
 	sink, cfg, err := s.sink(open.Use)
 	var writer connectors.Writer
 	if err == nil {
@@ -30,12 +31,19 @@ func (s *server) Write(stream grpc.BidiStreamingServer[wire.WriteRequest, wire.W
 		for _, p := range open.Partitions {
 			partitions = append(partitions, p.TopicPartition())
 		}
-		writer, err = sink.Open(stream.Context(), s.task(open.Task, cfg), partitions)
+		task := s.task(open.Task, cfg)
+		task.Noted = func(trouble error) {
+			select {
+			case notes <- trouble:
+			default: // one is on its way
+			}
+		}
+		writer, err = sink.Open(stream.Context(), task, partitions)
 	}
 	if err != nil {
 		return stream.Send(&wire.WriteResponse{Of: &wire.WriteResponse_Error{Error: wire.FromError(err)}})
 	}
-	w := &writing{stream: stream, writer: writer, in: receive(stream.Context(), stream.Recv), done: make(chan *wire.WriteResponse, 1)}
+	w := &writing{stream: stream, writer: writer, notes: notes, in: receive(stream.Context(), stream.Recv), done: make(chan *wire.WriteResponse, 1)}
 	err = w.run()
 	w.cancelCall()
 	w.calls.Wait()
@@ -52,6 +60,7 @@ type writing struct {
 	writer connectors.Writer
 	in     <-chan *wire.WriteRequest
 	done   chan *wire.WriteResponse // the answer of the call
+	notes  <-chan error             // what it says of itself meanwhile
 
 	calls  sync.WaitGroup
 	busy   int64 // the call's ID; 0 is none
@@ -78,6 +87,10 @@ func (w *writing) run() error {
 				return status.FromContextError(context.Canceled).Err()
 			}
 			if err := w.take(req); err != nil {
+				return err
+			}
+		case trouble := <-w.notes:
+			if err := w.stream.Send(&wire.WriteResponse{Of: &wire.WriteResponse_Noted{Noted: &wire.Noted{Trouble: wire.FromError(trouble)}}}); err != nil {
 				return err
 			}
 		case answer := <-w.done:

@@ -3,6 +3,8 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors"
@@ -33,6 +35,8 @@ func fromField(f connectors.Field, cfg connectors.Config, reveal func(connectors
 		}
 		s, err := reveal(cfg.Secret(f.Name))
 		return &Value{Of: &Value_Text{Text: s}}, err
+	case connectors.KindSecretMap:
+		return fromSecretMap(cfg.SecretMap(f.Name), reveal)
 	case connectors.KindObject:
 		o, err := FromConfig(f.Fields, cfg.Object(f.Name), reveal)
 		return &Value{Of: &Value_Object{Object: o}}, err
@@ -48,6 +52,21 @@ func fromField(f connectors.Field, cfg connectors.Config, reveal func(connectors
 		return &Value{Of: &Value_Objects{Objects: all}}, nil
 	}
 	return fromPlain(plain(f, cfg)), nil
+}
+
+func fromSecretMap(all map[string]connectors.Secret, reveal func(connectors.Secret) (string, error)) (*Value, error) {
+	if reveal == nil {
+		return &Value{Of: &Value_HiddenMap{HiddenMap: &Texts{Texts: slices.Sorted(maps.Keys(all))}}}, nil
+	}
+	out := &TextMap{Texts: map[string]string{}}
+	for name, secret := range all {
+		text, err := reveal(secret)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		out.Texts[name] = text
+	}
+	return &Value{Of: &Value_TextMap{TextMap: out}}, nil
 }
 
 // plain is a field's value as its Go type.
@@ -97,6 +116,10 @@ func fromPlain(v any) *Value {
 // errHidden is what revealing a secret gives where it was not sent.
 var errHidden = errors.New("secrets are not revealed to a check that may not look at the system")
 
+func hiddenSecret() connectors.Secret {
+	return connectors.LazySecret(func() (string, error) { return "", errHidden })
+}
+
 // Config is a config made of what the other side was given. It fails on what
 // the fields do not allow.
 func (x *Object) Config(fields []connectors.Field) (connectors.Config, error) {
@@ -137,7 +160,13 @@ func indexOf(fields []connectors.Field, name string) int {
 func (x *Value) value(f connectors.Field) (any, error) {
 	switch v := x.GetOf().(type) {
 	case *Value_Hidden:
-		return connectors.LazySecret(func() (string, error) { return "", errHidden }), nil
+		return hiddenSecret(), nil
+	case *Value_HiddenMap:
+		all := map[string]connectors.Secret{}
+		for _, name := range v.HiddenMap.GetTexts() {
+			all[name] = hiddenSecret()
+		}
+		return all, nil
 	case *Value_Text:
 		if f.Kind == connectors.KindSecret {
 			return connectors.NewSecret(v.Text), nil
@@ -155,6 +184,13 @@ func (x *Value) value(f connectors.Field) (any, error) {
 	case *Value_Texts:
 		return v.Texts.GetTexts(), nil
 	case *Value_TextMap:
+		if f.Kind == connectors.KindSecretMap {
+			all := map[string]connectors.Secret{}
+			for name, text := range v.TextMap.GetTexts() {
+				all[name] = connectors.NewSecret(text)
+			}
+			return all, nil
+		}
 		return v.TextMap.GetTexts(), nil
 	case *Value_Object:
 		return v.Object.Config(f.Fields)

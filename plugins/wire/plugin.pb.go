@@ -76,6 +76,85 @@ func (Kind) EnumDescriptor() ([]byte, []int) {
 	return file_plugin_proto_rawDescGZIP(), []int{0}
 }
 
+type ValueKind int32
+
+const (
+	ValueKind_VALUE_UNSPECIFIED ValueKind = 0
+	ValueKind_VALUE_TEXT        ValueKind = 1
+	ValueKind_VALUE_WHOLE       ValueKind = 2
+	ValueKind_VALUE_NUMBER      ValueKind = 3
+	ValueKind_VALUE_TRUTH       ValueKind = 4
+	ValueKind_VALUE_DURATION    ValueKind = 5
+	ValueKind_VALUE_SIZE        ValueKind = 6
+	ValueKind_VALUE_SECRET      ValueKind = 7
+	ValueKind_VALUE_TEXTS       ValueKind = 8
+	ValueKind_VALUE_TEXT_MAP    ValueKind = 9
+	ValueKind_VALUE_OBJECT      ValueKind = 10
+	ValueKind_VALUE_OBJECTS     ValueKind = 11
+	ValueKind_VALUE_SECRET_MAP  ValueKind = 12
+)
+
+// Enum value maps for ValueKind.
+var (
+	ValueKind_name = map[int32]string{
+		0:  "VALUE_UNSPECIFIED",
+		1:  "VALUE_TEXT",
+		2:  "VALUE_WHOLE",
+		3:  "VALUE_NUMBER",
+		4:  "VALUE_TRUTH",
+		5:  "VALUE_DURATION",
+		6:  "VALUE_SIZE",
+		7:  "VALUE_SECRET",
+		8:  "VALUE_TEXTS",
+		9:  "VALUE_TEXT_MAP",
+		10: "VALUE_OBJECT",
+		11: "VALUE_OBJECTS",
+		12: "VALUE_SECRET_MAP",
+	}
+	ValueKind_value = map[string]int32{
+		"VALUE_UNSPECIFIED": 0,
+		"VALUE_TEXT":        1,
+		"VALUE_WHOLE":       2,
+		"VALUE_NUMBER":      3,
+		"VALUE_TRUTH":       4,
+		"VALUE_DURATION":    5,
+		"VALUE_SIZE":        6,
+		"VALUE_SECRET":      7,
+		"VALUE_TEXTS":       8,
+		"VALUE_TEXT_MAP":    9,
+		"VALUE_OBJECT":      10,
+		"VALUE_OBJECTS":     11,
+		"VALUE_SECRET_MAP":  12,
+	}
+)
+
+func (x ValueKind) Enum() *ValueKind {
+	p := new(ValueKind)
+	*p = x
+	return p
+}
+
+func (x ValueKind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ValueKind) Descriptor() protoreflect.EnumDescriptor {
+	return file_plugin_proto_enumTypes[1].Descriptor()
+}
+
+func (ValueKind) Type() protoreflect.EnumType {
+	return &file_plugin_proto_enumTypes[1]
+}
+
+func (x ValueKind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ValueKind.Descriptor instead.
+func (ValueKind) EnumDescriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{1}
+}
+
 type DescribeRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	HubVersion    string                 `protobuf:"bytes,1,opt,name=hub_version,json=hubVersion,proto3" json:"hub_version,omitempty"`
@@ -332,13 +411,10 @@ func (x *Spec) GetFields() []*Field {
 	return nil
 }
 
-// Field: value_kind is the number of connectors.Kind: 1 text, 2 whole number,
-// 3 number, 4 true or false, 5 duration, 6 size, 7 secret, 8 list of texts,
-// 9 mapping of texts, 10 mapping, 11 list of mappings.
 type Field struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	ValueKind     uint32                 `protobuf:"varint,2,opt,name=value_kind,json=valueKind,proto3" json:"value_kind,omitempty"`
+	ValueKind     ValueKind              `protobuf:"varint,2,opt,name=value_kind,json=valueKind,proto3,enum=entrepot.plugin.v1.ValueKind" json:"value_kind,omitempty"`
 	Description   string                 `protobuf:"bytes,3,opt,name=description,proto3" json:"description,omitempty"`
 	Example       string                 `protobuf:"bytes,4,opt,name=example,proto3" json:"example,omitempty"`
 	Since         string                 `protobuf:"bytes,5,opt,name=since,proto3" json:"since,omitempty"`
@@ -389,11 +465,11 @@ func (x *Field) GetName() string {
 	return ""
 }
 
-func (x *Field) GetValueKind() uint32 {
+func (x *Field) GetValueKind() ValueKind {
 	if x != nil {
 		return x.ValueKind
 	}
-	return 0
+	return ValueKind_VALUE_UNSPECIFIED
 }
 
 func (x *Field) GetDescription() string {
@@ -472,6 +548,7 @@ type Value struct {
 	//	*Value_Object
 	//	*Value_Objects
 	//	*Value_Hidden
+	//	*Value_HiddenMap
 	Of            isValue_Of `protobuf_oneof:"of"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -595,6 +672,15 @@ func (x *Value) GetHidden() bool {
 	return false
 }
 
+func (x *Value) GetHiddenMap() *Texts {
+	if x != nil {
+		if x, ok := x.Of.(*Value_HiddenMap); ok {
+			return x.HiddenMap
+		}
+	}
+	return nil
+}
+
 type isValue_Of interface {
 	isValue_Of()
 }
@@ -620,7 +706,7 @@ type Value_Texts struct {
 }
 
 type Value_TextMap struct {
-	TextMap *TextMap `protobuf:"bytes,6,opt,name=text_map,json=textMap,proto3,oneof"`
+	TextMap *TextMap `protobuf:"bytes,6,opt,name=text_map,json=textMap,proto3,oneof"` // also a map of secrets, when they are revealed
 }
 
 type Value_Object struct {
@@ -633,6 +719,10 @@ type Value_Objects struct {
 
 type Value_Hidden struct {
 	Hidden bool `protobuf:"varint,9,opt,name=hidden,proto3,oneof"` // a secret that was given and is not revealed here
+}
+
+type Value_HiddenMap struct {
+	HiddenMap *Texts `protobuf:"bytes,10,opt,name=hidden_map,json=hiddenMap,proto3,oneof"` // the names of such a map
 }
 
 func (*Value_Text) isValue_Of() {}
@@ -652,6 +742,8 @@ func (*Value_Object) isValue_Of() {}
 func (*Value_Objects) isValue_Of() {}
 
 func (*Value_Hidden) isValue_Of() {}
+
+func (*Value_HiddenMap) isValue_Of() {}
 
 type Texts struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -2979,6 +3071,7 @@ type WriteResponse struct {
 	//	*WriteResponse_Resumed
 	//	*WriteResponse_Written
 	//	*WriteResponse_Closed
+	//	*WriteResponse_Noted
 	Of            isWriteResponse_Of `protobuf_oneof:"of"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -3075,6 +3168,15 @@ func (x *WriteResponse) GetClosed() *Closed {
 	return nil
 }
 
+func (x *WriteResponse) GetNoted() *Noted {
+	if x != nil {
+		if x, ok := x.Of.(*WriteResponse_Noted); ok {
+			return x.Noted
+		}
+	}
+	return nil
+}
+
 type isWriteResponse_Of interface {
 	isWriteResponse_Of()
 }
@@ -3103,6 +3205,10 @@ type WriteResponse_Closed struct {
 	Closed *Closed `protobuf:"bytes,6,opt,name=closed,proto3,oneof"`
 }
 
+type WriteResponse_Noted struct {
+	Noted *Noted `protobuf:"bytes,7,opt,name=noted,proto3,oneof"` // of a call that takes long; gives it more time
+}
+
 func (*WriteResponse_Opened) isWriteResponse_Of() {}
 
 func (*WriteResponse_Error) isWriteResponse_Of() {}
@@ -3114,6 +3220,53 @@ func (*WriteResponse_Resumed) isWriteResponse_Of() {}
 func (*WriteResponse_Written) isWriteResponse_Of() {}
 
 func (*WriteResponse_Closed) isWriteResponse_Of() {}
+
+func (*WriteResponse_Noted) isWriteResponse_Of() {}
+
+// Noted: no error says that a part is done, an error why the call waits.
+type Noted struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Trouble       *Error                 `protobuf:"bytes,1,opt,name=trouble,proto3" json:"trouble,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Noted) Reset() {
+	*x = Noted{}
+	mi := &file_plugin_proto_msgTypes[44]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Noted) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Noted) ProtoMessage() {}
+
+func (x *Noted) ProtoReflect() protoreflect.Message {
+	mi := &file_plugin_proto_msgTypes[44]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Noted.ProtoReflect.Descriptor instead.
+func (*Noted) Descriptor() ([]byte, []int) {
+	return file_plugin_proto_rawDescGZIP(), []int{44}
+}
+
+func (x *Noted) GetTrouble() *Error {
+	if x != nil {
+		return x.Trouble
+	}
+	return nil
+}
 
 type Resumed struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
@@ -3127,7 +3280,7 @@ type Resumed struct {
 
 func (x *Resumed) Reset() {
 	*x = Resumed{}
-	mi := &file_plugin_proto_msgTypes[44]
+	mi := &file_plugin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3139,7 +3292,7 @@ func (x *Resumed) String() string {
 func (*Resumed) ProtoMessage() {}
 
 func (x *Resumed) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[44]
+	mi := &file_plugin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3152,7 +3305,7 @@ func (x *Resumed) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resumed.ProtoReflect.Descriptor instead.
 func (*Resumed) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{44}
+	return file_plugin_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *Resumed) GetId() int64 {
@@ -3194,7 +3347,7 @@ type Written struct {
 
 func (x *Written) Reset() {
 	*x = Written{}
-	mi := &file_plugin_proto_msgTypes[45]
+	mi := &file_plugin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3206,7 +3359,7 @@ func (x *Written) String() string {
 func (*Written) ProtoMessage() {}
 
 func (x *Written) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[45]
+	mi := &file_plugin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3219,7 +3372,7 @@ func (x *Written) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Written.ProtoReflect.Descriptor instead.
 func (*Written) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{45}
+	return file_plugin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *Written) GetId() int64 {
@@ -3254,7 +3407,7 @@ type RecordError struct {
 
 func (x *RecordError) Reset() {
 	*x = RecordError{}
-	mi := &file_plugin_proto_msgTypes[46]
+	mi := &file_plugin_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3266,7 +3419,7 @@ func (x *RecordError) String() string {
 func (*RecordError) ProtoMessage() {}
 
 func (x *RecordError) ProtoReflect() protoreflect.Message {
-	mi := &file_plugin_proto_msgTypes[46]
+	mi := &file_plugin_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3279,7 +3432,7 @@ func (x *RecordError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecordError.ProtoReflect.Descriptor instead.
 func (*RecordError) Descriptor() ([]byte, []int) {
-	return file_plugin_proto_rawDescGZIP(), []int{46}
+	return file_plugin_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *RecordError) GetIndex() int64 {
@@ -3328,11 +3481,11 @@ const file_plugin_proto_rawDesc = "" +
 	"\asummary\x18\x02 \x01(\tR\asummary\x12\x1c\n" +
 	"\tguarantee\x18\x03 \x01(\tR\tguarantee\x12\x14\n" +
 	"\x05since\x18\x04 \x01(\tR\x05since\x121\n" +
-	"\x06fields\x18\x05 \x03(\v2\x19.entrepot.plugin.v1.FieldR\x06fields\"\xce\x02\n" +
+	"\x06fields\x18\x05 \x03(\v2\x19.entrepot.plugin.v1.FieldR\x06fields\"\xed\x02\n" +
 	"\x05Field\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12<\n" +
 	"\n" +
-	"value_kind\x18\x02 \x01(\rR\tvalueKind\x12 \n" +
+	"value_kind\x18\x02 \x01(\x0e2\x1d.entrepot.plugin.v1.ValueKindR\tvalueKind\x12 \n" +
 	"\vdescription\x18\x03 \x01(\tR\vdescription\x12\x18\n" +
 	"\aexample\x18\x04 \x01(\tR\aexample\x12\x14\n" +
 	"\x05since\x18\x05 \x01(\tR\x05since\x12\x1a\n" +
@@ -3342,7 +3495,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\x03min\x18\t \x01(\x03R\x03min\x12\x10\n" +
 	"\x03max\x18\n" +
 	" \x01(\x03R\x03max\x121\n" +
-	"\x06fields\x18\v \x03(\v2\x19.entrepot.plugin.v1.FieldR\x06fields\"\xe3\x02\n" +
+	"\x06fields\x18\v \x03(\v2\x19.entrepot.plugin.v1.FieldR\x06fields\"\x9f\x03\n" +
 	"\x05Value\x12\x14\n" +
 	"\x04text\x18\x01 \x01(\tH\x00R\x04text\x12\x16\n" +
 	"\x05whole\x18\x02 \x01(\x03H\x00R\x05whole\x12\x18\n" +
@@ -3352,7 +3505,10 @@ const file_plugin_proto_rawDesc = "" +
 	"\btext_map\x18\x06 \x01(\v2\x1b.entrepot.plugin.v1.TextMapH\x00R\atextMap\x124\n" +
 	"\x06object\x18\a \x01(\v2\x1a.entrepot.plugin.v1.ObjectH\x00R\x06object\x127\n" +
 	"\aobjects\x18\b \x01(\v2\x1b.entrepot.plugin.v1.ObjectsH\x00R\aobjects\x12\x18\n" +
-	"\x06hidden\x18\t \x01(\bH\x00R\x06hiddenB\x04\n" +
+	"\x06hidden\x18\t \x01(\bH\x00R\x06hidden\x12:\n" +
+	"\n" +
+	"hidden_map\x18\n" +
+	" \x01(\v2\x19.entrepot.plugin.v1.TextsH\x00R\thiddenMapB\x04\n" +
 	"\x02of\"\x1d\n" +
 	"\x05Texts\x12\x14\n" +
 	"\x05texts\x18\x01 \x03(\tR\x05texts\"\x81\x01\n" +
@@ -3518,15 +3674,18 @@ const file_plugin_proto_rawDesc = "" +
 	"\x04plan\x18\x06 \x01(\tR\x04plan\x12\x1a\n" +
 	"\bmessages\x18\a \x01(\x03R\bmessages\"\x18\n" +
 	"\x06Cancel\x12\x0e\n" +
-	"\x02id\x18\x01 \x01(\x03R\x02id\"\xdc\x02\n" +
+	"\x02id\x18\x01 \x01(\x03R\x02id\"\x8f\x03\n" +
 	"\rWriteResponse\x124\n" +
 	"\x06opened\x18\x01 \x01(\v2\x1a.entrepot.plugin.v1.OpenedH\x00R\x06opened\x121\n" +
 	"\x05error\x18\x02 \x01(\v2\x19.entrepot.plugin.v1.ErrorH\x00R\x05error\x124\n" +
 	"\x06credit\x18\x03 \x01(\v2\x1a.entrepot.plugin.v1.CreditH\x00R\x06credit\x127\n" +
 	"\aresumed\x18\x04 \x01(\v2\x1b.entrepot.plugin.v1.ResumedH\x00R\aresumed\x127\n" +
 	"\awritten\x18\x05 \x01(\v2\x1b.entrepot.plugin.v1.WrittenH\x00R\awritten\x124\n" +
-	"\x06closed\x18\x06 \x01(\v2\x1a.entrepot.plugin.v1.ClosedH\x00R\x06closedB\x04\n" +
-	"\x02of\"t\n" +
+	"\x06closed\x18\x06 \x01(\v2\x1a.entrepot.plugin.v1.ClosedH\x00R\x06closed\x121\n" +
+	"\x05noted\x18\a \x01(\v2\x19.entrepot.plugin.v1.NotedH\x00R\x05notedB\x04\n" +
+	"\x02of\"<\n" +
+	"\x05Noted\x123\n" +
+	"\atrouble\x18\x01 \x01(\v2\x19.entrepot.plugin.v1.ErrorR\atrouble\"t\n" +
 	"\aResumed\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\x03R\x04next\x12\x14\n" +
@@ -3543,7 +3702,24 @@ const file_plugin_proto_rawDesc = "" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n" +
 	"\vKIND_SOURCE\x10\x01\x12\r\n" +
-	"\tKIND_SINK\x10\x022\x81\x04\n" +
+	"\tKIND_SINK\x10\x02*\xfc\x01\n" +
+	"\tValueKind\x12\x15\n" +
+	"\x11VALUE_UNSPECIFIED\x10\x00\x12\x0e\n" +
+	"\n" +
+	"VALUE_TEXT\x10\x01\x12\x0f\n" +
+	"\vVALUE_WHOLE\x10\x02\x12\x10\n" +
+	"\fVALUE_NUMBER\x10\x03\x12\x0f\n" +
+	"\vVALUE_TRUTH\x10\x04\x12\x12\n" +
+	"\x0eVALUE_DURATION\x10\x05\x12\x0e\n" +
+	"\n" +
+	"VALUE_SIZE\x10\x06\x12\x10\n" +
+	"\fVALUE_SECRET\x10\a\x12\x0f\n" +
+	"\vVALUE_TEXTS\x10\b\x12\x12\n" +
+	"\x0eVALUE_TEXT_MAP\x10\t\x12\x10\n" +
+	"\fVALUE_OBJECT\x10\n" +
+	"\x12\x11\n" +
+	"\rVALUE_OBJECTS\x10\v\x12\x14\n" +
+	"\x10VALUE_SECRET_MAP\x10\f2\x81\x04\n" +
 	"\x06Plugin\x12U\n" +
 	"\bDescribe\x12#.entrepot.plugin.v1.DescribeRequest\x1a$.entrepot.plugin.v1.DescribeResponse\x12U\n" +
 	"\bValidate\x12#.entrepot.plugin.v1.ValidateRequest\x1a$.entrepot.plugin.v1.ValidateResponse\x12U\n" +
@@ -3564,144 +3740,150 @@ func file_plugin_proto_rawDescGZIP() []byte {
 	return file_plugin_proto_rawDescData
 }
 
-var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 50)
+var file_plugin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_plugin_proto_msgTypes = make([]protoimpl.MessageInfo, 51)
 var file_plugin_proto_goTypes = []any{
 	(Kind)(0),                // 0: entrepot.plugin.v1.Kind
-	(*DescribeRequest)(nil),  // 1: entrepot.plugin.v1.DescribeRequest
-	(*DescribeResponse)(nil), // 2: entrepot.plugin.v1.DescribeResponse
-	(*Connector)(nil),        // 3: entrepot.plugin.v1.Connector
-	(*Spec)(nil),             // 4: entrepot.plugin.v1.Spec
-	(*Field)(nil),            // 5: entrepot.plugin.v1.Field
-	(*Value)(nil),            // 6: entrepot.plugin.v1.Value
-	(*Texts)(nil),            // 7: entrepot.plugin.v1.Texts
-	(*TextMap)(nil),          // 8: entrepot.plugin.v1.TextMap
-	(*Object)(nil),           // 9: entrepot.plugin.v1.Object
-	(*Objects)(nil),          // 10: entrepot.plugin.v1.Objects
-	(*Use)(nil),              // 11: entrepot.plugin.v1.Use
-	(*Task)(nil),             // 12: entrepot.plugin.v1.Task
-	(*Error)(nil),            // 13: entrepot.plugin.v1.Error
-	(*ValidateRequest)(nil),  // 14: entrepot.plugin.v1.ValidateRequest
-	(*ValidateResponse)(nil), // 15: entrepot.plugin.v1.ValidateResponse
-	(*Finding)(nil),          // 16: entrepot.plugin.v1.Finding
-	(*SettingsRequest)(nil),  // 17: entrepot.plugin.v1.SettingsRequest
-	(*SettingsResponse)(nil), // 18: entrepot.plugin.v1.SettingsResponse
-	(*Limits)(nil),           // 19: entrepot.plugin.v1.Limits
-	(*DedupWindow)(nil),      // 20: entrepot.plugin.v1.DedupWindow
-	(*SplitsRequest)(nil),    // 21: entrepot.plugin.v1.SplitsRequest
-	(*SplitsResponse)(nil),   // 22: entrepot.plugin.v1.SplitsResponse
-	(*Split)(nil),            // 23: entrepot.plugin.v1.Split
-	(*ReadRequest)(nil),      // 24: entrepot.plugin.v1.ReadRequest
-	(*OpenRead)(nil),         // 25: entrepot.plugin.v1.OpenRead
-	(*Credit)(nil),           // 26: entrepot.plugin.v1.Credit
-	(*Committed)(nil),        // 27: entrepot.plugin.v1.Committed
-	(*Close)(nil),            // 28: entrepot.plugin.v1.Close
-	(*ReadResponse)(nil),     // 29: entrepot.plugin.v1.ReadResponse
-	(*Opened)(nil),           // 30: entrepot.plugin.v1.Opened
-	(*End)(nil),              // 31: entrepot.plugin.v1.End
-	(*Idle)(nil),             // 32: entrepot.plugin.v1.Idle
-	(*Closed)(nil),           // 33: entrepot.plugin.v1.Closed
-	(*CommitDone)(nil),       // 34: entrepot.plugin.v1.CommitDone
-	(*Messages)(nil),         // 35: entrepot.plugin.v1.Messages
-	(*Message)(nil),          // 36: entrepot.plugin.v1.Message
-	(*Header)(nil),           // 37: entrepot.plugin.v1.Header
-	(*TopicPartition)(nil),   // 38: entrepot.plugin.v1.TopicPartition
-	(*WriteRequest)(nil),     // 39: entrepot.plugin.v1.WriteRequest
-	(*OpenWrite)(nil),        // 40: entrepot.plugin.v1.OpenWrite
-	(*ResumeCall)(nil),       // 41: entrepot.plugin.v1.ResumeCall
-	(*Plan)(nil),             // 42: entrepot.plugin.v1.Plan
-	(*Cancel)(nil),           // 43: entrepot.plugin.v1.Cancel
-	(*WriteResponse)(nil),    // 44: entrepot.plugin.v1.WriteResponse
-	(*Resumed)(nil),          // 45: entrepot.plugin.v1.Resumed
-	(*Written)(nil),          // 46: entrepot.plugin.v1.Written
-	(*RecordError)(nil),      // 47: entrepot.plugin.v1.RecordError
-	nil,                      // 48: entrepot.plugin.v1.TextMap.TextsEntry
-	nil,                      // 49: entrepot.plugin.v1.Object.FieldsEntry
-	nil,                      // 50: entrepot.plugin.v1.Split.ConfigEntry
+	(ValueKind)(0),           // 1: entrepot.plugin.v1.ValueKind
+	(*DescribeRequest)(nil),  // 2: entrepot.plugin.v1.DescribeRequest
+	(*DescribeResponse)(nil), // 3: entrepot.plugin.v1.DescribeResponse
+	(*Connector)(nil),        // 4: entrepot.plugin.v1.Connector
+	(*Spec)(nil),             // 5: entrepot.plugin.v1.Spec
+	(*Field)(nil),            // 6: entrepot.plugin.v1.Field
+	(*Value)(nil),            // 7: entrepot.plugin.v1.Value
+	(*Texts)(nil),            // 8: entrepot.plugin.v1.Texts
+	(*TextMap)(nil),          // 9: entrepot.plugin.v1.TextMap
+	(*Object)(nil),           // 10: entrepot.plugin.v1.Object
+	(*Objects)(nil),          // 11: entrepot.plugin.v1.Objects
+	(*Use)(nil),              // 12: entrepot.plugin.v1.Use
+	(*Task)(nil),             // 13: entrepot.plugin.v1.Task
+	(*Error)(nil),            // 14: entrepot.plugin.v1.Error
+	(*ValidateRequest)(nil),  // 15: entrepot.plugin.v1.ValidateRequest
+	(*ValidateResponse)(nil), // 16: entrepot.plugin.v1.ValidateResponse
+	(*Finding)(nil),          // 17: entrepot.plugin.v1.Finding
+	(*SettingsRequest)(nil),  // 18: entrepot.plugin.v1.SettingsRequest
+	(*SettingsResponse)(nil), // 19: entrepot.plugin.v1.SettingsResponse
+	(*Limits)(nil),           // 20: entrepot.plugin.v1.Limits
+	(*DedupWindow)(nil),      // 21: entrepot.plugin.v1.DedupWindow
+	(*SplitsRequest)(nil),    // 22: entrepot.plugin.v1.SplitsRequest
+	(*SplitsResponse)(nil),   // 23: entrepot.plugin.v1.SplitsResponse
+	(*Split)(nil),            // 24: entrepot.plugin.v1.Split
+	(*ReadRequest)(nil),      // 25: entrepot.plugin.v1.ReadRequest
+	(*OpenRead)(nil),         // 26: entrepot.plugin.v1.OpenRead
+	(*Credit)(nil),           // 27: entrepot.plugin.v1.Credit
+	(*Committed)(nil),        // 28: entrepot.plugin.v1.Committed
+	(*Close)(nil),            // 29: entrepot.plugin.v1.Close
+	(*ReadResponse)(nil),     // 30: entrepot.plugin.v1.ReadResponse
+	(*Opened)(nil),           // 31: entrepot.plugin.v1.Opened
+	(*End)(nil),              // 32: entrepot.plugin.v1.End
+	(*Idle)(nil),             // 33: entrepot.plugin.v1.Idle
+	(*Closed)(nil),           // 34: entrepot.plugin.v1.Closed
+	(*CommitDone)(nil),       // 35: entrepot.plugin.v1.CommitDone
+	(*Messages)(nil),         // 36: entrepot.plugin.v1.Messages
+	(*Message)(nil),          // 37: entrepot.plugin.v1.Message
+	(*Header)(nil),           // 38: entrepot.plugin.v1.Header
+	(*TopicPartition)(nil),   // 39: entrepot.plugin.v1.TopicPartition
+	(*WriteRequest)(nil),     // 40: entrepot.plugin.v1.WriteRequest
+	(*OpenWrite)(nil),        // 41: entrepot.plugin.v1.OpenWrite
+	(*ResumeCall)(nil),       // 42: entrepot.plugin.v1.ResumeCall
+	(*Plan)(nil),             // 43: entrepot.plugin.v1.Plan
+	(*Cancel)(nil),           // 44: entrepot.plugin.v1.Cancel
+	(*WriteResponse)(nil),    // 45: entrepot.plugin.v1.WriteResponse
+	(*Noted)(nil),            // 46: entrepot.plugin.v1.Noted
+	(*Resumed)(nil),          // 47: entrepot.plugin.v1.Resumed
+	(*Written)(nil),          // 48: entrepot.plugin.v1.Written
+	(*RecordError)(nil),      // 49: entrepot.plugin.v1.RecordError
+	nil,                      // 50: entrepot.plugin.v1.TextMap.TextsEntry
+	nil,                      // 51: entrepot.plugin.v1.Object.FieldsEntry
+	nil,                      // 52: entrepot.plugin.v1.Split.ConfigEntry
 }
 var file_plugin_proto_depIdxs = []int32{
-	3,  // 0: entrepot.plugin.v1.DescribeResponse.connectors:type_name -> entrepot.plugin.v1.Connector
+	4,  // 0: entrepot.plugin.v1.DescribeResponse.connectors:type_name -> entrepot.plugin.v1.Connector
 	0,  // 1: entrepot.plugin.v1.Connector.kind:type_name -> entrepot.plugin.v1.Kind
-	4,  // 2: entrepot.plugin.v1.Connector.spec:type_name -> entrepot.plugin.v1.Spec
-	5,  // 3: entrepot.plugin.v1.Spec.fields:type_name -> entrepot.plugin.v1.Field
-	6,  // 4: entrepot.plugin.v1.Field.default:type_name -> entrepot.plugin.v1.Value
-	5,  // 5: entrepot.plugin.v1.Field.fields:type_name -> entrepot.plugin.v1.Field
-	7,  // 6: entrepot.plugin.v1.Value.texts:type_name -> entrepot.plugin.v1.Texts
-	8,  // 7: entrepot.plugin.v1.Value.text_map:type_name -> entrepot.plugin.v1.TextMap
-	9,  // 8: entrepot.plugin.v1.Value.object:type_name -> entrepot.plugin.v1.Object
-	10, // 9: entrepot.plugin.v1.Value.objects:type_name -> entrepot.plugin.v1.Objects
-	48, // 10: entrepot.plugin.v1.TextMap.texts:type_name -> entrepot.plugin.v1.TextMap.TextsEntry
-	49, // 11: entrepot.plugin.v1.Object.fields:type_name -> entrepot.plugin.v1.Object.FieldsEntry
-	9,  // 12: entrepot.plugin.v1.Objects.objects:type_name -> entrepot.plugin.v1.Object
-	0,  // 13: entrepot.plugin.v1.Use.kind:type_name -> entrepot.plugin.v1.Kind
-	9,  // 14: entrepot.plugin.v1.Use.config:type_name -> entrepot.plugin.v1.Object
-	11, // 15: entrepot.plugin.v1.ValidateRequest.use:type_name -> entrepot.plugin.v1.Use
-	16, // 16: entrepot.plugin.v1.ValidateResponse.findings:type_name -> entrepot.plugin.v1.Finding
-	11, // 17: entrepot.plugin.v1.SettingsRequest.use:type_name -> entrepot.plugin.v1.Use
-	19, // 18: entrepot.plugin.v1.SettingsResponse.batching:type_name -> entrepot.plugin.v1.Limits
-	19, // 19: entrepot.plugin.v1.SettingsResponse.pace:type_name -> entrepot.plugin.v1.Limits
-	20, // 20: entrepot.plugin.v1.SettingsResponse.dedup:type_name -> entrepot.plugin.v1.DedupWindow
-	11, // 21: entrepot.plugin.v1.SplitsRequest.use:type_name -> entrepot.plugin.v1.Use
-	23, // 22: entrepot.plugin.v1.SplitsResponse.splits:type_name -> entrepot.plugin.v1.Split
-	13, // 23: entrepot.plugin.v1.SplitsResponse.error:type_name -> entrepot.plugin.v1.Error
-	50, // 24: entrepot.plugin.v1.Split.config:type_name -> entrepot.plugin.v1.Split.ConfigEntry
-	25, // 25: entrepot.plugin.v1.ReadRequest.open:type_name -> entrepot.plugin.v1.OpenRead
-	26, // 26: entrepot.plugin.v1.ReadRequest.credit:type_name -> entrepot.plugin.v1.Credit
-	27, // 27: entrepot.plugin.v1.ReadRequest.committed:type_name -> entrepot.plugin.v1.Committed
-	28, // 28: entrepot.plugin.v1.ReadRequest.close:type_name -> entrepot.plugin.v1.Close
-	11, // 29: entrepot.plugin.v1.OpenRead.use:type_name -> entrepot.plugin.v1.Use
-	12, // 30: entrepot.plugin.v1.OpenRead.task:type_name -> entrepot.plugin.v1.Task
-	23, // 31: entrepot.plugin.v1.OpenRead.split:type_name -> entrepot.plugin.v1.Split
-	19, // 32: entrepot.plugin.v1.Credit.limits:type_name -> entrepot.plugin.v1.Limits
-	30, // 33: entrepot.plugin.v1.ReadResponse.opened:type_name -> entrepot.plugin.v1.Opened
-	35, // 34: entrepot.plugin.v1.ReadResponse.messages:type_name -> entrepot.plugin.v1.Messages
-	31, // 35: entrepot.plugin.v1.ReadResponse.end:type_name -> entrepot.plugin.v1.End
-	13, // 36: entrepot.plugin.v1.ReadResponse.error:type_name -> entrepot.plugin.v1.Error
-	34, // 37: entrepot.plugin.v1.ReadResponse.committed:type_name -> entrepot.plugin.v1.CommitDone
-	33, // 38: entrepot.plugin.v1.ReadResponse.closed:type_name -> entrepot.plugin.v1.Closed
-	32, // 39: entrepot.plugin.v1.ReadResponse.idle:type_name -> entrepot.plugin.v1.Idle
-	13, // 40: entrepot.plugin.v1.Closed.error:type_name -> entrepot.plugin.v1.Error
-	13, // 41: entrepot.plugin.v1.CommitDone.error:type_name -> entrepot.plugin.v1.Error
-	36, // 42: entrepot.plugin.v1.Messages.messages:type_name -> entrepot.plugin.v1.Message
-	37, // 43: entrepot.plugin.v1.Message.headers:type_name -> entrepot.plugin.v1.Header
-	40, // 44: entrepot.plugin.v1.WriteRequest.open:type_name -> entrepot.plugin.v1.OpenWrite
-	41, // 45: entrepot.plugin.v1.WriteRequest.resume:type_name -> entrepot.plugin.v1.ResumeCall
-	42, // 46: entrepot.plugin.v1.WriteRequest.plan:type_name -> entrepot.plugin.v1.Plan
-	35, // 47: entrepot.plugin.v1.WriteRequest.messages:type_name -> entrepot.plugin.v1.Messages
-	43, // 48: entrepot.plugin.v1.WriteRequest.cancel:type_name -> entrepot.plugin.v1.Cancel
-	28, // 49: entrepot.plugin.v1.WriteRequest.close:type_name -> entrepot.plugin.v1.Close
-	11, // 50: entrepot.plugin.v1.OpenWrite.use:type_name -> entrepot.plugin.v1.Use
-	12, // 51: entrepot.plugin.v1.OpenWrite.task:type_name -> entrepot.plugin.v1.Task
-	38, // 52: entrepot.plugin.v1.OpenWrite.partitions:type_name -> entrepot.plugin.v1.TopicPartition
-	38, // 53: entrepot.plugin.v1.ResumeCall.partition:type_name -> entrepot.plugin.v1.TopicPartition
-	38, // 54: entrepot.plugin.v1.Plan.partition:type_name -> entrepot.plugin.v1.TopicPartition
-	30, // 55: entrepot.plugin.v1.WriteResponse.opened:type_name -> entrepot.plugin.v1.Opened
-	13, // 56: entrepot.plugin.v1.WriteResponse.error:type_name -> entrepot.plugin.v1.Error
-	26, // 57: entrepot.plugin.v1.WriteResponse.credit:type_name -> entrepot.plugin.v1.Credit
-	45, // 58: entrepot.plugin.v1.WriteResponse.resumed:type_name -> entrepot.plugin.v1.Resumed
-	46, // 59: entrepot.plugin.v1.WriteResponse.written:type_name -> entrepot.plugin.v1.Written
-	33, // 60: entrepot.plugin.v1.WriteResponse.closed:type_name -> entrepot.plugin.v1.Closed
-	13, // 61: entrepot.plugin.v1.Resumed.error:type_name -> entrepot.plugin.v1.Error
-	47, // 62: entrepot.plugin.v1.Written.refused:type_name -> entrepot.plugin.v1.RecordError
-	13, // 63: entrepot.plugin.v1.Written.error:type_name -> entrepot.plugin.v1.Error
-	6,  // 64: entrepot.plugin.v1.Object.FieldsEntry.value:type_name -> entrepot.plugin.v1.Value
-	1,  // 65: entrepot.plugin.v1.Plugin.Describe:input_type -> entrepot.plugin.v1.DescribeRequest
-	14, // 66: entrepot.plugin.v1.Plugin.Validate:input_type -> entrepot.plugin.v1.ValidateRequest
-	17, // 67: entrepot.plugin.v1.Plugin.Settings:input_type -> entrepot.plugin.v1.SettingsRequest
-	21, // 68: entrepot.plugin.v1.Plugin.Splits:input_type -> entrepot.plugin.v1.SplitsRequest
-	24, // 69: entrepot.plugin.v1.Plugin.Read:input_type -> entrepot.plugin.v1.ReadRequest
-	39, // 70: entrepot.plugin.v1.Plugin.Write:input_type -> entrepot.plugin.v1.WriteRequest
-	2,  // 71: entrepot.plugin.v1.Plugin.Describe:output_type -> entrepot.plugin.v1.DescribeResponse
-	15, // 72: entrepot.plugin.v1.Plugin.Validate:output_type -> entrepot.plugin.v1.ValidateResponse
-	18, // 73: entrepot.plugin.v1.Plugin.Settings:output_type -> entrepot.plugin.v1.SettingsResponse
-	22, // 74: entrepot.plugin.v1.Plugin.Splits:output_type -> entrepot.plugin.v1.SplitsResponse
-	29, // 75: entrepot.plugin.v1.Plugin.Read:output_type -> entrepot.plugin.v1.ReadResponse
-	44, // 76: entrepot.plugin.v1.Plugin.Write:output_type -> entrepot.plugin.v1.WriteResponse
-	71, // [71:77] is the sub-list for method output_type
-	65, // [65:71] is the sub-list for method input_type
-	65, // [65:65] is the sub-list for extension type_name
-	65, // [65:65] is the sub-list for extension extendee
-	0,  // [0:65] is the sub-list for field type_name
+	5,  // 2: entrepot.plugin.v1.Connector.spec:type_name -> entrepot.plugin.v1.Spec
+	6,  // 3: entrepot.plugin.v1.Spec.fields:type_name -> entrepot.plugin.v1.Field
+	1,  // 4: entrepot.plugin.v1.Field.value_kind:type_name -> entrepot.plugin.v1.ValueKind
+	7,  // 5: entrepot.plugin.v1.Field.default:type_name -> entrepot.plugin.v1.Value
+	6,  // 6: entrepot.plugin.v1.Field.fields:type_name -> entrepot.plugin.v1.Field
+	8,  // 7: entrepot.plugin.v1.Value.texts:type_name -> entrepot.plugin.v1.Texts
+	9,  // 8: entrepot.plugin.v1.Value.text_map:type_name -> entrepot.plugin.v1.TextMap
+	10, // 9: entrepot.plugin.v1.Value.object:type_name -> entrepot.plugin.v1.Object
+	11, // 10: entrepot.plugin.v1.Value.objects:type_name -> entrepot.plugin.v1.Objects
+	8,  // 11: entrepot.plugin.v1.Value.hidden_map:type_name -> entrepot.plugin.v1.Texts
+	50, // 12: entrepot.plugin.v1.TextMap.texts:type_name -> entrepot.plugin.v1.TextMap.TextsEntry
+	51, // 13: entrepot.plugin.v1.Object.fields:type_name -> entrepot.plugin.v1.Object.FieldsEntry
+	10, // 14: entrepot.plugin.v1.Objects.objects:type_name -> entrepot.plugin.v1.Object
+	0,  // 15: entrepot.plugin.v1.Use.kind:type_name -> entrepot.plugin.v1.Kind
+	10, // 16: entrepot.plugin.v1.Use.config:type_name -> entrepot.plugin.v1.Object
+	12, // 17: entrepot.plugin.v1.ValidateRequest.use:type_name -> entrepot.plugin.v1.Use
+	17, // 18: entrepot.plugin.v1.ValidateResponse.findings:type_name -> entrepot.plugin.v1.Finding
+	12, // 19: entrepot.plugin.v1.SettingsRequest.use:type_name -> entrepot.plugin.v1.Use
+	20, // 20: entrepot.plugin.v1.SettingsResponse.batching:type_name -> entrepot.plugin.v1.Limits
+	20, // 21: entrepot.plugin.v1.SettingsResponse.pace:type_name -> entrepot.plugin.v1.Limits
+	21, // 22: entrepot.plugin.v1.SettingsResponse.dedup:type_name -> entrepot.plugin.v1.DedupWindow
+	12, // 23: entrepot.plugin.v1.SplitsRequest.use:type_name -> entrepot.plugin.v1.Use
+	24, // 24: entrepot.plugin.v1.SplitsResponse.splits:type_name -> entrepot.plugin.v1.Split
+	14, // 25: entrepot.plugin.v1.SplitsResponse.error:type_name -> entrepot.plugin.v1.Error
+	52, // 26: entrepot.plugin.v1.Split.config:type_name -> entrepot.plugin.v1.Split.ConfigEntry
+	26, // 27: entrepot.plugin.v1.ReadRequest.open:type_name -> entrepot.plugin.v1.OpenRead
+	27, // 28: entrepot.plugin.v1.ReadRequest.credit:type_name -> entrepot.plugin.v1.Credit
+	28, // 29: entrepot.plugin.v1.ReadRequest.committed:type_name -> entrepot.plugin.v1.Committed
+	29, // 30: entrepot.plugin.v1.ReadRequest.close:type_name -> entrepot.plugin.v1.Close
+	12, // 31: entrepot.plugin.v1.OpenRead.use:type_name -> entrepot.plugin.v1.Use
+	13, // 32: entrepot.plugin.v1.OpenRead.task:type_name -> entrepot.plugin.v1.Task
+	24, // 33: entrepot.plugin.v1.OpenRead.split:type_name -> entrepot.plugin.v1.Split
+	20, // 34: entrepot.plugin.v1.Credit.limits:type_name -> entrepot.plugin.v1.Limits
+	31, // 35: entrepot.plugin.v1.ReadResponse.opened:type_name -> entrepot.plugin.v1.Opened
+	36, // 36: entrepot.plugin.v1.ReadResponse.messages:type_name -> entrepot.plugin.v1.Messages
+	32, // 37: entrepot.plugin.v1.ReadResponse.end:type_name -> entrepot.plugin.v1.End
+	14, // 38: entrepot.plugin.v1.ReadResponse.error:type_name -> entrepot.plugin.v1.Error
+	35, // 39: entrepot.plugin.v1.ReadResponse.committed:type_name -> entrepot.plugin.v1.CommitDone
+	34, // 40: entrepot.plugin.v1.ReadResponse.closed:type_name -> entrepot.plugin.v1.Closed
+	33, // 41: entrepot.plugin.v1.ReadResponse.idle:type_name -> entrepot.plugin.v1.Idle
+	14, // 42: entrepot.plugin.v1.Closed.error:type_name -> entrepot.plugin.v1.Error
+	14, // 43: entrepot.plugin.v1.CommitDone.error:type_name -> entrepot.plugin.v1.Error
+	37, // 44: entrepot.plugin.v1.Messages.messages:type_name -> entrepot.plugin.v1.Message
+	38, // 45: entrepot.plugin.v1.Message.headers:type_name -> entrepot.plugin.v1.Header
+	41, // 46: entrepot.plugin.v1.WriteRequest.open:type_name -> entrepot.plugin.v1.OpenWrite
+	42, // 47: entrepot.plugin.v1.WriteRequest.resume:type_name -> entrepot.plugin.v1.ResumeCall
+	43, // 48: entrepot.plugin.v1.WriteRequest.plan:type_name -> entrepot.plugin.v1.Plan
+	36, // 49: entrepot.plugin.v1.WriteRequest.messages:type_name -> entrepot.plugin.v1.Messages
+	44, // 50: entrepot.plugin.v1.WriteRequest.cancel:type_name -> entrepot.plugin.v1.Cancel
+	29, // 51: entrepot.plugin.v1.WriteRequest.close:type_name -> entrepot.plugin.v1.Close
+	12, // 52: entrepot.plugin.v1.OpenWrite.use:type_name -> entrepot.plugin.v1.Use
+	13, // 53: entrepot.plugin.v1.OpenWrite.task:type_name -> entrepot.plugin.v1.Task
+	39, // 54: entrepot.plugin.v1.OpenWrite.partitions:type_name -> entrepot.plugin.v1.TopicPartition
+	39, // 55: entrepot.plugin.v1.ResumeCall.partition:type_name -> entrepot.plugin.v1.TopicPartition
+	39, // 56: entrepot.plugin.v1.Plan.partition:type_name -> entrepot.plugin.v1.TopicPartition
+	31, // 57: entrepot.plugin.v1.WriteResponse.opened:type_name -> entrepot.plugin.v1.Opened
+	14, // 58: entrepot.plugin.v1.WriteResponse.error:type_name -> entrepot.plugin.v1.Error
+	27, // 59: entrepot.plugin.v1.WriteResponse.credit:type_name -> entrepot.plugin.v1.Credit
+	47, // 60: entrepot.plugin.v1.WriteResponse.resumed:type_name -> entrepot.plugin.v1.Resumed
+	48, // 61: entrepot.plugin.v1.WriteResponse.written:type_name -> entrepot.plugin.v1.Written
+	34, // 62: entrepot.plugin.v1.WriteResponse.closed:type_name -> entrepot.plugin.v1.Closed
+	46, // 63: entrepot.plugin.v1.WriteResponse.noted:type_name -> entrepot.plugin.v1.Noted
+	14, // 64: entrepot.plugin.v1.Noted.trouble:type_name -> entrepot.plugin.v1.Error
+	14, // 65: entrepot.plugin.v1.Resumed.error:type_name -> entrepot.plugin.v1.Error
+	49, // 66: entrepot.plugin.v1.Written.refused:type_name -> entrepot.plugin.v1.RecordError
+	14, // 67: entrepot.plugin.v1.Written.error:type_name -> entrepot.plugin.v1.Error
+	7,  // 68: entrepot.plugin.v1.Object.FieldsEntry.value:type_name -> entrepot.plugin.v1.Value
+	2,  // 69: entrepot.plugin.v1.Plugin.Describe:input_type -> entrepot.plugin.v1.DescribeRequest
+	15, // 70: entrepot.plugin.v1.Plugin.Validate:input_type -> entrepot.plugin.v1.ValidateRequest
+	18, // 71: entrepot.plugin.v1.Plugin.Settings:input_type -> entrepot.plugin.v1.SettingsRequest
+	22, // 72: entrepot.plugin.v1.Plugin.Splits:input_type -> entrepot.plugin.v1.SplitsRequest
+	25, // 73: entrepot.plugin.v1.Plugin.Read:input_type -> entrepot.plugin.v1.ReadRequest
+	40, // 74: entrepot.plugin.v1.Plugin.Write:input_type -> entrepot.plugin.v1.WriteRequest
+	3,  // 75: entrepot.plugin.v1.Plugin.Describe:output_type -> entrepot.plugin.v1.DescribeResponse
+	16, // 76: entrepot.plugin.v1.Plugin.Validate:output_type -> entrepot.plugin.v1.ValidateResponse
+	19, // 77: entrepot.plugin.v1.Plugin.Settings:output_type -> entrepot.plugin.v1.SettingsResponse
+	23, // 78: entrepot.plugin.v1.Plugin.Splits:output_type -> entrepot.plugin.v1.SplitsResponse
+	30, // 79: entrepot.plugin.v1.Plugin.Read:output_type -> entrepot.plugin.v1.ReadResponse
+	45, // 80: entrepot.plugin.v1.Plugin.Write:output_type -> entrepot.plugin.v1.WriteResponse
+	75, // [75:81] is the sub-list for method output_type
+	69, // [69:75] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_plugin_proto_init() }
@@ -3719,6 +3901,7 @@ func file_plugin_proto_init() {
 		(*Value_Object)(nil),
 		(*Value_Objects)(nil),
 		(*Value_Hidden)(nil),
+		(*Value_HiddenMap)(nil),
 	}
 	file_plugin_proto_msgTypes[23].OneofWrappers = []any{
 		(*ReadRequest_Open)(nil),
@@ -3753,14 +3936,15 @@ func file_plugin_proto_init() {
 		(*WriteResponse_Resumed)(nil),
 		(*WriteResponse_Written)(nil),
 		(*WriteResponse_Closed)(nil),
+		(*WriteResponse_Noted)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_plugin_proto_rawDesc), len(file_plugin_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   50,
+			NumEnums:      2,
+			NumMessages:   51,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -12,11 +12,30 @@ func FromSpec(s connectors.Spec) *Spec {
 	return &Spec{Type: s.Type, Summary: s.Summary, Guarantee: s.Guarantee, Since: s.Since, Fields: fromFields(s.Fields)}
 }
 
+// valueKinds are the kinds by their numbers on the wire, which never change.
+func valueKinds() map[ValueKind]connectors.Kind {
+	return map[ValueKind]connectors.Kind{
+		ValueKind_VALUE_TEXT: connectors.KindString, ValueKind_VALUE_WHOLE: connectors.KindInt, ValueKind_VALUE_NUMBER: connectors.KindFloat,
+		ValueKind_VALUE_TRUTH: connectors.KindBool, ValueKind_VALUE_DURATION: connectors.KindDuration, ValueKind_VALUE_SIZE: connectors.KindSize,
+		ValueKind_VALUE_SECRET: connectors.KindSecret, ValueKind_VALUE_TEXTS: connectors.KindStrings, ValueKind_VALUE_TEXT_MAP: connectors.KindStringMap,
+		ValueKind_VALUE_SECRET_MAP: connectors.KindSecretMap, ValueKind_VALUE_OBJECT: connectors.KindObject, ValueKind_VALUE_OBJECTS: connectors.KindObjects,
+	}
+}
+
+func valueKind(k connectors.Kind) ValueKind {
+	for v, one := range valueKinds() {
+		if one == k {
+			return v
+		}
+	}
+	return ValueKind_VALUE_UNSPECIFIED
+}
+
 func fromFields(fields []connectors.Field) []*Field {
 	var out []*Field
 	for _, f := range fields {
 		out = append(out, &Field{
-			Name: f.Name, ValueKind: uint32(f.Kind), Description: f.Description, Example: f.Example, Since: f.Since,
+			Name: f.Name, ValueKind: valueKind(f.Kind), Description: f.Description, Example: f.Example, Since: f.Since,
 			Required: f.Required, Default: fromPlain(f.Default), Options: f.Options, Min: f.Min, Max: f.Max, Fields: fromFields(f.Fields),
 		})
 	}
@@ -42,11 +61,11 @@ func toFields(all []*Field, depth int) ([]connectors.Field, error) {
 	var out []connectors.Field
 	for _, x := range all {
 		f := connectors.Field{
-			Name: x.GetName(), Kind: connectors.Kind(x.GetValueKind()), Description: x.GetDescription(), Example: x.GetExample(), Since: x.GetSince(),
+			Name: x.GetName(), Kind: valueKinds()[x.GetValueKind()], Description: x.GetDescription(), Example: x.GetExample(), Since: x.GetSince(),
 			Required: x.GetRequired(), Options: x.GetOptions(), Min: x.GetMin(), Max: x.GetMax(),
 		}
-		if f.Kind < connectors.KindString || f.Kind > connectors.KindObjects || x.GetValueKind() > uint32(connectors.KindObjects) {
-			return nil, fmt.Errorf("field %q has value_kind %d, want %d to %d", f.Name, x.GetValueKind(), connectors.KindString, connectors.KindObjects)
+		if f.Kind == 0 {
+			return nil, fmt.Errorf("field %q has value_kind %d, which this hub does not know", f.Name, x.GetValueKind())
 		}
 		if f.Name == "" || indexOf(out, f.Name) >= 0 {
 			return nil, fmt.Errorf("field %q is there twice or has no name", f.Name)
