@@ -47,6 +47,7 @@ func secretCases(t *testing.T, kafka string) []secretCase {
 		{"source", "postgres", "dsn: <dsn>, table: public.t", dsn(2), postgres},
 		{"source", "postgres-cdc", "dsn: <dsn>, tables: [public.t]", dsn(3), postgres},
 		{"sink", "clickhouse", "dsn: <dsn>, table: d.t", one("dsn", "clickhouse://u:hunter2-ch@"+clickhouse.addr+"/d"), clickhouse},
+		{"source", "clickhouse", "dsn: <dsn>, table: d.t, key: [id]", one("dsn", "clickhouse://u:hunter2-chs@"+clickhouse.addr+"/d"), clickhouse},
 		{"source", "rabbitmq", "url: <url>, queues: [q]", url(1), amqp},
 		{"sink", "rabbitmq", "url: <url>, exchange: x", url(2), amqp},
 		{"source", "rabbitmq-stream", "url: <url>, streams: [q]", url(3), amqp},
@@ -61,6 +62,11 @@ func secretCases(t *testing.T, kafka string) []secretCase {
 			map[string]string{"s3.access_key": "hunter2-access", "s3.secret_key": "hunter2-secret", "s3.session_token": "hunter2-session"}, web,
 		},
 		{"sink", "files", `url: "webhdfs://` + web.addr + `/lake", hdfs: {delegation: <hdfs.delegation>}, format: ndjson, roll: {every: 1s}`, one("hdfs.delegation", "hunter2-hdfs"), web},
+		{
+			"source", "files", `url: "s3://b/lake", s3: {endpoint: "http://` + web.addr + `", path_style: true, access_key: <s3.access_key>, secret_key: <s3.secret_key>, session_token: <s3.session_token>}, format: ndjson`,
+			map[string]string{"s3.access_key": "hunter2-access2", "s3.secret_key": "hunter2-secret2", "s3.session_token": "hunter2-session2"}, web,
+		},
+		{"source", "files", `url: "webhdfs://` + web.addr + `/lake", hdfs: {delegation: <hdfs.delegation>}, format: ndjson`, one("hdfs.delegation", "hunter2-hdfs2"), web},
 		{"source", "http-collector", listen + ", sites: [{name: s, key: k, token: <sites.token>}]", one("sites.token", "hunter2-site"), nil},
 	}
 }
