@@ -124,6 +124,9 @@ type Plan struct {
 	To        int64  // offset after the last one
 	Epoch     int64  // of the task's lease; a later owner has a higher one
 	ID        string // unique; the same when the plan is executed again
+	// Made is when the plan was decided, in milliseconds since the Unix epoch:
+	// nothing of it was written before. 0 when that is not known.
+	Made int64
 }
 
 // String is the form people and logs read: clicks-3[100,200).

@@ -96,6 +96,8 @@ type sinkCheckpoint struct {
 	To    int64  `json:"to"`
 	Epoch int64  `json:"epoch"`
 	ID    string `json:"id"`
+	// Made is when the plan was written down first, in milliseconds.
+	Made int64 `json:"made,omitempty"`
 	// Topic is the topic's id: a plan of a topic that was deleted is not one
 	// of the topic that has its name now.
 	Topic string `json:"topic_id,omitempty"`

@@ -134,9 +134,12 @@ func (w *work) makeDurable() error {
 	if w.durable {
 		return nil
 	}
+	if w.plan.Made == 0 {
+		w.plan.Made = time.Now().UnixMilli()
+	}
 	tp := w.letters.tp
 	err := w.store.put(w.hard, sinkKey(w.spec.Name, w.lane.tp), sinkCheckpoint{
-		V: checkpointVersion, From: w.plan.From, To: w.plan.To, Epoch: w.plan.Epoch, ID: w.plan.ID, Topic: w.topic.id,
+		V: checkpointVersion, From: w.plan.From, To: w.plan.To, Epoch: w.plan.Epoch, ID: w.plan.ID, Made: w.plan.Made, Topic: w.topic.id,
 		Dead: []partitionOffset{{tp.Topic, tp.Partition, w.lane.floor(w.plan.From, w.letters.floor())}},
 	})
 	w.durable = err == nil

@@ -55,7 +55,7 @@ func (t *sinkTask) recoverLane(l *lane) error {
 		return nil
 	}
 	todo := plan(t.spec.Name, l.tp, ck.From, ck.To, t.epoch)
-	todo.ID = ck.ID
+	todo.ID, todo.Made = ck.ID, ck.Made
 	l.todo = &todo
 	defer func() { l.todo = nil }()
 	return t.again(l)

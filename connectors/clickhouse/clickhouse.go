@@ -23,6 +23,8 @@
 //     a plan over several values that came in by half is completed. It holds as
 //     long as fewer blocks than the window were written in between, and, where
 //     the table is replicated, within replicated_deduplication_window_seconds.
+//     A plan from before a restart for which that may be over is refused, and
+//     the job stops: it is not written a second time.
 //   - version: the table is a ReplacingMergeTree with a version column. Rows
 //     that come again have the same key and version, and readers with FINAL see
 //     one of them.
@@ -44,11 +46,11 @@
 // # What it expects of the table
 //
 // With create: true it makes what is missing. Columns that are not declared
-// are those of the table, or the fields of the records that come first. A
-// materialized view over the table gets what the table gets; when an INSERT
-// ends between the two, it depends on the server's setting
-// deduplicate_blocks_in_dependent_materialized_views whether the view is
-// completed. See also async_insert, which is always off here.
+// are those of the table, or what the records that come first say of theirs, or
+// their fields. A materialized view over the table gets a plan once, also when
+// it is written again whole. When the server ended within an INSERT, the table
+// is completed and the view may not be: it knows the plan's token from what it
+// had already. async_insert is always off here.
 //
 // Goroutines: none of the package's own outlive a call. The driver has one while
 // it waits for an answer, which ends with the answer or the connection, and one

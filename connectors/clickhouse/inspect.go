@@ -22,6 +22,7 @@ type found struct {
 	enables      bool // it has deduplicate_insert, which counts more than insert_deduplicate
 	sequential   bool // it has select_sequential_consistency
 	window       int  // of tokens; 0 remembers none
+	seconds      int  // how long a replicated table remembers them
 }
 
 type foundColumn struct {
@@ -86,8 +87,6 @@ func (l *link) hasTokens(ctx context.Context) (bool, error) {
 	return len(known) > 0, err
 }
 
-var windowSetting = regexp.MustCompile(`\b(non_replicated|replicated)_deduplication_window\s*=\s*'?([0-9]+)`)
-
 func (f *found) replicated() bool {
 	return strings.HasPrefix(f.engine, "Replicated") || strings.HasPrefix(f.engine, "Shared")
 }
@@ -96,29 +95,34 @@ func (f *found) replicated() bool {
 func (f *found) mergeTree() bool { return strings.HasSuffix(f.engine, "MergeTree") }
 
 // findWindow looks into the table's own settings, and then into the server's.
-func (l *link) findWindow(ctx context.Context, f *found) error {
-	kind := "non_replicated"
-	if f.replicated() {
-		kind = "replicated"
-	}
-	if !f.mergeTree() {
+func (l *link) findWindow(ctx context.Context, f *found) (err error) {
+	switch {
+	case !f.mergeTree():
 		return nil
-	}
-	for _, m := range windowSetting.FindAllStringSubmatch(f.full, -1) {
-		if m[1] == kind {
-			f.window, _ = strconv.Atoi(m[2])
-			return nil
+	case f.replicated():
+		if f.seconds, err = l.tableSetting(ctx, f, "replicated_deduplication_window_seconds"); err != nil {
+			return err
 		}
+		f.window, err = l.tableSetting(ctx, f, "replicated_deduplication_window")
+	default:
+		f.window, err = l.tableSetting(ctx, f, "non_replicated_deduplication_window")
+	}
+	return err
+}
+
+func (l *link) tableSetting(ctx context.Context, f *found, setting string) (int, error) {
+	if m := regexp.MustCompile(`\b` + setting + `\s*=\s*'?([0-9]+)`).FindStringSubmatch(f.full); m != nil {
+		return strconv.Atoi(m[1])
 	}
 	table := "system.merge_tree_settings"
 	if f.replicated() {
 		table = "system.replicated_merge_tree_settings"
 	}
-	rows, err := l.texts(ctx, "SELECT value FROM "+table+" WHERE name = "+quoteText(kind+"_deduplication_window"))
-	if err == nil && len(rows) == 1 {
-		f.window, _ = strconv.Atoi(rows[0][0])
+	rows, err := l.texts(ctx, "SELECT value FROM "+table+" WHERE name = "+quoteText(setting))
+	if err != nil || len(rows) != 1 {
+		return 0, err
 	}
-	return err
+	return strconv.Atoi(rows[0][0])
 }
 
 // meta says that a column is filled by the sink itself.

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors"
 )
@@ -85,6 +87,35 @@ func noVersion(f *found, t *target) string {
 		return fmt.Sprintf("the version column %q of table %s is not among the columns that are written", m[1], t.name)
 	}
 	return ""
+}
+
+// remembered refuses a plan whose token may have left the window since the plan
+// was made: then nobody can tell whether it is in. The blocks that came since
+// are counted by the numbers of the table's parts; a merge can only make them
+// look more. The server's clock counts, as it does for the parts.
+func (l *link) remembered(ctx context.Context, f *found, n name, p connectors.Plan, now time.Time) error {
+	age := now.Sub(time.UnixMilli(p.Made)) + 2*time.Second // a part's time is in seconds
+	database := "currentDatabase()"
+	if n.database != "" {
+		database = quoteText(n.database)
+	}
+	group := "0" // all parts have one row of numbers, and those of a replicated table one for each partition
+	if f.replicated() {
+		group = "partition_id"
+	}
+	rows, err := l.texts(ctx, fmt.Sprintf("SELECT toString(sum(n)) FROM (SELECT max(max_block_number) - if(countIf(old) > 0, maxIf(max_block_number, old), -1) AS n FROM "+
+		"(SELECT max_block_number, %s AS part, modification_time < now() - %d AS old FROM system.parts WHERE database = %s AND table = %s) GROUP BY part)",
+		group, int64(age/time.Second), database, quoteText(n.table)))
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	came, err := strconv.Atoi(rows[0][0])
+	if err != nil || came <= f.window && (f.seconds == 0 || age < time.Duration(f.seconds)*time.Second) {
+		return err
+	}
+	return connectors.Fatalf("%s was decided %s ago, and up to %d blocks came into table %s since, which remembers %d: whether the plan is in cannot be told any more. "+
+		"Look into the table and set the job's offset to %d if it is, or to %d if it is not; exactly_once: offsets does not need that",
+		p, age.Round(time.Second), came, n, f.window, p.To, p.From)
 }
 
 // present asks the table which offsets of a plan it has. A try of the plan

@@ -86,5 +86,5 @@ func newWriter(task connectors.TaskContext) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &writer{settings: s, opts: opts, sure: map[record.TopicPartition]int64{}}, nil
+	return &writer{settings: s, opts: opts, clock: task.Clock, sure: map[record.TopicPartition]int64{}}, nil
 }

@@ -1,10 +1,14 @@
 package clickhouse
 
 import (
+	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/connectors/conntest"
 )
 
@@ -43,4 +47,89 @@ func TestWhatATokenIsWorth(t *testing.T) {
 	if got := strings.TrimSpace(string(out)); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
+}
+
+// windowed is a rig of the engine of today with a table that remembers so many
+// tokens and has no columns to ask, a view over it, and the fields for a writer.
+func windowed(t *testing.T, window int) (*rig, map[string]any) {
+	r := newEngineRig(t)
+	r.exec("CREATE TABLE rows (id Int64, name String) ENGINE = MergeTree PARTITION BY id % 4 ORDER BY id SETTINGS non_replicated_deduplication_window = "+fmt.Sprint(window),
+		"CREATE TABLE sums (part Int64, n UInt64) ENGINE = MergeTree ORDER BY part SETTINGS non_replicated_deduplication_window = "+fmt.Sprint(window),
+		"CREATE MATERIALIZED VIEW summed TO sums AS SELECT id % 4 AS part, count() AS n FROM rows GROUP BY part")
+	return r, map[string]any{"table": "rows", "exactly_once": "token"}
+}
+
+// madeAt is a plan that was decided some time ago.
+func madeAt(p connectors.Plan, ago time.Duration) connectors.Plan {
+	p.Made = time.Now().Add(-ago).UnixMilli()
+	return p
+}
+
+// TestTokenAlone: one owner after the other writes the same plan, and each row
+// is there once, in a view over the table too. Of a plan that came in by half
+// the rest comes into the table; the view takes the plan's token for what it
+// had already, and stays without the rest, which the package says of views.
+func TestTokenAlone(t *testing.T) {
+	r, fields := windowed(t, 100)
+	const sums = "SELECT toString(groupArray((part, s))) FROM (SELECT part, sum(n) AS s FROM sums GROUP BY part ORDER BY part)"
+	for i := range 3 {
+		writeUntilIn(t, r.writer(fields), madeAt(planOf(0, 40, 1), time.Duration(i)*time.Second), batchOf(0, rowsOf(0, 40)...))
+		r.want("SELECT toString((count(), uniqExact(id))) FROM rows", "(40,40)")
+		r.want(sums, "[(0,10),(1,10),(2,10),(3,10)]")
+	}
+	r.exec("INSERT INTO rows SETTINGS async_insert = 0, insert_deduplication_token = 'load-40-80' SELECT number, concat('row ', toString(number)) FROM numbers(40, 40) WHERE number % 4 = 2")
+	for range 2 {
+		writeUntilIn(t, r.writer(fields), madeAt(planOf(40, 80, 1), 0), batchOf(40, rowsOf(40, 80)...))
+		r.want("SELECT toString((count(), uniqExact(id))) FROM rows", "(80,80)")
+		r.want(sums, "[(0,10),(1,10),(2,20),(3,10)]")
+	}
+}
+
+// TestTokenStopsAFormerOwner: an owner that has asked the table, and is held up
+// before it writes, does not write what its successor has written since.
+func TestTokenStopsAFormerOwner(t *testing.T) {
+	r := newEngineRig(t)
+	former := r.writer(partitioned()).(*writer)
+	plan, batch := planOf(0, 40, 1), batchOf(0, rowsOf(0, 40)...)
+	b, wrong := newEncoder(former.target).encode(batch.Messages)
+	if b, err := former.remainder(t.Context(), plan, batch.Messages, b); err != nil || len(wrong) > 0 || b.rows != 40 {
+		t.Fatal(wrong, err)
+	}
+	put(t, r.writer(partitioned()), 0, rowsOf(0, 40)...)
+	if err := former.insert(t.Context(), plan, b); err != nil {
+		t.Fatal(err)
+	}
+	r.want("SELECT toString((count(), uniqExact(id))) FROM rows", "(40,40)")
+}
+
+// TestPushedOut is failure test 13 where a token is all there is: so many
+// others have written since a plan was made that its token may be forgotten.
+// The plan is refused; it is never written twice.
+func TestPushedOut(t *testing.T) {
+	window := 10
+	if os.Getenv("ENTREPOT_KILLS") != "" {
+		window = 1000
+	}
+	r, fields := windowed(t, window)
+	plan, batch := madeAt(planOf(0, 3, 1), 0), batchOf(0, rowsOf(0, 3)...) // three blocks
+	writeUntilIn(t, r.writer(fields), plan, batch)
+	others := func(from, n int) {
+		for i := range n {
+			r.exec(fmt.Sprintf("INSERT INTO rows SETTINGS async_insert = 0 SELECT %d, 'other'", 1000+from+i))
+		}
+	}
+	others(0, window-4)
+	writeUntilIn(t, r.writer(fields), plan, batch) // 3 and those: all are remembered; the server counts it as more
+	others(window, window+1)
+	for range 2 {
+		_, err := r.writer(fields).Write(t.Context(), plan, batch)
+		wantClass(t, err, connectors.ClassFatal, "cannot be told", "set the job's offset to 3 if it is, or to 0")
+	}
+	r.want("SELECT toString((count(), uniqExact(id))) FROM rows WHERE name LIKE 'row%'", "(3,3)")
+	r.exec("OPTIMIZE TABLE rows FINAL") // the parts from before are in others now
+	_, err := r.writer(fields).Write(t.Context(), plan, batch)
+	wantClass(t, err, connectors.ClassFatal, "cannot be told")
+	put(t, r.writer(fields), 3, rowsOf(3, 6)...) // of which the time is not known
+	r.want("SELECT toString((count(), uniqExact(id))) FROM rows WHERE name LIKE 'row%'", "(6,6)")
+	conntest.Figures(t, "window %d, %d other blocks after a plan: refused, its rows in the table once", window, 2*window-3)
 }

@@ -2,6 +2,7 @@ package clickhouse
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -38,6 +39,9 @@ func testValuesOfTypes(t *testing.T, newRig func(testing.TB) *rig) {
 		"Tuple(Int32, String)":          {{`[1,"x"]`, "(1,'x')"}, {`[1]`, "!2 elements"}},
 	}
 	r := newRig(t)
+	if r.tokens() {
+		maps.Copy(cases, casesOfToday())
+	}
 	n := 0
 	for typ, values := range cases {
 		t.Run(typ, func(t *testing.T) {
@@ -70,6 +74,43 @@ func testValuesOfTypes(t *testing.T, newRig func(testing.TB) *rig) {
 			}
 		})
 	}
+}
+
+// casesOfToday are of types that came after 2018.
+func casesOfToday() map[string][][2]string {
+	return map[string][][2]string{
+		"Bool":                                    {{`true`, "true"}, {`1`, "!true or false"}},
+		"Int256":                                  {{`-57896044618658097711785492504343953926634992332820282019728792003956564819968`, "-57896044618658097711785492504343953926634992332820282019728792003956564819968"}, {`57896044618658097711785492504343953926634992332820282019728792003956564819968`, "!of 256 bits"}},
+		"Decimal(76, 10)":                         {{`"123456789012345678901234567890123456789012345678901234567890123456.0123456789"`, "123456789012345678901234567890123456789012345678901234567890123456.0123456789"}, {`"0.00000000001"`, "!within"}, {`"1234567890123456789012345678901234567890123456789012345678901234567"`, "!within"}},
+		"Date32":                                  {{`"1900-01-01"`, "1900-01-01"}, {`"2299-12-31"`, "2299-12-31"}, {`"1899-12-31"`, "!from 1900"}, {`"2300-01-01"`, "!to 2299"}},
+		"DateTime64(6, 'UTC')":                    {{`"1900-01-01T00:00:00.000001Z"`, "1900-01-01 00:00:00.000001"}, {`"2015-05-17T10:05:03.1"`, "2015-05-17 10:05:03.100000"}, {`"2015-05-17T10:05:03.1234567Z"`, "!no more digits"}, {`"1899-12-31T23:59:59Z"`, "!from 1900"}, {`"2262-04-12T00:00:00Z"`, "!to 2262"}},
+		"DateTime64(3, 'Europe/Warsaw')":          {{`"2015-10-25T00:30:00.125Z"`, "2015-10-25 02:30:00.125"}, {`"2015-10-25T01:30:00.125Z"`, "2015-10-25 02:30:00.125"}, {`"2015-10-25T02:30:00.125"`, "!with its zone"}},
+		"Nullable(DateTime64(9, 'UTC'))":          {{`null`, "NULL"}, {`"2015-05-17T10:05:03.123456789Z"`, "2015-05-17 10:05:03.123456789"}},
+		"LowCardinality(Nullable(String))":        {{`null`, "NULL"}, {`""`, ""}, {`"a"`, "a"}},
+		"LowCardinality(String)":                  {{`null`, "!never made a default"}, {`"a"`, "a"}},
+		"Map(String, Nullable(Int8))":             {{`{"z":1,"a":null}`, "{'z':1,'a':NULL}"}, {`{"z":128}`, "!at key \"z\""}, {`null`, "!null_to_empty"}},
+		"Map(UInt8, Array(String))":               {{`{"1":["x"]}`, "{1:['x']}"}, {`{"x":[]}`, "!as key \"x\""}},
+		"Array(Nullable(Decimal(10, 2)))":         {{`["1.10",null]`, "[1.1,NULL]"}, {`["NaN"]`, "!at element 1"}},
+		"Array(LowCardinality(Nullable(String)))": {{`["a",null,"a"]`, "['a',NULL,'a']"}},
+		"Tuple(a Int32, b Nullable(String))":      {{`{"b":null,"a":1}`, "(1,NULL)"}, {`{"a":null,"b":""}`, "!at element 1"}},
+		"IPv4":                                    {{`"192.0.2.1"`, "192.0.2.1"}, {`"::1"`, "!an IPv4 address"}},
+		"IPv6":                                    {{`"2001:db8::1"`, "2001:db8::1"}, {`"192.0.2.1"`, "::ffff:192.0.2.1"}},
+		"Enum16('a' = -300, 'b' = 300)":           {{`"b"`, "b"}, {`"c"`, "!labels"}},
+	}
+}
+
+// TestNullAndDefault: NULL is NULL also where the column has a default, and a
+// table with one says that the config has to decide. A JSON column is refused.
+func TestNullAndDefault(t *testing.T) {
+	r := newEngineRig(t)
+	r.exec("CREATE TABLE t (id Int64, v Nullable(String) DEFAULT 'given', w String DEFAULT 'filled', _topic String, _partition Int32, _offset Int64) ENGINE = MergeTree ORDER BY id")
+	_, err := r.open(map[string]any{"table": "t"})
+	wantClass(t, err, connectors.ClassFatal, "columns with a default (v, w)")
+	put(t, r.writer(map[string]any{"table": "t", "columns": []map[string]any{{"name": "id"}, {"name": "v"}}}), 0, `{"id":1,"v":null}`, `{"id":2}`, `{"id":3,"v":"x"}`)
+	r.want("SELECT toString(groupArray((id, v, w))) FROM (SELECT * FROM t ORDER BY id)", "[(1,NULL,'filled'),(2,NULL,'filled'),(3,'x','filled')]")
+	r.exec("CREATE TABLE j (id Int64, v JSON) ENGINE = MergeTree ORDER BY id")
+	_, err = r.open(map[string]any{"table": "j", "exactly_once": "none"})
+	wantClass(t, err, connectors.ClassFatal, `column "v"`, "keep the value in a String")
 }
 
 // TestRefusals: what cannot be exact is refused, with what would be right.

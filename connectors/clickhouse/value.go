@@ -27,7 +27,8 @@ var (
 	errWantBase64   = errors.New("bytes as base64")
 	errWantArray    = errors.New("an array")
 	errWantObject   = errors.New("an object")
-	errWantNotNull  = errors.New("a value, as it is not Nullable; null is never made a default (of an Array or Map, allow_lossy: [null_to_empty] makes it empty)")
+	errWantNotNull  = errors.New("a value, as it is not Nullable; null is never made a default")
+	errWantNotNone  = errors.New("a value, as it cannot be NULL (allow_lossy: [null_to_empty] makes it empty)")
 	errWantDate     = errors.New("a date from 1970-01-01 to 2149-06-06")
 	errWantDate32   = errors.New("a date from 1900-01-01 to 2299-12-31")
 	errWantSeconds  = errors.New("a time with its zone, in whole seconds (allow_lossy: [time_to_precision] cuts them), from 1970-01-01T00:00:00Z to 2106-02-07T06:28:15Z")
@@ -44,8 +45,11 @@ func (t *chType) value(raw []byte) (any, error) {
 		if t.nullable {
 			return nil, nil
 		}
-		if t.lossy.empty && (t.kind == kindArray || t.kind == kindMap) {
-			return t.zero(), nil
+		if t.kind == kindArray || t.kind == kindMap {
+			if t.lossy.empty {
+				return t.zero(), nil
+			}
+			return nil, errWantNotNone
 		}
 		return nil, errWantNotNull
 	}

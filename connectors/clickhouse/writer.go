@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	ch "github.com/ClickHouse/clickhouse-go/v2"
 
@@ -17,6 +18,7 @@ import (
 type writer struct {
 	settings settings
 	opts     *ch.Options
+	clock    func() time.Time
 
 	link   *link   // nil when there is none
 	target *target // nil when the table is to be created by the first records
@@ -140,9 +142,9 @@ func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connecto
 	if len(wrong) > 0 {
 		return wrong, nil
 	}
-	if seen, ok := w.sure[plan.Partition]; w.target.asks && (!ok || plan.From < seen) {
+	if seen, ok := w.sure[plan.Partition]; !ok || plan.From < seen {
 		var err error
-		if b, err = w.remainder(ctx, plan, batch.Messages, b); err != nil {
+		if b, err = w.doubted(ctx, plan, batch.Messages, b); err != nil {
 			w.drop()
 			return nil, classify(ctx, "ask for what is in of "+plan.String(), err)
 		}
@@ -155,6 +157,17 @@ func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connecto
 	}
 	w.sure[plan.Partition] = plan.To
 	return nil, nil
+}
+
+// doubted is what may be written of a plan that may have been tried before.
+func (w *writer) doubted(ctx context.Context, plan connectors.Plan, messages []connectors.Message, whole *block) (*block, error) {
+	switch {
+	case w.target.asks:
+		return w.remainder(ctx, plan, messages, whole)
+	case w.settings.once == onceToken && plan.Made > 0:
+		return whole, w.link.remembered(ctx, w.found, w.target.name, plan, w.clock())
+	}
+	return whole, nil
 }
 
 // remainder is what the table does not have yet of a plan that may have been
