@@ -71,9 +71,10 @@ type Window struct {
 }
 
 // Paced is implemented by a Source that somebody waits for: it says how soon
-// what was read has to be committed. The runtime commits by what comes first,
-// and at the latest when it has a full transaction by its own measure. Without
-// it, a source commits twice a second.
+// what was read has to be committed: so many records, or so long after the last
+// commit began. The runtime commits by what comes first, and at the latest when
+// it has a full transaction by its own measure. Without it, a source commits
+// twice a second.
 type Paced interface {
 	Source
 	Pace(cfg Config) Limits

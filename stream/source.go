@@ -15,6 +15,7 @@ import (
 type sourceRun struct {
 	*session
 	pace       connectors.Limits // when a split commits
+	awaited    bool              // somebody waits for that
 	partitions int32
 	topicLimit int32 // bytes that a batch may have
 	batchLimit int   // and one record
@@ -45,6 +46,7 @@ func runSource(s *session) error {
 // the transaction of one ID, or with "" of all splits.
 func newSourceRun(s *session, id string) (*sourceRun, error) {
 	r := &sourceRun{session: s, pace: pace(s.spec)}
+	_, r.awaited = s.spec.Source.(connectors.Paced)
 	topic, err := s.awaitTopic()
 	if err != nil {
 		return nil, err

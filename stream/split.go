@@ -19,6 +19,8 @@ const (
 	// consumer that reads committed records waits.
 	commitEvery   = 500 * time.Millisecond
 	commitRecords = 100_000
+	// readRecords is how many messages a reader is asked for at a time.
+	readRecords = 1000
 	// maxInFlight is the number of records sent and not yet acknowledged.
 	maxInFlight = 20_000
 	// longestRead bounds one Read: a split's goroutine also commits.
@@ -47,6 +49,7 @@ type splitRun struct {
 	ids     *dedup            // of a connectors.Queue, else nil
 	unsaved int               // messages taken up since the last commit
 	began   time.Time         // when the first of them came
+	saving  time.Time         // when the last commit began
 	where   string
 }
 
@@ -141,7 +144,7 @@ func (s *splitRun) readOnce(ctx context.Context) error {
 }
 
 func (s *splitRun) readAll(ctx context.Context, reader connectors.Reader) error {
-	limits := connectors.Limits{Records: 1000, Bytes: 1 << 20, Wait: min(longestRead, s.pace.Wait)}
+	limits := connectors.Limits{Records: readRecords, Bytes: 1 << 20, Wait: min(longestRead, s.pace.Wait)}
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -166,13 +169,29 @@ func (s *splitRun) readAll(ctx context.Context, reader connectors.Reader) error 
 			return err
 		}
 		s.monitor.well(s.split.ID)
-		// When nothing comes, nothing is gained by waiting for more.
-		if s.unsaved > 0 && (len(batch.Messages) == 0 || time.Since(s.began) >= s.pace.Wait) {
+		if s.due(len(batch.Messages)) {
 			if err := s.commit(reader, false); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// due tells whether it is time to commit after a Read of so many messages. Who
+// waits for the commit of a Paced source has done so since the last one began,
+// unless there was more than the reader could tell in one go; so the pace is
+// the time from one commit to the next, and who comes to an idle job does not
+// wait for others.
+func (s *splitRun) due(read int) bool {
+	switch {
+	case s.unsaved == 0:
+		return false
+	case read == 0: // nothing is gained by waiting for more
+		return true
+	case s.awaited && read < readRecords && time.Since(s.saving) >= s.pace.Wait:
+		return true
+	}
+	return time.Since(s.began) >= s.pace.Wait
 }
 
 // handle takes up one message: it is skipped when it is in already, else
@@ -309,6 +328,7 @@ func (s *splitRun) commit(reader connectors.Reader, done bool) error {
 
 // save commits the transaction with the checkpoint in it.
 func (s *splitRun) save(done bool) error {
+	s.saving = time.Now()
 	ends := s.next.Ends
 	if len(s.seen) > 0 { // outputs after the position lie below what was written since
 		ends = map[record.TopicPartition]int64{}

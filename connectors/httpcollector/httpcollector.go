@@ -79,7 +79,7 @@ func fields() []connectors.Field {
 		},
 		{
 			Name: "group_commit", Kind: connectors.KindDuration, Default: 10 * time.Millisecond, Min: int64(time.Millisecond), Max: int64(time.Second), Example: "20ms",
-			Description: "how long events are collected for one transaction; longer is cheaper, and each answer takes that much longer",
+			Description: "the least time from one transaction to the next; what comes in between is collected for one. Longer is cheaper, and under load each answer takes that much longer",
 		},
 		connectors.DedupField(defaultDedup),
 		{
