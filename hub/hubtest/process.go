@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -91,6 +92,27 @@ func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
 // Signal sends a signal.
 func (p *Process) Signal(s os.Signal) error { return p.cmd.Process.Signal(s) }
+
+// CPU is the user and system time that the process has used, where /proc tells.
+func (p *Process) CPU(t testing.TB) time.Duration {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		t.Skip(err)
+	}
+	// The name, which may have spaces, ends in a parenthesis; user and system
+	// time are the 12th and 13th field after it, in hundredths of a second.
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	total := 0
+	for _, f := range fields[11:13] {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			t.Fatalf("/proc/…/stat: %s: %v", text, err)
+		}
+		total += n
+	}
+	return time.Duration(total) * 10 * time.Millisecond
+}
 
 // Wait waits for the end and returns the exit status; -1 for a signal.
 func (p *Process) Wait(timeout time.Duration) (int, error) {
