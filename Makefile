@@ -8,7 +8,7 @@ GO    ?= go
 export ENTREPOT_TEST_PYTHON ?= $(CURDIR)/.cache/venv/bin/python
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
-.PHONY: build demo test test-setup services compat vet lint bench compare idle kill connectors sim fuzz fmt
+.PHONY: build demo test test-setup services compat vet lint bench compare compare-connectors idle kill connectors sim fuzz fmt
 
 build: ## one static binary: ./entrepot
 	CGO_ENABLED=0 $(GO) build -trimpath -o entrepot .
@@ -44,6 +44,10 @@ bench: build ## the figures of docs/benchmarks.md, against a node of its own
 compare: build ## the hub beside Apache Kafka, same client, alternating runs: the table of docs/benchmarks.md (ROUNDS=2, ONLY=regexp, DRY=1 prints it)
 	@deploy/compare/setup.sh
 	@python3 -B deploy/compare/compare.py --rounds $(or $(ROUNDS),2) --only '$(ONLY)' $(if $(DRY),--dry)
+
+compare-connectors: build test-setup ## the hub's connectors beside Kafka Connect's, same rows, same PostgreSQL: the table of docs/benchmarks.md (ROUNDS=1, ONLY=regexp, DRY=1 prints it)
+	@deploy/compare/plugins.sh
+	@$(ENTREPOT_TEST_PYTHON) -B deploy/compare/connectors.py --rounds $(or $(ROUNDS),1) --only '$(ONLY)' $(if $(DRY),--dry)
 
 idle: build ## what 1,000 idle partitions cost in memory and processor time, about 12 minutes
 	@deploy/test/idle.sh

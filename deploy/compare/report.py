@@ -52,18 +52,22 @@ def machine():
     return f"{os.cpu_count()} cores of an {cpu}, {memory} GiB of memory, Linux {platform.release()}"
 
 
+def head(versions, command, load):
+    return (f"`{command}` on {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}: {machine()}; {', '.join(versions)}. "
+            f"Load of the machine before the start: {load:.2f}.")
+
+
 def text(samples, servers, versions, command, load, cold):
     return "\n".join([
-        f"`{command}` on {datetime.datetime.now(datetime.timezone.utc):%Y-%m-%d}: {machine()}; {', '.join(versions)}. "
-        f"Load of the machine before the start: {load:.2f}." + ("" if cold else " Caches could not be dropped: no cold figures."),
+        head(versions, command, load) + ("" if cold else " Caches could not be dropped: no cold figures."),
         "",
         table(samples, servers),
     ])
 
 
-def write(page, body):
+def write(page, body, begin=BEGIN, end=END):
     """Puts body between the markers of the page."""
     old = Path(page).read_text()
-    before, rest = old.split(BEGIN, 1)
-    _, after = rest.split(END, 1)
-    Path(page).write_text(f"{before}{BEGIN}\n{body}\n{END}{after}")
+    before, rest = old.split(begin, 1)
+    _, after = rest.split(end, 1)
+    Path(page).write_text(f"{before}{begin}\n{body}\n{end}{after}")

@@ -7,14 +7,20 @@ import urllib.request
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-ENTREPOT = ROOT / "entrepot"
+ENTREPOT = Path(os.environ.get("ENTREPOT_BIN", ROOT / "entrepot"))  # as the tests name another one
 KAFKA = ROOT / "deploy/kafka/kafka.sh"
 
 NODE = """\
 node:      {{id: compare-1, site: compare, data_dir: "{dir}/data"}}
-listeners: {{kafka: {{addr: "{addr}", advertise: "{addr}"}}, admin: {{addr: "127.0.0.1:{admin}"}}, peer: {{addr: "127.0.0.1:0"}}, registry: {{addr: "off"}}, connect: {{addr: "off"}}}}
+listeners: {{kafka: {{addr: "{addr}", advertise: "{addr}"}}, admin: {{addr: "127.0.0.1:{admin}"}}, peer: {{addr: "127.0.0.1:0"}}, registry: {{addr: "off"}}, connect: {{addr: "{connect}"}}}}
 mesh:      {{lan: {{addr: "127.0.0.1:0"}}, wan: {{addr: "127.0.0.1:0"}}}}
 """
+
+
+def cpu_seconds(pid, ended=False):
+    """User and system time of a process, with that of children it has waited for if ended."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return sum(map(int, fields[11:15 if ended else 13])) / os.sysconf("SC_CLK_TCK")
 
 
 class Server:
@@ -42,14 +48,15 @@ class Server:
 
     def cpu_seconds(self):
         """User and system time that the process has used."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(self.pid)
 
 
 class Hub(Server):
+    connect = "off"  # where it serves the REST API for connectors
+
     def start(self):
         config = self.dir / "node.yaml"
-        config.write_text(NODE.format(dir=self.dir, addr=self.addr, admin=self.port + 1))
+        config.write_text(NODE.format(dir=self.dir, addr=self.addr, admin=self.port + 1, connect=self.connect))
         with open(self.dir / "log", "w") as log:
             self.process = subprocess.Popen([ENTREPOT, "serve", "-c", config], stdout=log, stderr=log)
         self.pid = self.process.pid
