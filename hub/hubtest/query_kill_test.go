@@ -38,7 +38,7 @@ topics:
   - {name: things, partitions: 6}
 connectors:
   - name: things-in
-    source: {type: postgres, dsn: "${env:TEST_DSN}", table: public.things, timestamp: at, poll: 50ms}
+    source: {type: postgres, dsn: "${env:TEST_DSN}", table: public.things, timestamp: at, delay: 0s, poll: 50ms}
     topic: things
 `, "TEST_DSN="+dsn)
 	topic := collect(t, n.Kafka, "things")
@@ -48,7 +48,7 @@ connectors:
 	defer stop()
 	const sessions = 4
 	for w := range sessions {
-		writers.Go(func() { writeThings(ctx, t, db, rows/2, rows, w, sessions) })
+		writers.Go(func() { writeThings(ctx, t, db, topic, rows/2, rows, w, sessions) })
 	}
 	l := load{n: n, what: "records are in the topic", total: rows, count: func() (int, error) { return topic.count(), nil }, limit: 3 * time.Minute, late: 60 * time.Millisecond}
 	l.kill(t, times)
@@ -74,11 +74,15 @@ connectors:
 	conntest.Figures(t, "%d kills, source %d = records %d = distinct keys %d, with %d sessions that commit out of order: MISSED=%d, %d twice", times, rows, topic.count(), len(seen), sessions, rows-len(seen), topic.count()-len(seen))
 }
 
-// writeThings inserts each rows in its turn, in transactions of up to 500; one
-// in ten is left open for a while before it commits.
-func writeThings(ctx context.Context, t *testing.T, db *sql.DB, from, to, turn, of int) {
-	const most = 500
+// writeThings inserts the rows of its turns, in transactions of up to 500, not
+// far ahead of what is read, so that the reading meets transactions that run;
+// one in ten is left open for a while before it commits.
+func writeThings(ctx context.Context, t *testing.T, db *sql.DB, topic *collected, from, to, turn, of int) {
+	const most, ahead = 500, 5000
 	for i := from + turn*most; i < to && ctx.Err() == nil; i += of * most {
+		for topic.count() < i-ahead && ctx.Err() == nil {
+			pause(ctx, 5*time.Millisecond, 15*time.Millisecond)
+		}
 		tx, err := db.BeginTx(ctx, nil)
 		if err == nil {
 			_, err = tx.ExecContext(ctx, fmt.Sprintf("INSERT INTO things SELECT i, now(), 'row ' || i FROM generate_series(%d, %d) AS i", i, min(i+most, to)-1))
