@@ -76,31 +76,33 @@ type load struct {
 // prove nothing: more than half of them must not.
 func (l load) kill(t *testing.T, times int) {
 	t.Helper()
-	amid := 0
-	var back []time.Duration // from a kill until more has come
+	amid, before := 0, 0
+	var struck time.Time
+	var back []time.Duration // from a kill until more has come, as far as the next kill let it
+	past := func(want int) error {
+		got, err := l.count()
+		if err == nil && got > before && !struck.IsZero() {
+			back, struck = append(back, time.Since(struck)), time.Time{}
+		}
+		if err == nil && got < want {
+			err = fmt.Errorf("%d of %d", got, want)
+		}
+		return err
+	}
 	for i := range times {
 		at, late := (l.total*i+rand.N(l.total))/(times+1), l.late
-		if conntest.Full() && l.reached(at) == nil { // the load is quick: leave something to the other kills
+		if conntest.Full() && past(at) == nil { // the load is quick: leave something to the other kills
 			late = l.late/10 + 2*time.Millisecond
 		}
-		Until(t, l.limit, l.what, func() error { return l.reached(at) })
+		Until(t, l.limit, l.what, func() error { return past(at) })
 		pause(t.Context(), time.Millisecond, late)
-		before, _ := l.count()
-		struck := time.Now()
-		if l.strike != nil {
-			l.strike(i)
-		} else {
-			l.n.Kill()
-			l.n.Start()
+		before, _ = l.count()
+		if before < l.total {
+			amid++
 		}
-		if before >= l.total {
-			continue
-		}
-		amid++
-		if conntest.Full() { // waiting for it would leave nothing of a short load
-			Until(t, l.limit, l.what, func() error { return l.reached(before + 1) })
-			back = append(back, time.Since(struck))
-		}
+		struck = time.Now()
+		l.n.Kill()
+		l.n.Start()
 	}
 	if amid < times-times/2 {
 		t.Errorf("%d of %d kills came when all %s", times-amid, times, l.what)

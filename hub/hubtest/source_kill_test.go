@@ -31,7 +31,8 @@ func TestKilledSourceIsExact(t *testing.T) {
 	jobs := writeJobs(t, dir, config("{parse: {format: json}}", "    key: string(value.id)\n"))
 	n := NewNode(t, "solo", dir, nil, []string{jobs}, nil)
 	n.Start()
-	l := load{n: n, what: "lines are read", total: lines, count: counter(n, "rows-in", "read"), limit: time.Minute, late: 60 * time.Millisecond}
+	topic := collect(t, n.Kafka, "rows")
+	l := load{n: n, what: "lines are read", total: lines - lines/poisonEvery, count: func() (int, error) { return topic.count(), nil }, limit: time.Minute, late: 60 * time.Millisecond}
 	l.kill(t, total)
 	l.done(t, 2*time.Minute, func() error { return completed(n) })
 	dead := lines / poisonEvery
