@@ -54,7 +54,7 @@ connectors:
     source: {type: files, url: %q, discover_interval: 50ms, bad_files: dead_letter, columns: [{name: id, type: int64}]}
     topic: rows
     key: string(value.id)
-    errors: {max_failures: 1000/1000}
+    errors: {max_failures: 100/1000}
 `, "file://"+root))
 	for i := files / 2; i < files; i++ {
 		put(i)
