@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	switch bad := os.Getenv(badVariable); bad {
 	case "":
 		goleak.VerifyTestMain(m)
-	case "other-protocol", "other-version", "no-service", "too-large", "deaf":
+	case "other-protocol", "other-version", "no-service", "too-large", "deaf", "stingy":
 		serveRaw(bad)
 	default:
 		sdk.Serve(sdk.Plugin{Name: "bad", Version: "0", Sources: []connectors.Source{badSource{bad}}, Sinks: []connectors.Sink{badSink{bad}}})
@@ -117,6 +117,9 @@ func (r *badReader) Read(ctx context.Context, l connectors.Limits) (connectors.B
 			r.mistake(ctx)
 		}
 		n := r.next
+		if r.bad == "endless" {
+			return r.endless()
+		}
 		if n >= at && r.bad == "position-stays" {
 			n = at
 		}
@@ -130,6 +133,14 @@ func (r *badReader) Read(ctx context.Context, l connectors.Limits) (connectors.B
 		return b, nil
 	}
 	return b, io.EOF
+}
+
+// endless gives 64 KiB more, and writes down how much it has given.
+func (r *badReader) endless() (connectors.Batch, error) {
+	r.next++
+	m := connectors.Message{Value: make([]byte, 64<<10), Position: binary.BigEndian.AppendUint64(nil, r.next)}
+	err := os.WriteFile(r.task.Config.String("once"), fmt.Append(nil, r.next*64<<10), 0o600)
+	return connectors.Batch{Messages: []connectors.Message{m}}, err
 }
 
 func (r *badReader) mistake(context.Context) {
@@ -245,12 +256,43 @@ type rawServer struct {
 	bad string
 }
 
+// Settings has none.
+func (rawServer) Settings(context.Context, *wire.SettingsRequest) (*wire.SettingsResponse, error) {
+	return &wire.SettingsResponse{}, nil
+}
+
 func (s rawServer) Describe(context.Context, *wire.DescribeRequest) (*wire.DescribeResponse, error) {
-	out := &wire.DescribeResponse{Protocol: wire.Version, Name: "raw", Connectors: []*wire.Connector{{Kind: wire.Kind_KIND_SOURCE, Spec: wire.FromSpec(badSpec())}}}
+	out := &wire.DescribeResponse{Protocol: wire.Version, Name: "raw", Connectors: []*wire.Connector{
+		{Kind: wire.Kind_KIND_SOURCE, Spec: wire.FromSpec(badSpec())}, {Kind: wire.Kind_KIND_SINK, Spec: wire.FromSpec(badSpec())},
+	}}
 	if s.bad == "other-version" {
 		out.Protocol = 2
 	}
 	return out, nil
+}
+
+// Write takes half a MiB, and gives room for no more. It writes down how much
+// came.
+func (s rawServer) Write(stream grpc.BidiStreamingServer[wire.WriteRequest, wire.WriteResponse]) error {
+	first, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	file := first.GetOpen().GetUse().GetConfig().GetFields()["once"].GetText()
+	_ = stream.Send(&wire.WriteResponse{Of: &wire.WriteResponse_Opened{Opened: &wire.Opened{}}})
+	_ = stream.Send(&wire.WriteResponse{Of: &wire.WriteResponse_Credit{Credit: &wire.Credit{Bytes: 512 << 10}}})
+	for came := 0; ; {
+		in, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		for _, m := range in.GetMessages().GetMessages() {
+			came += m.Cost()
+		}
+		if err := os.WriteFile(file, fmt.Append(nil, came), 0o600); err != nil {
+			return err
+		}
+	}
 }
 
 func (s rawServer) Read(stream grpc.BidiStreamingServer[wire.ReadRequest, wire.ReadResponse]) error {

@@ -118,7 +118,7 @@ func Open(ctx context.Context, all []Config, opts Options) (*Host, error) {
 		h.plugins = append(h.plugins, p)
 		err := validate(all[:i], cfg)
 		if err == nil {
-			err = p.describe(ctx)
+			err = p.begin(ctx)
 		}
 		if err != nil {
 			h.Close()

@@ -150,6 +150,29 @@ func (p *plugin) check() error {
 	return nil
 }
 
+// startTries is how often a program is started until its node gives up: a node
+// that comes back on a busy machine should not stay down for a slow program.
+const startTries = 3
+
+// begin starts the program for the first time.
+func (p *plugin) begin(ctx context.Context) error {
+	for try := 1; ; try++ {
+		err := p.describe(ctx)
+		if err == nil {
+			p.opts.Logger.Info("a plugin is ready", "plugin", p.cfg.Name, "program", p.name, "version", p.version,
+				"sources", sorted(p.sources), "sinks", sorted(p.sinks))
+			return nil
+		}
+		if try == startTries || connectors.ClassOf(err) != connectors.ClassRetry {
+			return err
+		}
+		p.opts.Logger.Warn("a plugin does not start", "plugin", p.cfg.Name, "error", err)
+		if err := connectors.Pause(ctx, firstPause); err != nil {
+			return err
+		}
+	}
+}
+
 // describe starts the program and learns what it has.
 func (p *plugin) describe(ctx context.Context) error {
 	s, err := p.session(ctx)
@@ -157,7 +180,16 @@ func (p *plugin) describe(ctx context.Context) error {
 		return errors.Unwrap(err) // the caller names the plugin, too
 	}
 	p.name, p.version = s.about.GetName(), s.about.GetVersion()
-	for _, c := range s.about.GetConnectors() {
+	err = p.learn(s.about.GetConnectors())
+	if err != nil {
+		return connectors.Fatal(err)
+	}
+	return nil
+}
+
+// learn takes up what the program says of its connectors.
+func (p *plugin) learn(all []*wire.Connector) error {
+	for _, c := range all {
 		spec, err := c.GetSpec().Spec()
 		if err != nil {
 			return err

@@ -71,7 +71,7 @@ func start(p *plugin) (*session, error) {
 		},
 		GRPCDialOptions: []grpc.DialOption{
 			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(wire.MaxMessage), grpc.MaxCallSendMsgSize(wire.MaxMessage)),
-			grpc.WithInitialWindowSize(wire.Window), grpc.WithInitialConnWindowSize(2 * wire.Window),
+			grpc.WithInitialWindowSize(2 * wire.Window), grpc.WithInitialConnWindowSize(4 * wire.Window), // so that the credit is the limit
 		},
 	})
 	if err := s.greet(); err != nil {

@@ -54,7 +54,7 @@ func Serve(p Plugin) {
 		HandshakeConfig: shake, VersionedPlugins: sets, Logger: hclog.NewNullLogger(),
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
 			return grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(wire.MaxMessage), grpc.MaxSendMsgSize(wire.MaxMessage),
-				grpc.InitialWindowSize(wire.Window), grpc.InitialConnWindowSize(2*wire.Window))...)
+				grpc.InitialWindowSize(2*wire.Window), grpc.InitialConnWindowSize(4*wire.Window))...)
 		},
 	})
 	os.Exit(0)
