@@ -75,7 +75,7 @@ func (t *sinkTask) lastBegun(l *lane) (last connectors.Plan, begun bool, err err
 	if err != nil {
 		return last, false, fmt.Errorf("ask the destination for the last plan of %s: %w", l.tp, err)
 	}
-	if known && last.Epoch > t.epoch {
+	if known && last.Epoch >= t.epoch { // every start at this site has an epoch of its own, so it is of another
 		t.monitor.floor.Store(max(t.monitor.floor.Load(), last.Epoch))
 		return last, false, fmt.Errorf("%w: epoch %d has written %s, this is epoch %d", errOlder, last.Epoch, l.tp, t.epoch)
 	}

@@ -69,7 +69,11 @@ func (w *writer) begin(ctx context.Context, p connectors.Plan) error {
 			if made { // or the next owner to look would take it for what comes after
 				_ = w.store.Remove(ctx, name)
 			}
-			return connectors.Fatal(fmt.Errorf("%w: %s was begun at offset %d, and this plan is %s", connectors.ErrFenced, folder, from, p))
+			later, err := w.readBegun(ctx, path.Join(folder, planFile(all[len(all)-1])))
+			if err != nil {
+				return err
+			}
+			return w.late(later, p)
 		case i+1 < len(all) && all[i+1] < p.From:
 			if err := w.store.Remove(ctx, path.Join(folder, planFile(from))); err != nil {
 				return w.store.fault("remove", planFile(from), err)
@@ -95,8 +99,20 @@ func (w *writer) agree(ctx context.Context, p connectors.Plan, name, tmp string,
 		}
 		return nil
 	}
-	return connectors.Fatal(fmt.Errorf("%w: site %s has begun to load offsets %d to %d in its epoch %d, and this plan is %s of site %s",
-		connectors.ErrFenced, b.Site, b.From, b.To-1, b.Epoch, p, w.site))
+	return w.late(b, p)
+}
+
+// late is the error of a plan that another owner was quicker with. Of two owners
+// the one of the lower epoch stops, and of the same epoch the one whose site's
+// name is the lower, so that of several one goes on; it only has to ask again
+// where the others got to.
+func (w *writer) late(b begun, p connectors.Plan) error {
+	err := fmt.Errorf("site %s has begun to load offsets %d to %d in its epoch %d, and this plan is %s of site %s in epoch %d",
+		b.Site, b.From, b.To-1, b.Epoch, p, w.site, p.Epoch)
+	if b.Epoch > p.Epoch || b.Epoch == p.Epoch && b.Site > w.site {
+		return connectors.Fatal(fmt.Errorf("%w: %w", connectors.ErrFenced, err))
+	}
+	return connectors.Retry(0, err)
 }
 
 // Last implements connectors.Remembering.

@@ -93,9 +93,23 @@ func TestAPlanIsMadeShorter(t *testing.T) {
 	if err := east.begin(t.Context(), planOf(1, 0, 10)); err != nil {
 		t.Fatal(err)
 	}
-	fenced(t, west, planOf(1, 0, 5))
-	fenced(t, east, planOf(2, 0, 5))
-	fenced(t, east, planOf(1, 0, 15))
+	for _, c := range []struct {
+		w     *writer
+		p     connectors.Plan
+		class connectors.Class
+	}{
+		{west, planOf(1, 0, 5), connectors.ClassRetry}, // of two that are equal, west is the one to go on
+		{west, planOf(2, 0, 5), connectors.ClassRetry},
+		{west, planOf(0, 0, 5), connectors.ClassFatal},
+		{east, planOf(2, 0, 5), connectors.ClassRetry},
+		{east, planOf(1, 0, 15), connectors.ClassRetry},
+		{east, planOf(0, 0, 5), connectors.ClassFatal},
+	} {
+		_, err := c.w.Write(t.Context(), c.p, hours(c.p.From, c.p.To))
+		if connectors.ClassOf(err) != c.class || errors.Is(err, connectors.ErrFenced) != (c.class == connectors.ClassFatal) {
+			t.Errorf("%s of %s in epoch %d: %v", c.p, c.w.site, c.p.Epoch, err)
+		}
+	}
 	write(t, east, planOf(1, 0, 5), hours(0, 5))
 	write(t, east, planOf(1, 5, 10), hours(5, 10))
 }
@@ -171,7 +185,7 @@ func takeTurns(t *testing.T, seed uint64, total int64) {
 		switch _, err := s.w.Write(t.Context(), *p, hours(p.From, p.To)); {
 		case err == nil:
 			s.next, s.inHand = p.To, nil
-		case errors.Is(err, connectors.ErrFenced), rng.IntN(2) == 0: // the job begins anew, or the process
+		case connectors.ClassOf(err) != connectors.ClassUnknown && !errors.Is(err, errCut), rng.IntN(2) == 0: // the job begins anew, or the process
 			s.disk.fail = nil
 			s.begin(t, root)
 		case !errors.Is(err, errCut):

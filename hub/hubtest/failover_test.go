@@ -3,9 +3,11 @@ package hubtest
 import (
 	"database/sql"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -13,9 +15,9 @@ import (
 )
 
 // TestKilledSiteHandsItsLoadingOver runs configs/failover: the site that loads a
-// mirrored topic into PostgreSQL and into Parquet files is killed, the other one
-// takes both jobs over, the killed one comes back and they stand against each
-// other, again and again. In the end each row is there once.
+// mirrored topic into PostgreSQL and into Parquet files is killed, or stopped
+// in the middle of what it does (SIGSTOP), the other one takes both jobs over, the
+// first one comes back and they stand against each other, again and again. In the end each row is there once.
 func TestKilledSiteHandsItsLoadingOver(t *testing.T) {
 	rows, dsn, dir := fullRows(60_000), conntest.Postgres(t), t.TempDir()
 	input := inputFile(t, rows, func(i int) string {
@@ -41,7 +43,7 @@ func TestKilledSiteHandsItsLoadingOver(t *testing.T) {
 		return n
 	}
 	total, here, there := kills(t, 4), east, west
-	applied := false
+	applied, freezes := false, 0
 	for i := range total {
 		at := rows * i / (total + 1)
 		Until(t, time.Minute, "rows are loaded", func() error {
@@ -50,7 +52,15 @@ func TestKilledSiteHandsItsLoadingOver(t *testing.T) {
 			}
 			return nil
 		})
-		here.Kill()
+		frozen := rand.IntN(3) == 0
+		if frozen {
+			freezes++
+			if err := here.Process().Signal(syscall.SIGSTOP); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			here.Kill()
+		}
 		if !applied {
 			run(t, Build(t), "connector", "apply", "-f", jobs, "--connect", "http://"+west.Connect)
 			applied = true
@@ -58,12 +68,18 @@ func TestKilledSiteHandsItsLoadingOver(t *testing.T) {
 			takeOver(t, there, names)
 		}
 		pause(t.Context(), 50*time.Millisecond, 700*time.Millisecond)
-		here.Start() // its jobs begin anew too: who is last has them
+		if frozen { // it goes on with what it had in hand, and finds that it is too late
+			if err := here.Process().Signal(syscall.SIGCONT); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			here.Start() // its jobs begin anew too: who is last has them
+		}
 		here, there = there, here
 	}
 	pause(t.Context(), 200*time.Millisecond, time.Second)
 	takeOver(t, west, names)
-	Until(t, 3*time.Minute, "everything is loaded at west", func() error {
+	settled := func() error {
 		if got := loaded(); got < rows {
 			return fmt.Errorf("%d of %d rows; warehouse: %v, lake: %v", got, rows, state(west, names[0]), state(west, names[1]))
 		}
@@ -73,8 +89,11 @@ func TestKilledSiteHandsItsLoadingOver(t *testing.T) {
 			}
 		}
 		return nil
-	})
+	}
+	Until(t, 3*time.Minute, "everything is loaded at west", settled)
 	east.Kill()
+	takeOver(t, west, names[1:]) // which sweeps up what east may have had in hand
+	Until(t, time.Minute, "west has swept", settled)
 	west.Kill()
 	var distinct int
 	if err := db.QueryRowContext(t.Context(), "SELECT count(DISTINCT id) FROM orders").Scan(&distinct); err != nil {
@@ -84,7 +103,7 @@ func TestKilledSiteHandsItsLoadingOver(t *testing.T) {
 		t.Errorf("PostgreSQL has %d rows, %d distinct keys, want %d of both", got, distinct, rows)
 	}
 	l.check(t, rows, total)
-	conntest.Figures(t, "%d takeovers: source %d = rows %d = distinct keys %d in PostgreSQL", total, rows, loaded(), distinct)
+	conntest.Figures(t, "%d takeovers, in %d of them the other site was frozen: source %d = rows %d = distinct keys %d in PostgreSQL", total, freezes, rows, loaded(), distinct)
 }
 
 // takeOver starts jobs of a site that had them before, in whatever state.
