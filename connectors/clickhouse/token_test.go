@@ -2,7 +2,6 @@ package clickhouse
 
 import (
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -106,10 +105,7 @@ func TestTokenStopsAFormerOwner(t *testing.T) {
 // others have written since a plan was made that its token may be forgotten.
 // The plan is refused; it is never written twice.
 func TestPushedOut(t *testing.T) {
-	window := 10
-	if os.Getenv("ENTREPOT_KILLS") != "" {
-		window = 1000
-	}
+	window := conntest.Size(10, 1000)
 	r, fields := windowed(t, window)
 	plan, batch := madeAt(planOf(0, 3, 1), 0), batchOf(0, rowsOf(0, 3)...) // three blocks
 	writeUntilIn(t, r.writer(fields), plan, batch)

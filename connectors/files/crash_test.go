@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors"
+	"github.com/entrepot-hub/entrepot/connectors/conntest"
 )
 
 // cutStore is a store in a process that ends at a step: before it, or after it
@@ -373,10 +373,5 @@ func TestClosingAtRandom(t *testing.T) {
 	}
 }
 
-// seeds is how many random runs there are; with ENTREPOT_KILLS many.
-func seeds() int {
-	if os.Getenv("ENTREPOT_KILLS") != "" {
-		return 1000
-	}
-	return 40
-}
+// seeds is how many random runs there are.
+func seeds() int { return conntest.Size(40, 1000) }

@@ -9,16 +9,8 @@ import (
 	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors"
+	"github.com/entrepot-hub/entrepot/connectors/conntest"
 )
-
-// full is the size of a load: small in each run, what the sceptic asks for
-// when ENTREPOT_KILLS is set, as for the tests of hub/hubtest.
-func full(short, all int) int {
-	if os.Getenv("ENTREPOT_KILLS") != "" {
-		return all
-	}
-	return short
-}
 
 // resident is the most memory that this process has had, in MiB; 0 where the
 // system does not say.
@@ -38,7 +30,7 @@ func resident() int {
 func TestCDCLargeTransaction(t *testing.T) {
 	for _, streaming := range []bool{false, true} {
 		t.Run(fmt.Sprintf("streaming %t", streaming), func(t *testing.T) {
-			rows := full(100_000, 5_000_000)
+			rows := conntest.Size(100_000, 5_000_000)
 			c := newCDC(t, map[string]any{"snapshot": "never", "streaming": streaming}, "CREATE TABLE things (id int PRIMARY KEY, name text)")
 			r := c.reader(nil)
 			c.exec(fmt.Sprintf("BEGIN; INSERT INTO things SELECT i, 'row ' || i FROM generate_series(1, %d) AS i; SAVEPOINT s; DELETE FROM things; ROLLBACK TO s; COMMIT", rows))
@@ -63,7 +55,7 @@ func TestCDCLargeTransaction(t *testing.T) {
 				}
 			}
 			took := time.Since(began)
-			t.Logf("%d rows of one transaction in %s, %.0f a second; %d MiB resident at most", rows, took.Round(time.Millisecond), float64(rows)/took.Seconds(), resident())
+			conntest.Figures(t, "%d rows of one transaction in %s, %.0f a second; %d MiB resident at most", rows, took.Round(time.Millisecond), float64(rows)/took.Seconds(), resident())
 			if m := resident(); m > 512 {
 				t.Errorf("%d MiB resident, want at most 512", m)
 			}
