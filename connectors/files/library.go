@@ -43,6 +43,9 @@ type shelved struct {
 	size   int64
 	mtime  time.Time
 	tag    string // of the content, where the store has one
+
+	merged bool // from others, says the folder's manifest
+	part   bool // of a merged file, says the manifest: it is about to go
 }
 
 // errChanged says that a file is not what it was.
@@ -70,9 +73,9 @@ func hiddenName(name string) bool {
 // maxFolders bounds how deep folders are looked into, where links may go round.
 const maxFolders = 64
 
-// walk calls fn for each file below a folder that is not hidden, in the order of
-// names.
-func walk(ctx context.Context, l library, folder string, deep int, fn func(files []shelved, marked bool)) error {
+// walk calls fn for each folder that is not hidden, with its files that are not,
+// in the order of names, and with the names of all.
+func walk(ctx context.Context, l library, folder string, deep int, fn func(folder string, files []shelved, names []string) error) error {
 	all, err := l.Folder(ctx, folder)
 	if err != nil {
 		return l.fault("list", folder, err)
@@ -80,11 +83,12 @@ func walk(ctx context.Context, l library, folder string, deep int, fn func(files
 	if deep > maxFolders {
 		return connectors.Fatalf("%s: more than %d folders within each other", folder, maxFolders)
 	}
-	var files []shelved
-	marked := false
+	var (
+		files []shelved
+		names []string
+	)
 	for _, e := range all {
 		base := path.Base(e.name)
-		marked = marked || base == successFile && !e.folder
 		switch {
 		case hiddenName(base):
 		case e.folder:
@@ -94,13 +98,12 @@ func walk(ctx context.Context, l library, folder string, deep int, fn func(files
 		default:
 			files = append(files, e)
 		}
+		if !e.folder {
+			names = append(names, base)
+		}
 	}
-	fn(files, marked)
-	return nil
+	return fn(folder, files, names)
 }
-
-// successFile marks a folder to which nothing is added any more.
-const successFile = "_SUCCESS"
 
 // bound is a volume as an io.ReaderAt: its calls belong to the context of the
 // call of Read that they are made in. It remembers what went wrong below, to

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -123,6 +125,8 @@ func TestSuite(t *testing.T) {
 		"csv, inferred":   {"format": "csv"},
 		"parquet, listed": {"columns": []map[string]any{{"name": "id", "type": "int64"}, {"name": "name", "type": "string"}}},
 		"parquet":         {"format": "parquet"},
+		"avro":            {"format": "avro"},
+		"avro, snappy":    {"format": "avro", "compression": "snappy"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conntest.Sink(t, Sink{}, func(t *testing.T) conntest.SinkCase {
@@ -159,6 +163,10 @@ func idsIn(t *testing.T, all map[string][]byte) (ids []int64) {
 			ids = append(ids, parquetInts(t, text, "id")...)
 			continue
 		}
+		if strings.HasSuffix(name, ".avro") {
+			ids = append(ids, avroInts(t, text)...)
+			continue
+		}
 		if strings.HasSuffix(name, ".gz") {
 			text = unzip(t, text)
 		}
@@ -175,6 +183,30 @@ func idsIn(t *testing.T, all map[string][]byte) (ids []int64) {
 		}
 	}
 	return ids
+}
+
+// avroInts are the ids of an Avro file.
+func avroInts(t *testing.T, text []byte) (ids []int64) {
+	t.Helper()
+	r, err := format.NewAvroReader(bytes.NewReader(text), int64(len(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	for {
+		row, err := r.Next(nil)
+		if errors.Is(err, io.EOF) {
+			return ids
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		var one struct{ ID int64 }
+		if err := json.Unmarshal(row.JSON, &one); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, one.ID)
+	}
 }
 
 func TestPlanBecomesNamedFiles(t *testing.T) {

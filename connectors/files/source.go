@@ -71,6 +71,10 @@ func sourceFields() []connectors.Field {
 			Description: "read only files in folders that hold a file _SUCCESS, to which nothing is added any more",
 		},
 		{
+			Name: "merged", Kind: connectors.KindString, Default: "refuse", Options: []string{"refuse", "read"}, Example: "read",
+			Description: "files that the sink's compact has made of others. This job knows their rows while it runs on, and leaves them out; of one that it finds at its start it cannot know whether it has read the parts: refuse stops it, read takes the rows for new ones",
+		},
+		{
 			Name: "bad_files", Kind: connectors.KindString, Default: "stop", Options: []string{"stop", "dead_letter"}, Example: "dead_letter",
 			Description: "a file that is damaged, cut off or of another format: stop the job, or send a dead letter that names it and the place, and go on with others. The rows before that place are in the topic",
 		},
@@ -101,13 +105,14 @@ type sourceSettings struct {
 	success  bool
 	tolerant bool
 	most     int
+	merged   bool // read what was merged
 }
 
 func sourceSettingsOf(cfg connectors.Config) (s sourceSettings, err error) {
 	s = sourceSettings{
 		cfg: cfg, format: cfg.String("format"), omit: cfg.String("nulls") == "omit", follow: cfg.Bool("follow"),
 		every: cfg.Duration("discover_interval"), minAge: cfg.Duration("min_age"), success: cfg.Bool("require_success"),
-		tolerant: cfg.String("bad_files") == "dead_letter", most: int(cfg.Size("max_record")),
+		tolerant: cfg.String("bad_files") == "dead_letter", merged: cfg.String("merged") == "read", most: int(cfg.Size("max_record")),
 		meta: map[string]format.Meta{},
 	}
 	if s.location, err = parseLocation(cfg.String("url")); err != nil {
@@ -209,15 +214,46 @@ func (s sourceSettings) whole(name string) string {
 	return strings.TrimSuffix(s.location.String(), "/") + "/" + name
 }
 
+// markMerged says of a folder's files what its manifest tells: which were made
+// of others, and which are in them.
+func markMerged(ctx context.Context, l library, folder string, into []shelved, names []string) error {
+	version := newestVersion(names)
+	if version == 0 || len(into) == 0 {
+		return nil
+	}
+	name := path.Join(folder, versionName(version))
+	text, err := l.Read(ctx, name)
+	if err != nil {
+		return l.fault("read", name, err)
+	}
+	m, err := decodeManifest(name, text)
+	if err != nil {
+		return err
+	}
+	for _, f := range m.Files {
+		for i := range into {
+			base := path.Base(into[i].name)
+			into[i].merged = into[i].merged || f.Merged > 0 && base == f.Name
+			if o, ok := parseName(base); ok && f.Merged > 0 && base != f.Name {
+				into[i].part = into[i].part || o.within(f.offsets())
+			}
+		}
+	}
+	return nil
+}
+
 // list is the files that are there to be read, by name.
 func (s sourceSettings) list(ctx context.Context, l library, now time.Time) ([]shelved, error) {
 	var all []shelved
-	err := walk(ctx, l, "", 0, func(files []shelved, marked bool) {
-		for _, e := range files {
-			if s.glob.match(e.name) && (marked || !s.success) && (s.minAge == 0 || now.Sub(e.mtime) >= s.minAge) {
-				all = append(all, e)
-			}
+	err := walk(ctx, l, "", 0, func(folder string, files []shelved, names []string) error {
+		if s.success && !slices.Contains(names, successName) {
+			return nil
 		}
+		files = slices.DeleteFunc(files, func(e shelved) bool {
+			return !s.glob.match(e.name) || s.minAge > 0 && now.Sub(e.mtime) < s.minAge
+		})
+		all = append(all, files...)
+		return markMerged(ctx, l, folder, all[len(all)-len(files):], names)
 	})
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors"
@@ -56,19 +57,51 @@ func (w *watch) look(ctx context.Context) (bool, error) {
 		return false, err
 	}
 	before := len(w.splits)
+	for _, e := range found { // what was merged before its parts
+		if e.merged {
+			if err := w.mergedFile(e); err != nil {
+				return false, err
+			}
+		}
+	}
 	for _, e := range found {
 		was, known := w.known[e.name]
 		switch {
-		case !known:
-			w.known[e.name] = e
-			w.splits = append(w.splits, connectors.Split{ID: e.name, Weight: int(min(e.size>>20+1, 1<<20))})
-		case was.print() != e.print():
+		case known && was.print() != e.print():
 			w.known[e.name] = e
 			w.splits = append(w.splits, connectors.Split{ID: fmt.Sprintf("%s (%s %x)", e.name, changedNote, e.print()), Config: map[string]string{changedNote: w.changed(e.name, was, e)}})
+		case !known && !e.part:
+			w.add(e)
 		}
 	}
 	w.splits = w.splits[:len(w.splits):len(w.splits)] // who has a list keeps it
 	return len(w.splits) != before, nil
+}
+
+func (w *watch) add(e shelved) {
+	w.known[e.name] = e
+	w.splits = append(w.splits, connectors.Split{ID: e.name, Weight: int(min(e.size>>20+1, 1<<20))})
+}
+
+// mergedFile takes up a file that was made of others. Its rows are known when
+// the others were; nobody knows of a file that was merged before the job began.
+func (w *watch) mergedFile(e shelved) error {
+	if _, known := w.known[e.name]; known {
+		return nil
+	}
+	whole, _ := parseName(path.Base(e.name))
+	for name := range w.known {
+		if o, ok := parseName(path.Base(name)); ok && path.Dir(name) == path.Dir(e.name) && o.within(whole) {
+			w.known[e.name] = e // and is no split
+			return nil
+		}
+	}
+	if !w.sourceSettings.merged {
+		return connectors.Fatalf("%s was merged from smaller files, says the manifest of its folder, and whether this job has read those is not known: "+
+			"write merged: read to read it as it is, or leave it out with glob", w.whole(e.name))
+	}
+	w.add(e)
+	return nil
 }
 
 // changed says of a file what it was and what to do.

@@ -9,8 +9,10 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -406,5 +408,122 @@ func TestWhichFiles(t *testing.T) {
 	l.put("x.txt", nil)
 	if _, err := (Source{}).Splits(t.Context(), l.config(nil)); connectors.ClassOf(err) != connectors.ClassFatal || !strings.Contains(err.Error(), "x.txt") {
 		t.Errorf("a file of no format: %v", err)
+	}
+}
+
+// TestLargeRowGroups: reading a row group holds a page of each column, however
+// many rows it has.
+func TestLargeRowGroups(t *testing.T) {
+	const rows, size, most = 60_000, 1000, 24 << 20
+	l := newLake(t)
+	f, err := os.Create(filepath.Join(l.root, "x.parquet"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := format.NewParquet(f, format.Schema{{Name: "s", Type: format.Type{Kind: format.TypeString}}}, "none", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for range rows {
+		text := make([]byte, size)
+		for i := range text {
+			text[i] = 'a' + byte(random.IntN(26))
+		}
+		if err := w.Append(&connectors.Message{Value: fmt.Appendf(nil, `{"s":%q}`, text)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.Close(), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	held := func() uint64 {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	worst, n := uint64(0), 0
+	r := l.reader(l.config(nil), "x.parquet", nil)
+	for {
+		b, err := r.Read(t.Context(), connectors.Limits{Records: 1000})
+		if n += len(b.Messages); n%10_000 == 0 {
+			worst = max(worst, held())
+		}
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	_ = r.Close(t.Context())
+	used := int64(worst) - int64(held())
+	if n != rows || used > most {
+		t.Errorf("%d rows, %d bytes held of a row group of %d, at most %d should be", n, used, rows*size, most)
+	}
+	t.Logf("%d bytes held of a row group of %d", used, rows*size)
+}
+
+// TestMergedFiles: what compact has made of files that this job knows is left
+// out; what was merged before is refused, or read in place of its parts.
+func TestMergedFiles(t *testing.T) {
+	l := newLake(t)
+	l.put("a/t+0+0+10.ndjson", []byte("1\n"))
+	l.put("a/t+0+10+20.ndjson", []byte("2\n"))
+	l.put("a/t+0+30+40.ndjson", []byte("4\n"))
+	l.put("b/t+0+0+10.ndjson", []byte("5\n"))
+	look := func(w *watch) string {
+		t.Helper()
+		_, err := w.look(t.Context())
+		if err != nil {
+			return err.Error()
+		}
+		var ids []string
+		for _, s := range w.splits {
+			ids = append(ids, s.ID)
+		}
+		return strings.Join(ids, " ")
+	}
+	watching := func(more map[string]any) *watch {
+		s, err := sourceSettingsOf(l.config(more))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lib, err := openLibrary(t.Context(), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &watch{sourceSettings: s, library: lib, known: map[string]shelved{}}
+	}
+	running := watching(nil)
+	all := "a/t+0+0+10.ndjson a/t+0+10+20.ndjson a/t+0+30+40.ndjson b/t+0+0+10.ndjson"
+	if got := look(running); got != all {
+		t.Errorf("at first %s", got)
+	}
+	l.put("a/t+0+0+20.ndjson", []byte("1\n2\n"))
+	m := manifest{Format: 1, Version: 1, Reason: reasonCompacted, Job: "j", Topic: "t", Folder: "a", Files: []listed{
+		{fileInfo: fileInfo{Name: "t+0+0+20.ndjson", Rows: 2}, Topic: "t", To: 20, Since: 1, Merged: 2},
+		{fileInfo: fileInfo{Name: "t+0+30+40.ndjson", Rows: 1}, Topic: "t", From: 30, To: 40, Since: 1},
+	}}
+	m.Partitions = []share{{Topic: "t", Last: 39, Accounted: 40, counts: counts{Records: 3, Rows: 3}}}
+	m.sum()
+	text, err := encodeLedger(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.put("a/"+versionName(1), text)
+	for range 2 { // with the parts there, and when they are gone
+		if got := look(running); got != all {
+			t.Errorf("a job that knows the parts reads %s", got)
+		}
+		if got := look(watching(nil)); !strings.Contains(got, "a/t+0+0+20.ndjson was merged from smaller files") {
+			t.Errorf("a job that begins: %s", got)
+		}
+		if got, want := look(watching(map[string]any{"merged": "read"})), "a/t+0+0+20.ndjson a/t+0+30+40.ndjson b/t+0+0+10.ndjson"; got != want {
+			t.Errorf("merged: read reads %s, want %s", got, want)
+		}
+		_ = os.Remove(filepath.Join(l.root, "a/t+0+0+10.ndjson"))
+		_ = os.Remove(filepath.Join(l.root, "a/t+0+10+20.ndjson"))
 	}
 }
