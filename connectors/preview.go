@@ -1,6 +1,11 @@
 package connectors
 
-import "context"
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+)
 
 // Sampler is implemented by a Source whose system can be looked into without
 // changing anything there: no slot, no acknowledgement, no group, no lock that
@@ -90,4 +95,58 @@ type Logical struct {
 	Precision, Scale int
 	Length           int // most characters of a text; 0 has no bound
 	Fraction         int // decimal digits of seconds
+}
+
+// sampleWait is how long ReadSample waits for the messages of a split.
+const sampleWait = 500 * time.Millisecond
+
+// ReadSample reads the first messages of each split. It is for sources whose
+// readers change nothing as long as Committed is not called.
+func ReadSample(ctx context.Context, s Source, task TaskContext, most int) (all []Message, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	lists, err := s.Splits(ctx, task.Config)
+	if err != nil {
+		return nil, err
+	}
+	splits := <-lists
+	defer func() {
+		cancel()
+		for range lists { // until its goroutine has ended
+		}
+	}()
+	for i, split := range splits {
+		if len(all) >= most {
+			break
+		}
+		got, err := readSplit(ctx, s, task, split, max(1, (most-len(all))/(len(splits)-i)))
+		all = append(all, got...)
+		if err != nil {
+			return all, err
+		}
+	}
+	return all, nil
+}
+
+func readSplit(ctx context.Context, s Source, task TaskContext, split Split, most int) (all []Message, err error) {
+	r, err := s.Open(ctx, task, split, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, r.Close(ctx)) }()
+	for len(all) < most {
+		b, err := r.Read(ctx, Limits{Records: most - len(all), Wait: sampleWait})
+		for _, m := range b.Messages {
+			if !m.Mark {
+				all = append(all, m)
+			}
+		}
+		if errors.Is(err, io.EOF) || err == nil && len(b.Messages) == 0 {
+			return all, nil
+		}
+		if err != nil {
+			return all, err
+		}
+	}
+	return all, nil
 }

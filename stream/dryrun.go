@@ -202,7 +202,7 @@ func (d *dryRun) sample(ctx context.Context, jobs *Jobs, spec ConnectorSpec, j *
 			return "the source", got.Messages[:min(len(got.Messages), d.Sample)]
 		}
 	} else {
-		j.Notes = append(j.Notes, fmt.Sprintf("a source of type %s cannot be looked into without taking what is there", spec.Type))
+		j.Notes = append(j.Notes, notSampled(spec))
 	}
 	for _, t := range jobs.Tests {
 		for _, line := range t.Input {
@@ -215,6 +215,14 @@ func (d *dryRun) sample(ctx context.Context, jobs *Jobs, spec ConnectorSpec, j *
 		j.Notes = append(j.Notes, "there are no records to look at; lines below tests: of the file would be taken")
 	}
 	return "the tests of the file", all
+}
+
+// notSampled says why a source was not looked into.
+func notSampled(spec ConnectorSpec) string {
+	if _, queue := spec.Source.(connectors.Queue); queue {
+		return fmt.Sprintf("%s hands a message out to take it: it cannot be looked into without taking some, so it was not", spec.Type)
+	}
+	return fmt.Sprintf("a source of type %s does not give samples", spec.Type)
 }
 
 // cannot says that a job would not run.

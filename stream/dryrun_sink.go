@@ -14,9 +14,17 @@ import (
 // sink asks a sink what it would do with what is in its topic.
 func (d *dryRun) sink(ctx context.Context, spec ConnectorSpec, j *DryJob) {
 	in := d.input(ctx, spec, j)
+	if f, ok := spec.spec().Field("allow_lossy"); ok && f.Kind == connectors.KindStrings {
+		in.allowed = slices.Concat(in.allowed, spec.Config.Strings("allow_lossy"))
+	}
 	defer func() { j.judge(in.allowed) }()
 	if len(in.records) > 0 {
 		j.Sample = &DrySample{From: strings.Join(in.from, ", ")}
+	}
+	for i := range in.records {
+		if m := &in.records[i]; m.Partition.Topic == "" {
+			m.Partition.Topic = spec.Topic // as it will be read
+		}
 	}
 	through(spec.Pipeline, in, j)
 	p, ok := spec.Sink.(connectors.Previewer)

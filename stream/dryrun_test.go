@@ -40,7 +40,9 @@ func (s lookSource) Sample(_ context.Context, _ connectors.TaskContext, most int
 	return out, s.err
 }
 
-func (lookSink) Spec() connectors.Spec { return connectors.Spec{Type: "look"} }
+func (lookSink) Spec() connectors.Spec {
+	return connectors.Spec{Type: "look", Fields: []connectors.Field{{Name: "allow_lossy", Kind: connectors.KindStrings}}}
+}
 
 func (lookSink) Batching(connectors.Config) connectors.Limits { return connectors.Limits{} }
 
@@ -143,6 +145,10 @@ func TestDryRunAllows(t *testing.T) {
 	sample.Allowed = []string{"numeric_to_double"}
 	if _, out, _ := dry(t, lookSource{sample: sample}, columns, DryOptions{Live: true, Sample: 5}); bad(out) {
 		t.Errorf("a loss that is allowed did not pass: %+v", out.Losses)
+	}
+	sample.Allowed = nil
+	if _, out, _ := dry(t, lookSource{sample: sample}, columns, DryOptions{Live: true, Sample: 5}, "sink: {type: look}", "sink: {type: look, allow_lossy: [numeric_to_double]}"); bad(out) {
+		t.Errorf("a loss that the sink allows did not pass: %+v", out.Losses)
 	}
 	if in, _, _ := dry(t, lookSource{err: errors.New("no such table")}, columns, DryOptions{Live: true, Sample: 5}); !bad(in) {
 		t.Errorf("a source that cannot run passed: %+v", in.Losses)

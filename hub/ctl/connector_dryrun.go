@@ -53,7 +53,7 @@ are none, the newest records of the topic at a running site (--brokers).
 
 The exit status is 2 when a job would not run, a record of the sample would be
 a dead letter, or a value would be changed in silence. The last can be accepted:
---allow numeric_to_double, or allow_lossy in the source's config.`,
+--allow numeric_to_double, or allow_lossy in the config of the source or sink.`,
 		Example: `  entrepot connector dry-run warehouse.yaml
   entrepot connector dry-run warehouse.yaml --live --sample 1000
   entrepot connector dry-run warehouse.yaml --live --allow unknown_field --json`,
