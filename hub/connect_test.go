@@ -130,6 +130,10 @@ func TestConnectorsOverREST(t *testing.T) {
 	untilState(t, h, "in", "RUNNING")
 	expect(t, h, "DELETE", "/connectors/in", "", 204, "")
 	expect(t, h, "GET", "/connectors/in/status", "", 404, "No status found for connector in")
+	for _, path := range []string{"", "/config", "/tasks", "/offsets"} {
+		expect(t, h, "GET", "/connectors/in"+path, "", 404, "Connector in not found")
+	}
+	expect(t, h, "POST", "/connectors", "[]", 400, "at byte 1, the whole is of type array and has to be an object")
 	stop()
 	h, _ = start(t, c, deps)
 	expect(t, h, "GET", "/connectors", "", 200, `["out"]`)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -188,9 +189,28 @@ func (r *request) body(into any) error {
 // jsonError says where, and never what: a value may be a secret.
 func jsonError(err error) string {
 	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Sprintf("at byte %d, %s is a %s and has to be a %s", wrong.Offset, wrong.Field, strings.Fields(wrong.Value)[0], wrong.Type)
+		field := wrong.Field
+		if field == "" {
+			field = "the whole"
+		}
+		return fmt.Sprintf("at byte %d, %s is of type %s and has to be %s", wrong.Offset, field, strings.Fields(wrong.Value)[0], jsonType(wrong.Type))
 	}
 	return err.Error()
+}
+
+// jsonType is what JSON calls a type of ours.
+func jsonType(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Struct, reflect.Map:
+		return "an object"
+	case reflect.Slice:
+		return "an array"
+	case reflect.String:
+		return "a string"
+	case reflect.Bool:
+		return "true or false"
+	}
+	return "a number"
 }
 
 func (r *request) flag(name string) bool {

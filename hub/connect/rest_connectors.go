@@ -207,7 +207,10 @@ func (r *request) put(name string, config map[string]string, desired string, isN
 
 func getConnector(r *request) (any, error) {
 	c, err := r.find()
-	return r.api.info(c), err
+	if err != nil {
+		return nil, err
+	}
+	return r.api.info(c), nil
 }
 
 func deleteConnector(r *request) (any, error) {
@@ -219,7 +222,10 @@ func deleteConnector(r *request) (any, error) {
 
 func getConfig(r *request) (any, error) {
 	c, err := r.find()
-	return r.api.shown(c.Name, c.Config), err
+	if err != nil {
+		return nil, err
+	}
+	return r.api.shown(c.Name, c.Config), nil
 }
 
 func getStatus(r *request) (any, error) {
