@@ -179,3 +179,23 @@ func TestPluginSuite(t *testing.T) {
 		t.Logf("%s: %d tests passed", file, report.Passed)
 	}
 }
+
+// TestDeafPlugin: a program that does not notice the end of its standard input
+// fails the suite, and ends with a hub that is killed all the same: the kernel
+// sees to it.
+func TestDeafPlugin(t *testing.T) {
+	program := conntest.PythonPlugin(t, "plugins/host/testdata/deaf.py")
+	suite := Start(t, nil, "plugin", "test", program)
+	if status, err := suite.Wait(time.Minute); status != 1 || err != nil || !strings.Contains(suite.Output(), "FAILED   process/ends with its hub") {
+		t.Errorf("status %d, %v: %s", status, err, suite.Output())
+	}
+	n := NewNode(t, "solo", t.TempDir(), nil, nil, nil)
+	n.Configure(fmt.Sprintf("plugins:\n  - {name: deaf, path: %q, sha256: %q}", program, conntest.SHA256(t, program)))
+	t.Cleanup(func() { kill(t, program) })
+	n.Start()
+	if pids := running(t, program); len(pids) != 1 {
+		t.Errorf("it runs as %v", pids)
+	}
+	n.Kill()
+	gone(t, program)
+}
