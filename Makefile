@@ -45,9 +45,9 @@ compare: build ## the hub beside Apache Kafka, same client, alternating runs: th
 	@deploy/compare/setup.sh
 	@python3 -B deploy/compare/compare.py --rounds $(or $(ROUNDS),2) --only '$(ONLY)' $(if $(DRY),--dry)
 
-compare-connectors: build test-setup ## the hub's connectors beside Kafka Connect's, same rows, same PostgreSQL: the table of docs/benchmarks.md (ROUNDS=1, ONLY=regexp, DRY=1 prints it)
+compare-connectors: build test-setup ## the hub's connectors beside Kafka Connect's, same rows, same PostgreSQL: the table of docs/benchmarks.md (ROUNDS=1, ONLY=regexp, HUB=1 without Connect, DRY=1 prints it)
 	@deploy/compare/plugins.sh
-	@$(ENTREPOT_TEST_PYTHON) -B deploy/compare/connectors.py --rounds $(or $(ROUNDS),1) --only '$(ONLY)' $(if $(DRY),--dry)
+	@$(ENTREPOT_TEST_PYTHON) -B deploy/compare/connectors.py --rounds $(or $(ROUNDS),1) --only '$(ONLY)' $(if $(HUB),--hub) $(if $(DRY),--dry)
 
 idle: build ## what 1,000 idle partitions cost in memory and processor time, about 12 minutes
 	@deploy/test/idle.sh

@@ -7,6 +7,7 @@ measured is stopped. Writes medians and ratios into docs/benchmarks.md unless
   make compare-connectors                    all roads, 1 round
   make compare-connectors ROUNDS=2           two
   make compare-connectors ONLY='upsert'      the roads whose names match
+  make compare-connectors HUB=1              the hub alone, quick
 """
 import argparse
 import json
@@ -51,11 +52,11 @@ class Bench:
             self.samples.append({"road": road, "server": server.name, "slot": slot, "value": value, "cpu": cpu, "pg": pg})
 
     def round(self, roads):
-        hub, peer = self.servers
+        hub, *peers = self.servers
         for road, (go, compared) in roads.items():
             if not self.only.search(road):
                 continue
-            turns = [hub, peer, peer, hub] if compared else [hub, hub]
+            turns = [hub, *peers, *peers, hub] if compared else [hub, hub]
             for slot, server in enumerate(turns):
                 try:
                     self.run(road, server, go, slot)
@@ -74,8 +75,9 @@ class Bench:
     def warm(self, roads):
         """The Java machine compiles what is hot while it runs."""
         for road, (go, compared) in roads.items():
-            if compared and self.only.search(road):
-                self.run(road, self.servers[1], go, 0, keep=False)
+            for peer in self.servers[1:]:
+                if compared and self.only.search(road):
+                    self.run(road, peer, go, 0, keep=False)
 
 
 def table(samples):
@@ -91,50 +93,64 @@ def table(samples):
     return "\n".join(lines)
 
 
-def main():
-    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    args.add_argument("--rounds", type=int, default=1)
-    args.add_argument("--only", default="", help="regular expression that the names of roads match")
-    args.add_argument("--dry", action="store_true", help="print the table instead of writing it into docs/benchmarks.md")
-    args.add_argument("--port", type=int, default=19292, help="the first of eight free ports")
-    o = args.parse_args()
-    before, started = os.getloadavg()[0], []
-    scratch = tempfile.mkdtemp(prefix="entrepot-bench.", dir=os.environ.get("BENCH_DIR", ROOT))
-    os.chmod(scratch, 0o755)  # PostgreSQL runs as another user
+def todo(roads):
+    """Every road with what runs it, and whether there is a peer."""
+    return {
+        f"topic to PostgreSQL, insert, {ROWS:,} rows": (lambda s: roads.into_table(s, "insert", roads.table_sink("insert")), True),
+        f"topic to PostgreSQL, upsert, {ROWS:,} rows": (lambda s: roads.into_table(s, "upsert", roads.table_sink("upsert")), True),
+        f"PostgreSQL to topic, {ROWS:,} rows that are there": (roads.snapshot, True),
+        f"PostgreSQL to topic, {CHANGES:,} changes": (roads.changes, True),
+        f"file to topic, {ROWS * FILE_COPIES:,} lines": (roads.file, True),
+        f"topic to Parquet, {ROWS:,} rows": (roads.parquet, False),
+    }
+
+
+def measure(o, scratch):
+    """All samples, and the versions of what was measured."""
     pg = Postgres(o.port + 6, scratch)
-    hub, peer = HubConnectors("hub", o.port, o.port + 2, scratch), Connect("connect", o.port + 3, o.port + 5, scratch)
-    bench = Bench([hub, peer], pg, o.only)
+    servers = [HubConnectors("hub", o.port, o.port + 2, scratch)]
+    if not o.hub:
+        servers.append(Connect("connect", o.port + 3, o.port + 5, scratch))
+    bench, started = Bench(servers, pg, o.only), []
     try:
-        for s in (pg, hub, peer):
+        for s in (pg, *servers):
             started.append(s)
             s.start()
         roads = Roads(pg, scratch)
-        roads.prepare([hub, peer])
-        todo = {
-            f"topic to PostgreSQL, insert, {ROWS:,} rows": (lambda s: roads.into_table(s, "insert", roads.table_sink("insert")), True),
-            f"topic to PostgreSQL, upsert, {ROWS:,} rows": (lambda s: roads.into_table(s, "upsert", roads.table_sink("upsert")), True),
-            f"PostgreSQL to topic, {ROWS:,} rows that are there": (roads.snapshot, True),
-            f"PostgreSQL to topic, {CHANGES:,} changes": (roads.changes, True),
-            f"file to topic, {ROWS * FILE_COPIES:,} lines": (roads.file, True),
-            f"topic to Parquet, {ROWS:,} rows": (roads.parquet, False),
-        }
-        bench.warm(todo)
+        roads.prepare(servers)
+        bench.warm(todo(roads))
         for r in range(o.rounds):
             log(f"round {r + 1} of {o.rounds}")
-            bench.round(todo)
+            bench.round(todo(roads))
             bench.collector()
-        versions = [hub.version(), peer.version() + " with Connect", peer.plugins(), pg.version()]
+        return bench.samples, [*(s.version() for s in servers), pg.version()]
     finally:
         for s in reversed(started):
             try:
                 s.stop()
             except (OSError, subprocess.SubprocessError) as e:
                 log(f"could not stop {s.__class__.__name__}: {e}")
+
+
+def main():
+    args = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    args.add_argument("--rounds", type=int, default=1)
+    args.add_argument("--only", default="", help="regular expression that the names of roads match")
+    args.add_argument("--hub", action="store_true", help="leave Kafka Connect out")
+    args.add_argument("--dry", action="store_true", help="print the table instead of writing it into docs/benchmarks.md")
+    args.add_argument("--port", type=int, default=19292, help="the first of eight free ports")
+    o = args.parse_args()
+    before = os.getloadavg()[0]
+    scratch = tempfile.mkdtemp(prefix="entrepot-bench.", dir=os.environ.get("BENCH_DIR", ROOT))
+    os.chmod(scratch, 0o755)  # PostgreSQL runs as another user
+    try:
+        samples, versions = measure(o, scratch)
+    finally:
         shutil.rmtree(scratch, ignore_errors=True)
     CACHE.mkdir(parents=True, exist_ok=True)
-    (CACHE / "connectors.json").write_text(json.dumps(bench.samples, indent=1))
-    command = f"make compare-connectors ROUNDS={o.rounds}" + (f" ONLY='{o.only}'" if o.only else "")
-    body = report.head(versions, command, before) + "\n\n" + table(bench.samples)
+    (CACHE / "connectors.json").write_text(json.dumps(samples, indent=1))
+    command = f"make compare-connectors ROUNDS={o.rounds}" + (f" ONLY='{o.only}'" if o.only else "") + (" HUB=1" if o.hub else "")
+    body = report.head(versions, command, before) + "\n\n" + table(samples)
     if o.dry:
         log(body)
     else:

@@ -139,9 +139,9 @@ class Connect(Connectors, Kafka):
         if self.pid:
             super().stop()
 
-    def plugins(self):
-        return ", ".join(f"Debezium's {what} {p['version']}" for what, name in (("PostgreSQL source", "PostgresConnector"), ("JDBC sink", "JdbcSinkConnector"))
-                         for p in self.ask("GET", "/connector-plugins") if p["class"].endswith("." + name))
+    def version(self):
+        found = {p["class"].rsplit(".", 1)[1]: p["version"] for p in self.ask("GET", "/connector-plugins")}
+        return f"{super().version()} with Connect, Debezium's PostgreSQL source {found['PostgresConnector']} and JDBC sink {found['JdbcSinkConnector']}"
 
 
 class Postgres:
