@@ -123,6 +123,8 @@ def measure(o, scratch):
             log(f"round {r + 1} of {o.rounds}")
             bench.round(todo(roads))
             bench.collector()
+        for s in servers:
+            s.resume()  # to be asked
         return bench.samples, [*(s.version() for s in servers), pg.version()]
     finally:
         for s in reversed(started):
