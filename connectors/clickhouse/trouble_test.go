@@ -163,7 +163,36 @@ func testBeyondAnyWindow(t *testing.T, newRig func(testing.TB) *rig) {
 	}
 	writeUntilIn(t, r.writer(rowFields()), plan, batch)
 	r.want("SELECT toString((count(), uniqExact(id))) FROM rows WHERE _topic = 'clicks'", "(20,20)")
-	conntest.Figures(t, "%d inserts of others between a plan whose answer is lost and its next try: rows 20 = distinct keys 20", others)
+	conntest.Figures(t, "%d other inserts between a lost answer and the next try: 20 rows = distinct keys", others)
+}
+
+// TestTheSameOwnerTriesAgain: after a lost answer the writer itself asks before
+// it writes the plan once more, and its INSERT has the plan's ID, by which an
+// earlier try is found while it runs.
+func TestTheSameOwnerTriesAgain(t *testing.T) { onServers(t, testTheSameOwnerTriesAgain) }
+
+func testTheSameOwnerTriesAgain(t *testing.T, newRig func(testing.TB) *rig) {
+	r := newRig(t)
+	p, dsn := conntest.NewProxy(t, r.dsn)
+	w := r.writer(with(rowFields(), map[string]any{"dsn": dsn, "exactly_once": "offsets"}))
+	put(t, w, 0, rowsOf(0, 10)...)
+	var named atomic.Bool
+	p.Watch(func(chunk []byte) conntest.Verb {
+		if strings.Contains(string(chunk), "INSERT") {
+			named.Store(strings.Contains(string(chunk), "\x0aload-10-20") || strings.Contains(string(chunk), "query_id=load-10-20&") || strings.Contains(string(chunk), "query_id=load-10-20 "))
+		}
+		return insertSent(chunk)
+	})
+	plan, batch := planOf(10, 20, 1), batchOf(10, rowsOf(10, 20)...)
+	_, err := w.Write(t.Context(), plan, batch)
+	wantClass(t, err, connectors.ClassUnknown)
+	p.Watch(nil)
+	await(t, func() bool { return r.text("SELECT toString(count()) FROM rows") == "20" })
+	if !named.Load() {
+		t.Error("the INSERT does not have the plan's ID")
+	}
+	writeUntilIn(t, w, plan, batch)
+	r.want("SELECT toString((count(), uniqExact(id))) FROM rows", "(20,20)")
 }
 
 // TestServerEnds crashes and restarts the server between and during plans.
