@@ -100,7 +100,7 @@ func (w *writer) tryAll(ctx context.Context, sample []connectors.Message, schema
 		out.Dropped = dropped(sample, schema)
 	}
 	if len(sample) > 0 {
-		out.Notes = append(out.Notes, fmt.Sprintf("the sample goes into %d folders", len(folders)))
+		out.Notes = append(out.Notes, fmt.Sprintf("the sample would be in %d of the folders", len(folders)))
 	}
 	return nil
 }

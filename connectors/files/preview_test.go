@@ -21,7 +21,7 @@ func TestPreview(t *testing.T) {
 		sample = append(sample, connectors.Message{Value: []byte(v), Partition: record.TopicPartition{Topic: "clicks"}, Timestamp: connectors.NoTimestamp})
 	}
 	got, err := Sink{}.Preview(t.Context(), conntest.Task(cfg), sample[:2])
-	if err != nil || len(got.Refused) > 0 || len(got.Columns) != 3 || len(got.Makes) != 1 || !strings.Contains(strings.Join(got.Notes, " "), "2 folders") {
+	if err != nil || len(got.Refused) > 0 || len(got.Columns) != 3 || len(got.Makes) != 1 || !strings.Contains(strings.Join(got.Notes, " "), "2 of the folders") {
 		t.Errorf("got %+v, %v", got, err)
 	}
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {

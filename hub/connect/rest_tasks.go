@@ -60,7 +60,10 @@ func restartTask(r *request) (any, error) {
 	if err != nil {
 		return nil, fail(http.StatusNotFound, "Unknown connector: %s", short(r.PathValue("name")))
 	}
-	if n >= len(c.live()) {
+	// Right after a restart its tasks are not known yet; they are asked for
+	// nothing that the connector would not do.
+	starting := len(c.live()) == 0 && (c.State == Unassigned || c.State == Restarting)
+	if n >= len(c.live()) && !starting {
 		return nil, fail(http.StatusNotFound, "Unknown task: %s-%d", short(c.Name), n)
 	}
 	return reply{status: http.StatusNoContent}, r.api.cfg.Site.Act(r.Context(), c.Name, Restart)
