@@ -21,6 +21,7 @@ import queue
 import sys
 import tempfile
 import threading
+import time
 from concurrent import futures
 from dataclasses import dataclass, field
 
@@ -33,7 +34,8 @@ WINDOW = 4 << 20        # bytes of messages that may be under way
 CHUNK = 256 << 10       # bytes of a part of a batch
 MAX_MESSAGE = 64 << 20  # bytes of one message on the wire
 COST = 64               # what a message counts beside its bytes
-STREAMS = 256           # readers and writers at the same time, and the calls beside them
+STREAMS = 4096          # readers and writers at the same time, each with a thread
+IDLE = 0.01             # seconds that a reader without messages takes at least
 
 TEXT, WHOLE, NUMBER, TRUTH, DURATION, SIZE, SECRET, TEXTS, TEXT_MAP, OBJECT, OBJECTS, SECRET_MAP = range(1, 13)
 
@@ -444,6 +446,7 @@ class _Reading:
 
     def read(self, reader):
         bound = self.limits.bytes if 0 < self.limits.bytes < self.credit else self.credit
+        began = time.monotonic()
         try:
             messages = reader.read(Limits(self.limits.records, bound, self.limits.wait))
         except End:
@@ -455,6 +458,7 @@ class _Reading:
             yield pb.ReadResponse(error=_error(e))
             return
         if not messages:
+            time.sleep(max(0.0, began + IDLE - time.monotonic()))
             yield pb.ReadResponse(idle=pb.Idle())
         part, cost = [], 0
         for m in messages:

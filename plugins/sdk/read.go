@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -136,12 +137,17 @@ func (r *reading) answer(req *wire.ReadRequest) error {
 
 func (r *reading) send(m *wire.ReadResponse) error { return r.stream.Send(m) }
 
+// idlePause is how long a call of Read without messages takes at least: one
+// that does not wait would keep both sides busy.
+const idlePause = 10 * time.Millisecond
+
 // readOnce reads a batch, within what the hub has room for.
 func (r *reading) readOnce() error {
 	limits := r.limits
 	if limits.Bytes <= 0 || int64(limits.Bytes) > r.credit {
 		limits.Bytes = int(r.credit)
 	}
+	began := time.Now()
 	batch, err := r.reader.Read(r.stream.Context(), limits)
 	for rest := batch.Messages; len(rest) > 0; {
 		part, left, cost := wire.Chunk(rest)
@@ -163,6 +169,7 @@ func (r *reading) readOnce() error {
 		r.ended = true
 		return r.send(&wire.ReadResponse{Of: &wire.ReadResponse_Error{Error: wire.FromError(err)}})
 	case len(batch.Messages) == 0:
+		_ = connectors.Pause(r.stream.Context(), idlePause-time.Since(began))
 		return r.send(&wire.ReadResponse{Of: &wire.ReadResponse_Idle{Idle: &wire.Idle{}}})
 	}
 	return nil
