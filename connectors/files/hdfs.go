@@ -162,11 +162,20 @@ func (s *hdfsStore) remove(name string) error {
 func (s *hdfsStore) Sweep(ctx context.Context, tmpFolder string, mine func(string) bool) error {
 	names, err := s.List(ctx, tmpFolder)
 	for _, name := range names {
-		if err == nil && mine(name) {
+		if err == nil && (mine(name) || s.abandoned(path.Join(tmpFolder, name))) {
 			err = s.remove(path.Join(tmpFolder, name))
 		}
 	}
 	return err
+}
+
+// abandoned tells of a claim whose owner counts as dead.
+func (s *hdfsStore) abandoned(name string) bool {
+	if !strings.HasPrefix(path.Base(name), "claim+") {
+		return false
+	}
+	info, err := s.client.Stat(s.path(name))
+	return err == nil && s.clock().Sub(info.ModTime()) > claimAge
 }
 
 func (s *hdfsStore) Close(string) error { return s.client.Close() }

@@ -2,14 +2,17 @@ package hubtest
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -40,7 +43,7 @@ type lake struct {
 func killedLake(t *testing.T, l lake) {
 	total := fullRows(60_000)
 	input := inputFile(t, total, func(i int) string {
-		at := time.UnixMilli(1431857103000 + int64(i)*3600_000*4/int64(total)).UTC() // over four hours
+		at := time.UnixMilli(1431856800000 + int64(i)*3600_000*hours/int64(total)).UTC()
 		return fmt.Sprintf(`{"id":%d,"at":%q}`, i, at.Format(time.RFC3339))
 	})
 	n := jobsNode(t, fmt.Sprintf(`
@@ -54,7 +57,8 @@ connectors:
     key: string(value.id)
   - name: rows-out
     topic: rows
-    sink: {type: files, %s, partition_by: "dt={date(ts)}/hr={hour(ts)}", columns: [{name: id, type: int64}, {name: at, type: timestamp}], roll: {rows: 2000, every: 1s}}
+    sink: {type: files, %s, partition_by: "dt={date(ts)}/hr={hour(ts)}", columns: [{name: id, type: int64}, {name: at, type: timestamp}], roll: {rows: 2000, every: 1s},
+      manifest: {lateness: 1s, idle: 2s, reissue: 1s}, compact: {target: 64MiB, after: 2s}}
 `, input, l.sink), "LAKE_KEY=hunter2")
 	strikes := kills(t, 3)
 	rows := load{n: n, what: "rows are loaded", total: total, count: counter(n, "rows-out", "written"), limit: time.Minute, late: 300 * time.Millisecond}
@@ -63,8 +67,89 @@ connectors:
 	if got, err := rows.count(); got != total || err != nil {
 		t.Errorf("the sink counts %d rows, %v, want %d", got, err, total)
 	}
+	l.closed(t, total)
 	n.Kill()
 	l.check(t, total, strikes)
+}
+
+// hours is how many folders the rows lie in.
+const hours = 4
+
+// folderManifest is what the test wants of a _MANIFEST.json.
+type folderManifest struct {
+	Version    int
+	Folder     string
+	Totals     struct{ Records, Rows, Files int }
+	Partitions []struct{ Partition, Records, Rows int }
+	Files      []struct {
+		Name, SHA256 string
+		Rows, Bytes  int
+	}
+}
+
+// closed waits until every hour has a manifest with the counts of the source,
+// its small files are merged, and what a manifest lists is what is there.
+func (l lake) closed(t *testing.T, total int) {
+	t.Helper()
+	Until(t, 2*time.Minute, "every hour is closed and merged", func() error {
+		if why := l.open(total); why != "" {
+			return errors.New(why)
+		}
+		return nil
+	})
+}
+
+// open says why not every hour is closed, or "".
+func (l lake) open(total int) string {
+	files, err := l.files()
+	if err != nil {
+		return err.Error()
+	}
+	closed, versions, listed := 0, 0, 0
+	for name, at := range files {
+		if path.Base(name) != "_MANIFEST.json" {
+			continue
+		}
+		text, err := l.read(at)
+		if err != nil {
+			return err.Error()
+		}
+		var m folderManifest
+		if err := json.Unmarshal(text, &m); err != nil {
+			return err.Error()
+		}
+		if m.Totals.Records != total/hours || m.Totals.Rows != total/hours || len(m.Partitions) != 6 || len(m.Files) != 6 {
+			return fmt.Sprintf("%s, version %d: %d records, %d rows of %d partitions in %d files, want %d in 6", m.Folder, m.Version, m.Totals.Records, m.Totals.Rows, len(m.Partitions), len(m.Files), total/hours)
+		}
+		for _, f := range m.Files {
+			at, there := files[path.Join(path.Dir(name), f.Name)]
+			if !there {
+				return f.Name + " is in the manifest and not in the folder"
+			}
+			text, err := l.read(at)
+			if err != nil {
+				return err.Error()
+			}
+			rows, err := format.ParquetRows(bytes.NewReader(text), int64(len(text)))
+			if err != nil || int(rows) != f.Rows || len(text) != f.Bytes || fmt.Sprintf("%x", sha256.Sum256(text)) != f.SHA256 {
+				return fmt.Sprintf("%s has %d rows in %d bytes, or another sum: %v", f.Name, rows, len(text), err)
+			}
+		}
+		if _, there := files[path.Join(path.Dir(name), "_SUCCESS")]; !there {
+			return m.Folder + " has no _SUCCESS"
+		}
+		closed, versions, listed = closed+1, versions+m.Version, listed+len(m.Files)
+	}
+	data := 0
+	for name := range files {
+		if strings.HasSuffix(name, ".parquet") {
+			data++
+		}
+	}
+	if closed != hours || data != listed {
+		return fmt.Sprintf("%d of %d hours are closed; %d files, %d in manifests", closed, hours, data, listed)
+	}
+	return ""
 }
 
 func (l lake) check(t *testing.T, total, strikes int) {
@@ -92,7 +177,7 @@ func (l lake) ids(part string) (ids []int64, files int, err error) {
 		return nil, 0, err
 	}
 	for name, at := range all {
-		if !strings.Contains(name, part) {
+		if !strings.Contains(name, part) || !strings.HasSuffix(name, ".parquet") {
 			continue
 		}
 		text, err := l.read(at)
@@ -117,7 +202,7 @@ func fileLake(t *testing.T) lake {
 		files: func() (map[string]string, error) {
 			all := map[string]string{}
 			err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-				if err == nil && strings.HasSuffix(path, ".parquet") && !strings.Contains(path, "/_tmp/") {
+				if err == nil && !d.IsDir() && !strings.Contains(path, "/_tmp/") {
 					all[path] = path
 				}
 				return err
@@ -252,7 +337,7 @@ func hdfsLake(t *testing.T) lake {
 	some := func(unfinished bool) (map[string]string, error) {
 		all, err := list(root)
 		for name := range all {
-			if strings.Contains(name, "/_tmp/") != unfinished {
+			if strings.Contains(name, "/_tmp/") != unfinished || unfinished && !strings.HasSuffix(name, ".parquet") {
 				delete(all, name)
 			}
 		}
