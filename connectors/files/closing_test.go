@@ -49,9 +49,10 @@ func newLakeside(t testing.TB, root string, more map[string]any) *lakeside {
 }
 
 // inMemory puts the lake into memory.
-func (l *lakeside) inMemory() {
+func (l *lakeside) inMemory() *memDisk {
 	disk := newMemDisk()
 	l.store = func() store { return &localStore{root: "/lake", disk: disk} }
+	return disk
 }
 
 func (l *lakeside) task() connectors.TaskContext {
