@@ -206,6 +206,11 @@ func (s *storyLake) do(verb string, a storytest.Args) string {
 	case "restart":
 		s.keeper = s.lakeside.keeper(s.store())
 		return ""
+	case "plant":
+		if err := os.WriteFile(filepath.Join(s.root, a.Get("file")), []byte("{}\n"), 0o600); err != nil {
+			return err.Error()
+		}
+		return ""
 	case "remove":
 		if err := os.Remove(filepath.Join(s.root, a.Get("file"))); err != nil {
 			return err.Error()

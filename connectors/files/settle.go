@@ -219,11 +219,19 @@ func (k *keeper) decide(ctx context.Context, folder string, s *shelf, names []st
 		return nil, nil, "", nil
 	}
 	if len(groups) == 0 {
+		if due := s.newest.Issued.add(strayTime).time(); s.newest.Reason == reasonCompacted && v.now.Before(due) {
+			s.again = due
+		}
 		return nil, nil, "", nil
 	}
 	next, files, err = k.compact(ctx, s.newest, base, groups)
 	return next, files, "", err
 }
+
+// strayTime after files were merged the folder is looked at once more: a writer
+// that stood still may have published a part again. By then none is at work
+// that was when the parts were removed, as a write may take two minutes.
+const strayTime = 5 * time.Minute
 
 // manyFiles of one partition are merged sooner.
 const manyFiles = 32
