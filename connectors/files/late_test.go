@@ -188,3 +188,64 @@ func TestClosingInEveryStore(t *testing.T) {
 type keptOpen struct{ store }
 
 func (keptOpen) Close(string) error { return nil }
+
+// TestTwoSitesCountTheSame: two sites load the same topic, with other plans,
+// each into a lake of its own. The manifests have the same counts, partition
+// by partition, and so have those of one lake that a second site goes on with
+// where the first has left it.
+func TestTwoSitesCountTheSame(t *testing.T) {
+	rng := rand.New(rand.NewPCG(20, 1))
+	var sites []*lakeside
+	for range 3 {
+		l := newLakeside(t, "/lake", compacting)
+		l.inMemory()
+		sites = append(sites, l)
+	}
+	for minute := range 5 * 60 {
+		for p := range int32(3) {
+			at, fate := day.Add(time.Duration(max(0, minute-rng.IntN(20)))*time.Minute), connectors.Fate(max(0, rng.IntN(30)-27))
+			for i, l := range sites {
+				l.add(p, at, fate)
+				if minute%(7+5*i) == 0 {
+					if i == 2 && minute > 150 { // another site: it knows no plan, only the lake
+						w, err := l.writer(l.store(), p)
+						if err != nil {
+							t.Fatal(err)
+						}
+						last, known, err := w.(connectors.Remembering).Last(t.Context(), l.tp(p))
+						if err != nil || !known {
+							t.Fatal(known, err)
+						}
+						l.loaded[p], l.plans[p] = last.From, last.To // the plan that was begun comes first
+						if err := l.load(l.store(), p); err != nil {
+							t.Fatal(err)
+						}
+					}
+					if err := l.load(l.store(), p); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+	}
+	for _, l := range sites {
+		for p := range int32(3) {
+			if err := l.load(l.store(), p); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.settleAll(l.keeper(l.store())); err != nil {
+			t.Fatal(err)
+		}
+		if err := l.closed(3); err != nil {
+			t.Fatal(err)
+		}
+		for folder := range l.truth() {
+			for i, p := range l.manifest(folder).Partitions {
+				if want := sites[0].manifest(folder).Partitions[i]; p.counts != want.counts || p.First != want.First || p.Last != want.Last {
+					t.Errorf("%s: %+v at one site, %+v at another", folder, p, want)
+				}
+			}
+		}
+	}
+}

@@ -66,20 +66,14 @@ func (k *keeper) issue(ctx context.Context, next *manifest, files *merged) error
 // maxRounds bounds one visit: closed, late, compacted, and one for a rival.
 const maxRounds = 5
 
-// look lists a folder and reads its newest manifest. The names are listed
-// first: a merged file is there only after the version that decides it, so a
-// file of the list that the newest version does not have is none of its.
+// look lists a folder and reads its newest manifest.
 func (k *keeper) look(ctx context.Context, folder string, s *shelf) ([]string, error) {
 	names, err := k.store.List(ctx, folder)
 	if err != nil {
 		return nil, k.store.fault("list", folder, err)
 	}
-	again, err := k.store.List(ctx, folder)
-	if err != nil {
-		return nil, k.store.fault("list", folder, err)
-	}
-	version := newestVersion(again)
-	if version == 0 || s.newest != nil && s.newest.Version == version {
+	version := newestVersion(names)
+	if version == 0 || s.newest != nil && s.newest.Version >= version {
 		return names, nil
 	}
 	name := path.Join(folder, versionName(version))

@@ -272,9 +272,6 @@ func s3Lake(t *testing.T) lake {
 					err = xml.Unmarshal(text, &page)
 				}
 				for _, o := range page.Contents {
-					if !strings.HasSuffix(o.Key, ".parquet") {
-						continue
-					}
 					all[o.Key] = base + (&url.URL{Path: "/" + o.Key}).EscapedPath()
 				}
 				if page.NextContinuationToken == "" || err != nil {
