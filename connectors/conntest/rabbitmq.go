@@ -57,6 +57,16 @@ func (s *RabbitServer) VirtualHost(t testing.TB) (amqp string) {
 	return "amqp://guest:guest@" + s.address(0) + "/" + name
 }
 
+// Control runs rabbitmqctl.
+func (s *RabbitServer) Control(t testing.TB, args ...string) {
+	t.Helper()
+	cmd := exec.Command(filepath.Join(filepath.Dir(rabbitProgram(t)), "rabbitmqctl"), args...)
+	cmd.Env = s.environment()
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("rabbitmqctl %s: %v: %s", strings.Join(args, " "), err, out)
+	}
+}
+
 func (s *RabbitServer) put(path, body string) error {
 	req, err := http.NewRequest(http.MethodPut, s.Management()+path, strings.NewReader(body))
 	if err != nil {
@@ -120,7 +130,12 @@ func (s *RabbitServer) configure() error {
 // the server and meets no other one.
 func (s *RabbitServer) run(program string) *exec.Cmd {
 	cmd := exec.Command("sh", "-c", `epmd -address 127.0.0.1 & exec "$1"`, "sh", program)
-	cmd.Env = []string{
+	cmd.Env = s.environment()
+	return cmd
+}
+
+func (s *RabbitServer) environment() []string {
+	return []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=" + s.dir, "LC_ALL=C.UTF-8",
 		fmt.Sprintf("RABBITMQ_NODENAME=entrepot%d@localhost", s.ports[0]),
 		fmt.Sprintf("RABBITMQ_DIST_PORT=%d", s.ports[2]), fmt.Sprintf("ERL_EPMD_PORT=%d", s.ports[3]),
@@ -128,5 +143,4 @@ func (s *RabbitServer) run(program string) *exec.Cmd {
 		"RABBITMQ_CONFIG_FILE=" + s.file("rabbitmq.conf"), "RABBITMQ_ENABLED_PLUGINS_FILE=" + s.file("plugins"),
 		"RABBITMQ_PID_FILE=" + s.file("rabbit.pid"),
 	}
-	return cmd
 }

@@ -41,7 +41,7 @@ func TestBrokerCrash(t *testing.T) {
 	})
 	cfg := b.source("in", nil)
 	r := b.open(cfg, "in", nil)
-	first := b.warm(r, 200)
+	first := b.read(r, 200)
 	b.committed(r, first[149])
 	s.Crash()
 	b.until("the reader notices", func() error {

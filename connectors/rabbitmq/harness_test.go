@@ -198,19 +198,11 @@ func (b *broker) readInPieces(r connectors.Reader, n int) {
 			b.Fatalf("after %s: %d messages, %v", texts(all), len(batch.Messages), err)
 		}
 		all = append(all, batch.Messages...)
+		b.committed(r, batch.Messages[0])
 	}
 	if texts(all) != count(0, n) {
 		b.Errorf("read %s", texts(all))
 	}
-}
-
-// warm reads n messages and commits the first of them early: before, the broker
-// hands out only a few.
-func (b *broker) warm(r connectors.Reader, n int) []connectors.Message {
-	b.Helper()
-	first := b.read(r, 8)
-	b.committed(r, first[0])
-	return append(first, b.read(r, n-8)...)
 }
 
 func (b *broker) committed(r connectors.Reader, m connectors.Message) {

@@ -18,15 +18,20 @@
 //
 // A queue is in order in its topic as far as the records' keys send its
 // messages to one partition: while nothing else takes from the queue, what was
-// not acknowledged comes again at the place that it had. The end of the
+// not acknowledged comes again at the place that it had. A reader therefore waits
+// for two seconds at most until nobody consumes the queue any more. The end of the
 // connection gives it back; a cancel or a nack before that would not: after
 // either, quorum queues hand out what follows first.
 //
 // A message that a quorum queue has handed out more than max_redeliveries
 // times goes to the dead letters and is acknowledged. Each lost connection
-// counts for what was handed out by it. Until its first full commit a reader
-// therefore asks for eight messages only: one that ends the whole hub each
-// time uses up the patience of few others.
+// counts for what was handed out by it. A message that was handed out twice
+// before (once, with max_redeliveries of 1) is therefore read alone, with none
+// after it on the way: one that ends its reader, or the whole hub, each time does
+// not use up the patience of others, and goes to the dead letters alone. What a
+// quorum queue gets back a second time it puts behind what it got back before, so
+// the one is handed out after those that were suspected with it, and those stay
+// in their order.
 //
 // Streams have a source of their own, rabbitmq-stream: a stream keeps what was
 // read, so the checkpoint is its offset, and each message is in its topic once.

@@ -10,10 +10,10 @@ import (
 	"github.com/entrepot-hub/entrepot/connectors"
 )
 
-// firstPrefetch is how many messages a reader asks for before its first commit.
-// A message that ends its reader each time makes the queue count up those few
-// that were handed out with it, and not hundreds.
-const firstPrefetch = 8
+// suspicious is how often a message was handed out before it is read alone, with
+// none after it on the way. A lost connection hands all out a second time; of
+// those that were lost with one twice, one may be the reason.
+const suspicious = 2
 
 // reader reads a queue over one channel. It lives as long as the channel: when
 // that ends, the reader is at an end, and a new one gets what was not
@@ -28,7 +28,7 @@ type reader struct {
 	base   uint64         // of the positions: what was handed out before this channel
 	given  uint64         // tag of the last message that Read returned
 	acked  uint64         // tag up to which all are acknowledged
-	narrow bool           // the prefetch is still the first one
+	narrow bool           // the prefetch is 1
 	held   *amqp.Delivery // came, and did not fit the limits
 }
 
@@ -48,6 +48,11 @@ func (r *reader) Read(ctx context.Context, limits connectors.Limits) (connectors
 		}
 		if err != nil || d == nil {
 			return out, err
+		}
+		if r.narrow && !r.suspects(d) {
+			if err := r.widen(ctx); err != nil {
+				return out, err
+			}
 		}
 		m := r.message(r.name, d)
 		if size += m.Size(); limits.Bytes > 0 && size > limits.Bytes && len(out.Messages) > 0 {
@@ -93,11 +98,6 @@ func (r *reader) Committed(ctx context.Context, upTo connectors.Position) error 
 	if r.ch.IsClosed() {
 		return nil // the tags are void, the messages come again, and Read tells why
 	}
-	if r.narrow && r.given == r.acked+firstPrefetch {
-		if err := r.widen(ctx); err != nil {
-			return err
-		}
-	}
 	if err = r.link.within(ctx, func() error { return r.ch.Ack(tag, true) }); err != nil {
 		return connectors.Retry(0, fmt.Errorf("queue %q: acknowledge: %w", r.name, err))
 	}
@@ -105,10 +105,14 @@ func (r *reader) Committed(ctx context.Context, upTo connectors.Position) error 
 	return nil
 }
 
-// widen goes over to the prefetch of the config, on the same channel. It is
-// for the moment when everything that the first prefetch allows has come and
-// is not acknowledged: a message on its way to a consumer that ends would go
-// back into the queue, behind those after it.
+// suspects reports whether a message may be what has ended the readers before.
+func (r *reader) suspects(d *amqp.Delivery) bool {
+	return r.maxRedeliveries > 0 && deliveries(d) >= min(suspicious, r.maxRedeliveries)
+}
+
+// widen goes over to the prefetch of the config, on the same channel, with one
+// message that has come and is not acknowledged. There is none on its way: it
+// would go back into the queue, behind those after it.
 func (r *reader) widen(ctx context.Context) error {
 	if err := r.halt(ctx); err != nil {
 		return connectors.Retry(0, fmt.Errorf("queue %q: %w", r.name, err))

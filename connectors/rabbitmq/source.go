@@ -109,8 +109,11 @@ func (r *reader) start(ctx context.Context) error {
 			return err
 		}
 	}
-	r.narrow = r.prefetch > firstPrefetch
-	return r.consume(ctx, r.name, min(r.prefetch, firstPrefetch), nil)
+	if err := r.link.vacant(ctx, r.name); err != nil {
+		return err
+	}
+	r.narrow = r.prefetch > 1
+	return r.consume(ctx, r.name, 1, nil)
 }
 
 // describe says which consumer an error is about.

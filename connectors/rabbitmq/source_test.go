@@ -1,6 +1,7 @@
 package rabbitmq_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ func TestAcknowledgedAfterCommit(t *testing.T) {
 	bothTypes(t, func(b *broker, q string) {
 		b.publish(q, numbered(50)...)
 		r := b.open(b.source(q, nil), q, nil)
-		got := b.warm(r, 20)
+		got := b.read(r, 20)
 		if texts(got) != count(0, 20) {
 			b.Errorf("read %s", texts(got))
 		}
@@ -48,7 +49,7 @@ func TestOrderOverManyStops(t *testing.T) {
 		var from connectors.Position
 		for stop := range 6 {
 			r := b.open(b.source(q, map[string]any{"prefetch": 30, "max_redeliveries": 0}), q, from)
-			got := b.warm(r, 25)
+			got := b.read(r, 25)
 			b.committed(r, got[19])
 			all, from = append(all, got[:20]...), got[19].Position
 			b.close(r)
@@ -68,7 +69,7 @@ func TestConnectionCut(t *testing.T) {
 	bothTypes(t, func(b *broker, q string) {
 		b.publish(q, numbered(40)...)
 		r := b.open(b.source(q, nil), q, nil)
-		got := b.warm(r, 20)
+		got := b.read(r, 20)
 		b.committed(r, got[9])
 		b.cut()
 		b.until("the reader notices", func() error {
@@ -84,7 +85,7 @@ func TestConnectionCut(t *testing.T) {
 		b.committed(r, got[19])
 		b.close(r)
 		again := b.open(b.source(q, nil), q, got[19].Position)
-		more := b.warm(again, 30)
+		more := b.read(again, 30)
 		if texts(more) != count(10, 40) {
 			b.Errorf("after the cut: %s", texts(more))
 		}
@@ -149,20 +150,31 @@ func TestWithinLimits(t *testing.T) {
 	})
 }
 
-// TestFewBeforeTheFirstCommit: a message that ends its reader each time takes
-// few others with it.
-func TestFewBeforeTheFirstCommit(t *testing.T) {
-	bothTypes(t, func(b *broker, q string) {
-		b.publish(q, numbered(50)...)
-		r := b.open(b.source(q, nil), q, nil)
-		got := b.read(r, 8)
-		if batch, err := r.Read(b.Context(), connectors.Limits{Wait: 200 * time.Millisecond}); err != nil || len(batch.Messages) > 0 {
-			b.Errorf("%d more without a commit, %v", len(batch.Messages), err)
-		}
-		b.committed(r, got[7])
-		if got := b.read(r, 42); texts(got) != count(8, 50) {
-			b.Errorf("after the commit: %s", texts(got))
-		}
+// TestSuspectsAreReadAlone: what was handed out twice comes one by one, each after
+// the commit of the one before; the first that was not brings the others.
+func TestSuspectsAreReadAlone(t *testing.T) {
+	b := shared(t)
+	b.queue("q", "quorum", nil)
+	b.publish("q", numbered(5)...)
+	for range 2 {
+		r := b.open(b.source("q", nil), "q", nil)
+		b.read(r, 5)
 		b.close(r)
-	})
+	}
+	b.publish("q", numbered(20)[5:]...)
+	r := b.open(b.source("q", nil), "q", nil)
+	for i := range 5 {
+		got := b.read(r, 1)
+		if more, err := r.Read(b.Context(), connectors.Limits{Wait: 200 * time.Millisecond}); err != nil || len(more.Messages) > 0 {
+			b.Errorf("%d more without a commit, %v", len(more.Messages), err)
+		}
+		if texts(got) != fmt.Sprint(i) {
+			t.Errorf("got %s", texts(got))
+		}
+		b.committed(r, got[0])
+	}
+	if got := b.read(r, 15); texts(got) != count(5, 20) {
+		b.Errorf("then: %s", texts(got))
+	}
+	b.close(r)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -84,6 +85,32 @@ func (l *link) look(ctx context.Context, name string) error {
 		return err
 	})
 }
+
+// vacant waits until nobody consumes a queue, for vacancy at most: what the reader
+// before has left comes back when the broker has noticed that it is gone, which
+// can be after its connection was closed, and what follows would come first.
+// Others may consume it all the time; then there is no order to keep, or the
+// queue sees to it (x-single-active-consumer).
+func (l *link) vacant(ctx context.Context, name string) error {
+	what := fmt.Sprintf("look at queue %q", name)
+	for end := time.Now().Add(vacancy); ; {
+		consumers := 0
+		err := l.onChannel(ctx, what, func(ch *amqp.Channel) error {
+			q, err := ch.QueueDeclarePassive(name, true, false, false, false, nil)
+			consumers = q.Consumers
+			return err
+		})
+		if err != nil || consumers == 0 || time.Now().After(end) {
+			return err
+		}
+		if err := connectors.Pause(ctx, vacancy/40); err != nil {
+			return err
+		}
+	}
+}
+
+// vacancy is longer than the broker takes to notice that a consumer is gone.
+const vacancy = 2 * time.Second
 
 // exchange declares an exchange, or makes sure that it is there.
 func (l *link) exchange(ctx context.Context, name, kind string, declare bool) error {

@@ -70,22 +70,27 @@ func (r *rabbit) fill(t *testing.T, queue string, n int, ids bool) {
 
 // left is how many messages a queue still has, handed out or not.
 func (r *rabbit) left(queue string) (int, error) {
-	u, err := url.Parse(r.url)
-	if err != nil {
-		return 0, err
-	}
-	res, err := http.Get(r.management + "/api/queues" + u.Path + "/" + queue)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = res.Body.Close() }()
 	var q struct {
 		Messages *int `json:"messages"`
 	}
-	if err := json.NewDecoder(res.Body).Decode(&q); err != nil || q.Messages == nil {
+	if err := r.ask(queue, &q); err != nil || q.Messages == nil {
 		return 0, fmt.Errorf("queue %s: no count: %v", queue, err)
 	}
 	return *q.Messages, nil
+}
+
+// ask gets what the broker says of a queue.
+func (r *rabbit) ask(queue string, out any) error {
+	u, err := url.Parse(r.url)
+	if err != nil {
+		return err
+	}
+	res, err := http.Get(r.management + "/api/queues" + u.Path + "/" + queue)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	return json.NewDecoder(res.Body).Decode(out)
 }
 
 // absent is how many of the messages that fill has sent are not there.
@@ -225,4 +230,77 @@ connectors:
 	if all-len(seen) > most {
 		t.Errorf("%d messages are there twice, at most %d may be", all-len(seen), most)
 	}
+}
+
+// TestPoisonInRabbitMQ: one message of 10,000 is none that the job can take. It
+// alone is in the dead letters, all others are in the topic in their order, and
+// the queue, with a delivery limit of 3, has handed none out again.
+func TestPoisonInRabbitMQ(t *testing.T) {
+	const n, bad = 10_000, 6_543
+	r := openRabbit(t)
+	args := amqp.Table{"x-queue-type": "quorum", "x-delivery-limit": 3, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "out"}
+	if _, err := r.ch.QueueDeclare("q", true, false, false, false, args); err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		m := amqp.Publishing{Body: fmt.Appendf(nil, `{"id":%d}`, i), DeliveryMode: amqp.Persistent, MessageId: fmt.Sprint(i)}
+		if i == bad {
+			m.Body = []byte(`{"id":`)
+		}
+		if err := r.ch.PublishWithContext(t.Context(), "", "q", true, false, m); err != nil {
+			t.Fatal(err)
+		}
+	}
+	node := jobsNode(t, `
+topics:
+  - {name: rows, partitions: 1}
+connectors:
+  - name: rows-in
+    source: {type: rabbitmq, url: "${env:TEST_URL}", queues: [q]}
+    topic: rows
+    key: string(value.id)
+`, "TEST_URL="+r.url)
+	began := time.Now()
+	Until(t, time.Minute, "all messages are taken", func() error {
+		j, err := job(node.Admin, "rows-in")
+		if err == nil && (j.Counters["written"] != n-1 || j.Counters["dead"] != 1) {
+			err = fmt.Errorf("%v, want %d written and 1 dead; %s", j.Counters, n-1, j.Reason)
+		}
+		return err
+	})
+	took := time.Since(began)
+	letters := readAll(t, node.Kafka, "rows-in.dlq", 0)
+	if len(letters) != 1 || string(letters[0].Value) != `{"id":` {
+		t.Fatalf("%d dead letters", len(letters))
+	}
+	next := 0
+	for _, rec := range readAll(t, node.Kafka, "rows", 0) {
+		if next == bad {
+			next++
+		}
+		if want := fmt.Sprintf(`{"id":%d}`, next); string(rec.Value) != want {
+			t.Fatalf("%s comes where %s should", rec.Value, want)
+		}
+		next++
+	}
+	dropped, err := r.left("out")
+	if err != nil || dropped > 0 || next != n {
+		t.Errorf("%d records, %d dropped by the broker, %v", next, dropped, err)
+	}
+	again, err := r.redelivered("q")
+	if err != nil || again > 0 {
+		t.Errorf("%d messages were handed out again, %v", again, err)
+	}
+	conntest.Figures(t, "%d messages, 1 poison: %d records in order, %d dead letters, %d handed out again in %v", n, n-1, len(letters), again, took.Round(time.Millisecond))
+}
+
+// redelivered is how many messages a queue has handed out again.
+func (r *rabbit) redelivered(queue string) (int, error) {
+	var q struct {
+		Stats struct {
+			Redelivered int `json:"redeliver"`
+		} `json:"message_stats"`
+	}
+	err := r.ask(queue, &q)
+	return q.Stats.Redelivered, err
 }
