@@ -23,6 +23,7 @@ type settings struct {
 	create         bool
 	failOnExtra    bool
 	deletes        bool
+	evolve         bool
 }
 
 // declared is a column as the config has it; typ is "" when the table decides.
@@ -45,7 +46,7 @@ func settingsOf(cfg connectors.Config) settings {
 	s := settings{
 		table: nameOf(cfg.String("table")), offsets: nameOf(cfg.String("offsets_table")),
 		upsert: cfg.String("mode") != "insert", merge: cfg.String("mode") == "merge", key: cfg.Strings("key"), create: cfg.Bool("create"),
-		failOnExtra: cfg.String("extra") == "fail", deletes: cfg.Bool("delete_on_tombstone"),
+		failOnExtra: cfg.String("extra") == "fail", deletes: cfg.Bool("delete_on_tombstone"), evolve: cfg.Bool("evolve"),
 	}
 	for _, c := range cfg.Objects("columns") {
 		d := declared{name: c.String("name"), typ: canonicalType(c.String("type")), path: []string{c.String("name")}}
@@ -71,6 +72,9 @@ func (s settings) check() []connectors.Finding {
 	}
 	if s.deletes && !s.upsert {
 		add("delete_on_tombstone", "without a key there is no row to delete", "set mode: upsert or merge, and a key")
+	}
+	if s.evolve && len(s.columns) > 0 {
+		add("evolve", "columns says which columns there are", "leave columns out, or evolve")
 	}
 	names := make([]string, len(s.columns))
 	for i, c := range s.columns {

@@ -68,7 +68,10 @@ func (t *tx) describe(n name) ([]found, error) {
 
 // match decides which columns of the table are written, and from what.
 func (s settings) match(n name, table []found) (*target, error) {
-	t := &target{table: n.qualified(), failOnExtra: s.failOnExtra, tombstones: s.deletes, merge: s.merge}
+	t := &target{table: n.qualified(), failOnExtra: s.failOnExtra, tombstones: s.deletes, merge: s.merge, present: map[string]bool{}}
+	for _, f := range table {
+		t.present[f.name] = true
+	}
 	wanted := s.columns
 	if len(wanted) == 0 {
 		var err error
@@ -143,7 +146,7 @@ func (s settings) infer(messages []connectors.Message) ([]declared, []connectors
 	var wrong []connectors.RecordError
 	for i := range messages {
 		m := &messages[i]
-		if m.Value == nil && s.deletes {
+		if s.deletes && s.gone(m) {
 			continue
 		}
 		if err := in.Add(m); err != nil {
@@ -155,12 +158,30 @@ func (s settings) infer(messages []connectors.Message) ([]declared, []connectors
 	}
 	var columns []declared
 	for _, c := range in.Schema() {
+		if s.upsert && (c.Name == fieldOp || c.Name == fieldUnchanged) {
+			continue // they say what to do with a row, and are not of it
+		}
 		if err := checkName(c.Name); err != nil {
 			return nil, nil, connectors.Fatalf("a field of the records cannot be a column: %w; declare columns", err)
 		}
 		columns = append(columns, declared{name: c.Name, typ: inferredTypes[c.Type.Kind], path: []string{c.Name}})
 	}
 	return columns, nil, nil
+}
+
+// gone reports whether a record only says that its row is.
+func (s settings) gone(m *connectors.Message) bool {
+	if m.Value == nil {
+		return true
+	}
+	var op string
+	_ = format.EachField(m.Value, func(field, raw []byte) bool { // what is no object is found later
+		if string(field) == fieldOp {
+			op = string(raw)
+		}
+		return true
+	})
+	return s.upsert && op == `"d"`
 }
 
 // createTable is the statement for a table that does not exist.

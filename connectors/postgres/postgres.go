@@ -112,11 +112,15 @@ func fields() []connectors.Field {
 		},
 		{
 			Name: "columns", Kind: connectors.KindObjects, Fields: columnFields(),
-			Description: "columns to write; without them those of the table, or, when the table is created, the fields of the first records that come. A missing field and a JSON null are both NULL",
+			Description: "columns to write; without them those of the table, or, when the table is created, the fields of the first records that come, with the types of their header pg-schema if they have one. A missing field and a JSON null are both NULL",
 		},
 		{
 			Name: "create", Kind: connectors.KindBool, Example: "true",
 			Description: "true creates the table when it does not exist, with the key as its primary key",
+		},
+		{
+			Name: "evolve", Kind: connectors.KindBool, Example: "true",
+			Description: "true changes the table for records with a header pg-schema (schema_header of the PostgreSQL sources): a column that a record has and the table has not is added, nullable, with the type of the header, and one whose type is wider there is made as wide, for which PostgreSQL may write the table anew. Nothing is dropped or made narrower. An enum or domain is itself where the database has it, and else what its values are",
 		},
 		{
 			Name: "extra", Kind: connectors.KindString, Options: []string{"ignore", "fail"}, Default: "ignore", Example: "fail",

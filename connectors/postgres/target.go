@@ -23,6 +23,8 @@ type target struct {
 	failOnExtra bool
 	tombstones  bool // delete rows
 	merge       bool // fields that a record does not have stay as they are
+
+	present map[string]bool // names of all columns of the table
 }
 
 // distinct reports whether equal keys may have come through the encoder as

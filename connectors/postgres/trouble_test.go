@@ -147,6 +147,44 @@ func TestCollisions(t *testing.T) {
 	wantClass(t, err, connectors.ClassRetry, "always")
 }
 
+// A real deadlock with a session that takes the rows in another order: the server
+// ends the writer's transaction, and it is done again.
+func TestDeadlock(t *testing.T) {
+	r := newRig(t)
+	r.exec(`CREATE TABLE rows (id bigint PRIMARY KEY, name text)`, `INSERT INTO rows VALUES (1, 'x'), (2, 'x')`)
+	w := r.writer(upsertFields())
+	other, err := r.db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = other.Rollback() }()
+	do := func(statement string) {
+		t.Helper()
+		if _, err := other.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	do(`SET LOCAL deadlock_timeout = '1min'`)
+	do(`UPDATE rows SET name = 'o' WHERE id = 2`)
+	done := make(chan error, 1)
+	go func() {
+		_, err := w.Write(t.Context(), planOf(0, 2, 1), batchOf(0, `{"id":2,"name":"w"}`, `{"id":1,"name":"w"}`))
+		done <- err
+	}()
+	await(t, func() bool {
+		return r.text(`SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`) == "1"
+	})
+	do(`UPDATE rows SET name = 'o' WHERE id = 1`) // goes on when the writer is ended
+	if err := other.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	r.want(allRows, "1:w 2:w")
+	await(t, func() bool { return r.text(`SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`) == "1" })
+}
+
 // Writers that update the same rows, each in the order of its own batch, do
 // not deadlock, for the sink brings them into one order.
 func TestWritersOfTheSameRows(t *testing.T) {

@@ -31,6 +31,11 @@ func (w *writer) attempt(ctx context.Context, plan connectors.Plan, messages []c
 			return wrong, err
 		}
 	}
+	if w.target != nil && w.settings.evolve {
+		if err := w.evolve(ctx, messages); err != nil {
+			return nil, err
+		}
+	}
 	r := &rows{}
 	if w.target != nil {
 		var wrong []connectors.RecordError
@@ -45,10 +50,31 @@ func (w *writer) attempt(ctx context.Context, plan connectors.Plan, messages []c
 // are none it waits for the next.
 func (w *writer) createFrom(ctx context.Context, messages []connectors.Message) ([]connectors.RecordError, error) {
 	columns, wrong, err := w.settings.infer(messages)
-	if len(wrong) > 0 || err != nil || len(columns) == 0 {
+	if len(wrong) > 0 || err != nil {
 		return wrong, err
 	}
-	return nil, w.inside(ctx, "create the table", func(t *tx) error { return w.prepare(t, columns) })
+	if len(columns) == 0 {
+		return w.settings.columnless(messages), nil
+	}
+	return nil, w.inside(ctx, "create the table", func(t *tx) error {
+		typed, err := t.retype(columns, messages)
+		if err != nil {
+			return err
+		}
+		return w.prepare(t, typed)
+	})
+}
+
+// columnless refuses records that are no deletes and have no field to make a
+// column of: to pass over them would lose them.
+func (s settings) columnless(messages []connectors.Message) (wrong []connectors.RecordError) {
+	for i := range messages {
+		if m := &messages[i]; !s.deletes || !s.gone(m) {
+			err := connectors.Poisonf("the record has no field, and there is no table yet: declare columns, or create the table")
+			wrong = append(wrong, connectors.RecordError{Index: i, Offset: m.Offset, Err: err})
+		}
+	}
+	return wrong
 }
 
 // transact does a plan in one transaction: copy the rows to where nobody sees

@@ -155,9 +155,7 @@ func (w *writer) create(t *tx, n name, statement string) error {
 	if err != nil || exists {
 		return err
 	}
-	h := fnv.New64a()
-	_, _ = fmt.Fprintf(h, "entrepot create %s", n)
-	if _, err := t.exec(fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", int64(h.Sum64()))); err != nil {
+	if err := t.alone(n); err != nil {
 		return err
 	}
 	if _, exists, err = t.schemaOf(n); err != nil || exists {
@@ -167,6 +165,14 @@ func (w *writer) create(t *tx, n name, statement string) error {
 		return fmt.Errorf("create table %s: %w", n, err)
 	}
 	return nil
+}
+
+// alone waits until nobody else creates or changes the table.
+func (t *tx) alone(n name) error {
+	h := fnv.New64a()
+	_, _ = fmt.Fprintf(h, "entrepot create %s", n)
+	_, err := t.exec(fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", int64(h.Sum64())))
+	return err
 }
 
 // plan decides what is written to a table that exists.
