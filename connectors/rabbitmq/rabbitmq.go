@@ -36,9 +36,9 @@
 // Streams have a source of their own, rabbitmq-stream: a stream keeps what was
 // read, so the checkpoint is its offset, and each message is in its topic once.
 // Offsets have no gaps; where the retention has dropped what was not read, the
-// job stops and says so. What it cannot see: a stream that was deleted and made
-// anew under its name. Its reader waits until it has as many messages as were
-// read, and goes on from there: the broker says nothing of those before.
+// job stops and says so. A reader asks for the last message that was read once
+// more, and stops when another is there: the stream was deleted and made anew. One
+// that has not so many messages yet is tried again, and the job is stuck.
 //
 // # The sink
 //

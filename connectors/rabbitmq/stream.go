@@ -1,7 +1,9 @@
 package rabbitmq
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"time"
 
@@ -80,11 +82,11 @@ func (Stream) Open(ctx context.Context, task connectors.TaskContext, split conne
 	if err != nil {
 		return nil, err
 	}
-	r := &streamReader{consumer: consumer{link: l}, name: split.ID, known: from != nil, last: last}
+	r := &streamReader{consumer: consumer{link: l}, name: split.ID, known: from != nil, last: last, mark: markOf(from)}
 	r.key, r.id = part(task.Config.String("key")), "none"
 	args := amqp.Table{offsetHeader: task.Config.String("start")}
-	if r.known {
-		args[offsetHeader] = int64(last + 1)
+	if r.known { // once more: it tells whether the stream is the one that was read
+		args[offsetHeader], r.again = int64(last), time.Now()
 	}
 	if err := r.consume(ctx, split.ID, int(task.Config.Int("prefetch")), args); err != nil {
 		r.end()
@@ -99,8 +101,10 @@ type streamReader struct {
 	sourceSettings
 	consumer
 	name  string
-	known bool   // last is an offset
-	last  uint64 // of the last message that came
+	known bool      // last is an offset
+	last  uint64    // of the last message that came
+	mark  []byte    // of it; nil when it is not known
+	again time.Time // since when it is asked for once more; zero when it has come
 	held  *streamed
 	ended error // what came after the messages that Read returned
 }
@@ -162,7 +166,10 @@ func (r *streamReader) take(ctx context.Context, wait <-chan time.Time) (*stream
 		return nil, fmt.Errorf("stream %q: %w", r.name, err)
 	}
 	if d == nil {
-		return nil, nil
+		return nil, r.missed()
+	}
+	if done, err := r.recognise(ctx, d); done || err != nil {
+		return nil, err
 	}
 	at, err := r.offset(d)
 	if err != nil {
@@ -171,8 +178,55 @@ func (r *streamReader) take(ctx context.Context, wait <-chan time.Time) (*stream
 	}
 	r.last, r.known = at, true
 	m := &streamed{r.message(r.name, d), d.DeliveryTag}
-	m.Position = position(streamPosition, at)
+	m.Position = append(position(streamPosition, at), mark(d)...)
+	m.Place = m.Position[:numberSize]
 	return m, nil
+}
+
+// recognise looks at the message that was the last to be read, which comes once
+// more. Another one there says that the stream is another. done says that it was
+// this, and the same. It may be gone by retention; then offset decides.
+func (r *streamReader) recognise(ctx context.Context, d *amqp.Delivery) (done bool, err error) {
+	if r.again.IsZero() {
+		return false, nil
+	}
+	at, letter := whole(d.Headers[offsetHeader])
+	if letter == "" || at < 0 || uint64(at) > r.last {
+		r.again = time.Time{}
+		return false, nil
+	}
+	if uint64(at) == r.last {
+		r.again = time.Time{}
+		if r.mark != nil && !bytes.Equal(r.mark, mark(d)) {
+			r.ended = connectors.Fatalf("stream %q: the message at offset %d is another than the one that was read: the stream was deleted and made anew; set the job's offsets to read the new one", r.name, r.last)
+			return false, r.ended
+		}
+	}
+	err = r.link.within(ctx, func() error { return r.ch.Ack(d.DeliveryTag, false) })
+	if err != nil {
+		return false, connectors.Retry(0, fmt.Errorf("stream %q: ask for more: %w", r.name, err))
+	}
+	return true, nil
+}
+
+// missed says when the last message that was read does not come once more: a
+// stream that has others after it, or none, would give it or what follows.
+func (r *streamReader) missed() error {
+	if r.again.IsZero() || time.Since(r.again) < answerTimeout {
+		return nil
+	}
+	return connectors.Retry(0, fmt.Errorf("stream %q: there is no message at offset %d, which was read: the stream was deleted and made anew, or is not there yet; set the job's offsets to read a new one", r.name, r.last))
+}
+
+// mark tells a message from another at the same offset: a hash of what its sender
+// has said.
+func mark(d *amqp.Delivery) []byte {
+	h := sha256.New()
+	for _, part := range []string{d.Exchange, d.RoutingKey, d.MessageId, d.CorrelationId, d.Timestamp.UTC().String()} {
+		_, _ = fmt.Fprintf(h, "%d %s", len(part), part)
+	}
+	h.Write(d.Body)
+	return h.Sum(nil)[:markSize]
 }
 
 // offset is where a message stands. Offsets have no gaps: where one is, the

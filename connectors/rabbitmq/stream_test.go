@@ -3,6 +3,7 @@ package rabbitmq_test
 import (
 	"strings"
 	"testing"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -107,5 +108,59 @@ func TestStreamStartsAtNext(t *testing.T) {
 	if got := b.read(r, 1); string(got[0].Value) != "new" {
 		t.Errorf("read %s", texts(got))
 	}
+	b.close(r)
+}
+
+// TestStreamMadeAnew: another stream of the name is not taken for the one that was
+// read, whether it has as many messages or not; a position of before, without a
+// mark, still goes.
+func TestStreamMadeAnew(t *testing.T) {
+	const n = 10
+	b := shared(t)
+	open := func(from connectors.Position) connectors.Reader {
+		cfg := conntest.Config(t, rabbitmq.Stream{}.Spec(), map[string]any{"url": b.url, "streams": []string{"s"}})
+		r, err := rabbitmq.Stream{}.Open(t.Context(), conntest.Task(cfg), connectors.Split{ID: "s"}, from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	b.queue("s", "stream", nil)
+	b.publish("s", numbered(n)...)
+	r := open(nil)
+	all := b.read(r, n)
+	b.close(r)
+	last := all[n-1].Position
+	r = open(last[:9])
+	b.publish("s", amqp.Publishing{Body: []byte("more")})
+	if got := b.read(r, 1); string(got[0].Value) != "more" {
+		t.Errorf("after a position without a mark: %s", texts(got))
+	}
+	b.close(r)
+	if _, err := b.ch.QueueDelete("s", false, false, false); err != nil {
+		t.Fatal(err)
+	}
+	b.queue("s", "stream", nil)
+	b.publish("s", numbered(n-1)...)
+	r = open(last)
+	if got, err := r.Read(t.Context(), connectors.Limits{Wait: 100 * time.Millisecond}); err != nil || len(got.Messages) > 0 {
+		t.Errorf("of a stream with fewer messages: %v, %v", got, err)
+	}
+	for range 3 {
+		b.publish("s", amqp.Publishing{Body: []byte("other")})
+	}
+	b.until("the reader refuses the stream", func() error {
+		got, err := r.Read(t.Context(), connectors.Limits{Wait: time.Second})
+		if len(got.Messages) > 0 {
+			t.Fatalf("read %s", texts(got.Messages))
+		}
+		if err == nil {
+			return errStill
+		}
+		if connectors.ClassOf(err) != connectors.ClassFatal || !strings.Contains(err.Error(), "the message at offset 9 is another than the one that was read") {
+			t.Fatalf("class %v: %v", connectors.ClassOf(err), err)
+		}
+		return nil
+	})
 	b.close(r)
 }
