@@ -182,7 +182,9 @@ func TestDeadlock(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.want(allRows, "1:w 2:w")
-	await(t, func() bool { return r.text(`SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`) == "1" })
+	await(t, func() bool {
+		return r.text(`SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`) == "1"
+	})
 }
 
 // Writers that update the same rows, each in the order of its own batch, do
