@@ -228,3 +228,14 @@ func TestNamesInAvro(t *testing.T) {
 		t.Errorf("refused %v, %v", bad, err)
 	}
 }
+
+// TestTypeAloneEvolves: a column grows with its table's when no field is new.
+func TestTypeAloneEvolves(t *testing.T) {
+	root := t.TempDir()
+	w := openAt(t, root, osDisk{}, map[string]any{"partition_by": ""})
+	write(t, w, plan(0, 1), typed(0, header("id integer"), `{"id":1}`))
+	write(t, w, plan(1, 2), typed(1, header("id bigint"), `{"id":9007199254740993}`))
+	if got, want := pinnedAs(t, root), "2: id int64"; got != want {
+		t.Errorf("pinned %s, want %s", got, want)
+	}
+}
