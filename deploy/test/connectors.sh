@@ -14,7 +14,7 @@ log=.cache/connectors.log
 mkdir -p .cache
 
 echo "$(nproc) cores, $(uname -sr), $(date -u +%F)"
-if ! go test -count=1 -v -p 1 -timeout 180m -run "${1:-$tests}" "${packages[@]}" 2>&1 | tee "$log" |
+if ! go test -count=1 -v -p 1 -parallel 8 -timeout 180m -run "${1:-$tests}" "${packages[@]}" 2>&1 | tee "$log" |
 	sed -nuE 's/^ +[a-z0-9_]+\.go:[0-9]+: figures: //p; /^(--- |FAIL|panic:)|SKIPPED/p'; then
 	echo "what failed said more in $log" >&2
 	exit 1
