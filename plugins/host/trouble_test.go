@@ -335,6 +335,23 @@ func TestRefusesOthers(t *testing.T) {
 	}
 }
 
+// TestHeaderNoUTF8: a record that cannot be handed to a plugin as it is is
+// refused, and the plan without it is written.
+func TestHeaderNoUTF8(t *testing.T) {
+	reg, _, _ := bad(t, "none")
+	w := openSink(t, reg, nil)
+	p, b := plan("a", "b")
+	b.Messages[1].Headers = []record.Header{{Key: "caf\xe9"}}
+	refused, err := w.Write(t.Context(), p, b)
+	if err != nil || len(refused) != 1 || refused[0].Index != 1 || refused[0].Offset != 1 || connectors.ClassOf(refused[0].Err) != connectors.ClassPoison {
+		t.Fatalf("%v, %v", refused, err)
+	}
+	b.Messages = b.Messages[:1]
+	if refused, err := w.Write(t.Context(), p, b); err != nil || refused != nil {
+		t.Errorf("%v, %v", refused, err)
+	}
+}
+
 // TestClasses: the class of an error is the same on both sides, and so is what
 // it asks for.
 func TestClasses(t *testing.T) {

@@ -100,6 +100,9 @@ func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connecto
 	if err != nil {
 		return nil, err
 	}
+	if refused := notCarried(batch); len(refused) > 0 {
+		return refused, nil
+	}
 	w.send(&wire.WriteRequest{Of: &wire.WriteRequest_Plan{Plan: &wire.Plan{
 		Id: id, Partition: wire.FromPartition(plan.Partition), From: plan.From, To: plan.To, Epoch: plan.Epoch, Plan: plan.ID, Messages: int64(len(batch.Messages)),
 	}}})
@@ -111,6 +114,17 @@ func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connecto
 		return nil, err
 	}
 	return w.written(in, batch)
+}
+
+// notCarried are the records that cannot be handed to a plugin as they are.
+func notCarried(batch connectors.Batch) (refused []connectors.RecordError) {
+	for i := range batch.Messages {
+		m := &batch.Messages[i]
+		if err := wire.NotCarried(m); err != nil {
+			refused = append(refused, connectors.RecordError{Index: i, Offset: m.Offset, Err: err})
+		}
+	}
+	return refused
 }
 
 func (w *writer) written(in *wire.WriteResponse, batch connectors.Batch) ([]connectors.RecordError, error) {

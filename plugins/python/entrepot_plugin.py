@@ -87,10 +87,16 @@ class End(Exception):
     """Raised by Reader.read: the split is finished for good."""
 
 
+def _text(x):
+    """A text that the wire can carry: UTF-8, so without half characters, as
+    Python makes of file names that are not UTF-8."""
+    return str(x).encode("utf-8", "replace").decode()
+
+
 def _error(e):
     if e is None:
         return None
-    text = str(e) or type(e).__name__
+    text = _text(e) or type(e).__name__
     if not hasattr(e, "class_"):
         logging.getLogger("entrepot_plugin").error("an exception of no class counts as Retry", exc_info=e)
         return pb.Error(**{"class": 1}, message=f"{type(e).__name__}: {text}")
@@ -313,7 +319,7 @@ def _from_message(m):
     return pb.Message(
         key=m.key, value=m.value, headers=[pb.Header(key=k, value=v) for k, v in m.headers], timestamp=m.timestamp,
         original=None if same else m.original, original_is_value=same and m.value is not None, position=m.position, place=m.place, id=m.id,
-        origin_name=m.origin, origin_line=m.line, poison=m.poison, mark=m.mark, topic=m.topic, partition=m.partition, offset=m.offset, pinned=m.pinned)
+        origin_name=_text(m.origin or ""), origin_line=m.line, poison=_text(m.poison or ""), mark=m.mark, topic=m.topic, partition=m.partition, offset=m.offset, pinned=m.pinned)
 
 
 def _cost(x):
@@ -349,7 +355,7 @@ class _Service:
             connector, config = self._use(request.use)
             found = connector.validate(config, request.live)
         except Exception as e:
-            found = [Finding(str(e) or type(e).__name__)]
+            found = [Finding(_text(e) or type(e).__name__)]
         return pb.ValidateResponse(findings=[pb.Finding(field=f.field, message=f.message, hint=f.hint, warning=f.warning) for f in found])
 
     def settings(self, request, context):
@@ -570,13 +576,13 @@ class _Writing:
             plan = Plan(p.partition.topic, p.partition.partition, p.__getattribute__("from"), p.to, p.epoch, p.plan, self.cancelled, self.note)
             try:
                 refused = self.writer.write(plan, batch) or []
-                return pb.Written(id=p.id, refused=[pb.RecordError(index=i, offset=batch[i].offset, message=str(why)) for i, why in refused])
+                return pb.Written(id=p.id, refused=[pb.RecordError(index=i, offset=batch[i].offset, message=_text(why)) for i, why in refused])
             except Exception as e:
                 return pb.Written(id=p.id, error=_error(e))
         self.call(p.id, lambda: pb.WriteResponse(written=write()))
 
     def note(self, trouble):
-        error = None if trouble is None else pb.Error(**{"class": 1}, message=str(trouble))
+        error = None if trouble is None else pb.Error(**{"class": 1}, message=_text(trouble))
         self.events.put(pb.WriteResponse(noted=pb.Noted(trouble=error)))
 
     def call(self, id_, do):

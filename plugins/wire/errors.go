@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors"
@@ -24,10 +25,14 @@ func FromError(err error) *Error {
 // with the class.
 func text(err error) string {
 	if u, ok := err.(*connectors.UnknownError); ok {
-		return u.Err.Error()
+		err = u.Err
 	}
-	return err.Error()
+	return utf8Text(err.Error())
 }
+
+// utf8Text is a text for people that the wire can carry: texts are UTF-8 there,
+// and an error may quote what is not.
+func utf8Text(s string) string { return strings.ToValidUTF8(s, "?") }
 
 // remote is an error of the other side: its text, and what errors.Is finds.
 type remote struct {

@@ -2,18 +2,21 @@ package wire
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
-// FromMessage is a message as it goes over the wire. It shares its memory.
+// FromMessage is a message as it goes over the wire. It shares its memory. One
+// that the wire cannot carry goes as poison (NotCarried).
 func FromMessage(m *connectors.Message) *Message {
 	out := &Message{
 		Key: m.Key, Value: m.Value, Timestamp: m.Timestamp, Original: m.Original, Position: m.Position, Place: m.Place, Id: m.ID,
-		OriginName: m.Origin.Name, OriginLine: m.Origin.Line, Mark: m.Mark,
+		OriginName: utf8Text(m.Origin.Name), OriginLine: m.Origin.Line, Mark: m.Mark,
 		Topic: m.Partition.Topic, Partition: m.Partition.Partition, Offset: m.Offset, Pinned: m.Pinned,
 	}
 	if m.Original != nil && m.Value != nil && bytes.Equal(m.Original, m.Value) {
@@ -24,10 +27,24 @@ func FromMessage(m *connectors.Message) *Message {
 			out.Poison = "the plugin does not say why"
 		}
 	}
+	if err := NotCarried(m); err != nil && m.Err == nil {
+		out.Poison = text(err)
+	}
 	for _, h := range m.Headers {
-		out.Headers = append(out.Headers, &Header{Key: h.Key, Value: h.Value})
+		out.Headers = append(out.Headers, &Header{Key: utf8Text(h.Key), Value: h.Value})
 	}
 	return out
+}
+
+// NotCarried says why a message would be another one on the other side; nil, it
+// is the same.
+func NotCarried(m *connectors.Message) error {
+	for _, h := range m.Headers {
+		if !utf8.ValidString(h.Key) {
+			return connectors.Poison(fmt.Errorf("the name of its header %q is not UTF-8, and so cannot go to a plugin or come from one", h.Key))
+		}
+	}
+	return nil
 }
 
 // Message is the message with memory of its own: what came is not used again.

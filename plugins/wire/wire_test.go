@@ -59,6 +59,27 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// TestNoUTF8: texts that are not UTF-8 do not break the stream: an error is
+// shown as well as it can be, and a header that would change makes poison.
+func TestNoUTF8(t *testing.T) {
+	const bad = "caf\xe9"
+	m := connectors.Message{Value: []byte(bad), Origin: connectors.Origin{Name: bad}, Err: connectors.Poisonf("the value %s", bad)}
+	got := over(t, FromMessage(&m), &Message{}).Message()
+	if string(got.Value) != bad || got.Origin.Name != "caf?" || got.Err.Error() != "the value caf?" {
+		t.Errorf("%#v, %v", got, got.Err)
+	}
+	m = connectors.Message{Value: []byte(bad), Headers: []record.Header{{Key: "good"}, {Key: bad}}}
+	got = over(t, FromMessage(&m), &Message{}).Message()
+	if connectors.ClassOf(got.Err) != connectors.ClassPoison || string(got.Value) != bad {
+		t.Errorf("%#v, %v", got, got.Err)
+	}
+	for _, err := range []error{errors.New(bad), connectors.Unknown(errors.New(bad))} {
+		if back := over(t, FromError(err), &Error{}).Err(); connectors.ClassOf(back) != connectors.ClassOf(err) {
+			t.Errorf("%v: %v", err, back)
+		}
+	}
+}
+
 func allKinds() []connectors.Field {
 	fields := []connectors.Field{
 		{Name: "string", Kind: connectors.KindString, Default: "a", Options: []string{"a", "b"}},
