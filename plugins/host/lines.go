@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -29,7 +30,7 @@ type lines struct {
 		count   int
 		dropped int
 		kept    []string
-		secrets []string
+		secrets []string // and their lines; the longest first, as one may be in another
 	}
 }
 
@@ -71,8 +72,9 @@ func (l *lines) add(piece []byte, whole bool) (out []entry) {
 	if line == "" {
 		return nil
 	}
-	for _, s := range l.mu.secrets {
-		line = strings.ReplaceAll(line, s, "***")
+	line = covered(line, l.mu.secrets)
+	if cut {
+		line = withoutStart(line, l.mu.secrets)
 	}
 	l.mu.kept = append(l.mu.kept, line)[max(0, len(l.mu.kept)+1-keptLines):]
 	if now := time.Now(); now.Sub(l.mu.since) > linesEvery {
@@ -102,14 +104,44 @@ func (l *lines) last() string {
 	return "; it printed: " + strings.Join(l.mu.kept, " / ")
 }
 
-// hide makes a text unreadable in what is printed from now on.
+// minSecret is how long a secret has to be for its text to be looked for.
+const minSecret = 4
+
+// hide makes a text unreadable in what is said from now on, and each of its
+// lines, as what is printed comes in lines.
 func (l *lines) hide(secret string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, s := range l.mu.secrets {
-		if s == secret {
-			return
+	for _, s := range append(strings.Split(secret, "\n"), secret) {
+		if s = strings.TrimSpace(s); len(s) >= minSecret && !slices.Contains(l.mu.secrets, s) {
+			l.mu.secrets = append(l.mu.secrets, s)
 		}
 	}
-	l.mu.secrets = append(l.mu.secrets, secret)
+	slices.SortStableFunc(l.mu.secrets, func(a, b string) int { return len(b) - len(a) })
+}
+
+// redact is a text without the secrets.
+func (l *lines) redact(text string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return covered(text, l.mu.secrets)
+}
+
+func covered(text string, secrets []string) string {
+	for _, s := range secrets {
+		text = strings.ReplaceAll(text, s, "***")
+	}
+	return text
+}
+
+// withoutStart is a line that was cut, without the start of a secret at its end.
+func withoutStart(line string, secrets []string) string {
+	for _, s := range secrets {
+		for n := len(s) - 1; n >= minSecret; n-- {
+			if rest, ok := strings.CutSuffix(line, s[:n]); ok {
+				return rest + "***"
+			}
+		}
+	}
+	return line
 }

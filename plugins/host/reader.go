@@ -160,6 +160,9 @@ func (r *reader) fold(in *wire.ReadResponse) error {
 func (r *reader) add(in *wire.Messages) error {
 	for _, x := range in.GetMessages() {
 		cost := int64(x.Cost())
+		if x.Poison != "" {
+			x.Poison = r.sess.redact(x.Poison)
+		}
 		m := x.Message()
 		if len(m.Position) == 0 || m.Position.Compare(r.last) <= 0 {
 			return r.violation("a message has the position %x, after one with %x: want a greater one, by the order of their bytes", m.Position, r.last)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/hashicorp/go-hclog"
 	goplugin "github.com/hashicorp/go-plugin"
@@ -42,8 +43,7 @@ type session struct {
 
 	mu struct {
 		sync.Mutex
-		killed  string   // why it was killed; empty: it was not
-		secrets []string // that it was given
+		killed string // why it was killed; empty: it was not
 	}
 }
 
@@ -267,26 +267,17 @@ func (s *session) remote(x *wire.Error) error {
 	return x.Err()
 }
 
-// minSecret is how long a secret has to be for its text to be looked for.
-const minSecret = 4
-
 // reveal resolves a secret for the process, and remembers it to hide it.
 func (s *session) reveal(secret connectors.Secret) (string, error) {
 	text, err := secret.Reveal()
-	if err == nil && len(text) >= minSecret {
-		s.mu.Lock()
-		s.mu.secrets = append(s.mu.secrets, text)
-		s.mu.Unlock()
-		s.plugin.log.hide(text)
+	if err != nil {
+		return "", err
 	}
-	return text, err
+	if !utf8.ValidString(text) {
+		return "", connectors.Fatalf("plugin %s: the secret is not UTF-8, and so cannot be handed to a plugin", s.plugin.cfg.Name)
+	}
+	s.plugin.log.hide(text)
+	return text, nil
 }
 
-func (s *session) redact(text string) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, secret := range s.mu.secrets {
-		text = strings.ReplaceAll(text, secret, "***")
-	}
-	return text
-}
+func (s *session) redact(text string) string { return s.plugin.log.redact(text) }
