@@ -188,8 +188,10 @@ func (s source) lists(ctx context.Context, cfg connectors.Config) (next func() (
 	if err != nil {
 		return nil, nil, err
 	}
+	ctx, cancel := context.WithCancel(ctx)
 	stream, err := sess.calls.Splits(ctx, &wire.SplitsRequest{Use: use})
 	if err != nil {
+		cancel()
 		return nil, nil, sess.fault(err)
 	}
 	next = func() ([]connectors.Split, error) {
@@ -202,6 +204,7 @@ func (s source) lists(ctx context.Context, cfg connectors.Config) (next func() (
 		case err != nil:
 			return nil, sess.fault(err)
 		case out.GetError() != nil:
+			cancel() // nothing more is received, and so the stream would stay
 			return nil, sess.remote(out.GetError())
 		}
 		list := []connectors.Split{}

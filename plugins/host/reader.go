@@ -129,9 +129,12 @@ func (r *reader) want(limits connectors.Limits) {
 func (r *reader) pump(ctx context.Context, wait time.Duration) error {
 	in, err := r.next(ctx, wait)
 	if err == nil {
-		err = r.fold(in)
+		if err = r.fold(in); err != nil { // a breach, also when ctx ends meanwhile
+			r.end, r.broken = err, true
+		}
+		return err
 	}
-	r.broken = r.broken || err != nil && !errors.Is(err, errQuiet) && ctx.Err() == nil
+	r.broken = r.broken || !errors.Is(err, errQuiet) && ctx.Err() == nil
 	return err
 }
 
