@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors"
@@ -98,12 +99,14 @@ func (p *plugin) session(ctx context.Context) (*session, error) {
 	}
 }
 
-// due is how long the next start has to wait. The first one waits for nothing.
+// due is how long the next start has to wait. The first one waits for nothing,
+// and one after a process that ran for a while: not so the one after that, when
+// no process came of it.
 func (p *plugin) due() time.Duration {
 	if p.mu.live == nil {
 		return 0
 	}
-	if p.mu.live.age() > healthyFor {
+	if !p.mu.live.began.Before(p.mu.began) && p.mu.live.age() > healthyFor {
 		p.mu.pause = 0
 	}
 	return p.mu.began.Add(p.mu.pause).Sub(time.Now())
@@ -125,12 +128,21 @@ func (p *plugin) restart(old *session) (*session, error) {
 	return s, nil
 }
 
-// check compares the program's file with its checksum. Without one in the
-// config it tells the one that it has.
+// lasting is err as Fatal, unless the machine lacks something only at present,
+// such as memory, processes or open files.
+func lasting(err error) error {
+	var no syscall.Errno
+	if errors.As(err, &no) && (no.Temporary() || no == syscall.ENOMEM || no == syscall.ETXTBSY) {
+		return err
+	}
+	return connectors.Fatal(err)
+}
+
+// check compares the program's file with its checksum.
 func (p *plugin) check() error {
 	f, err := os.Open(p.cfg.Path)
 	if err != nil {
-		return connectors.Fatalf("the program cannot be read: %w", err)
+		return lasting(fmt.Errorf("the program cannot be read: %w", err))
 	}
 	defer func() { _ = f.Close() }()
 	info, err := f.Stat()

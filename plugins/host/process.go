@@ -57,7 +57,8 @@ func (r *process) Start(context.Context) error {
 	stdout, err2 := pipe(&r.stdout, false)
 	stderr, err3 := pipe(&r.stderr, false)
 	if err := errors.Join(err1, err2, err3); err != nil {
-		return err
+		r.close()
+		return fmt.Errorf("cannot be started: %w", err)
 	}
 	r.cmd.Stdin, r.cmd.Stdout, r.cmd.Stderr = stdin, stdout, stderr
 	apart(r.cmd)

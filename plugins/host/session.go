@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -33,6 +34,7 @@ const (
 type session struct {
 	plugin *plugin
 	proc   *process // set by the start
+	dir    string   // of the socket
 	client *goplugin.Client
 	conn   *grpc.ClientConn
 	calls  *wire.Client
@@ -65,7 +67,8 @@ func start(p *plugin) (*session, error) {
 		HandshakeConfig: wire.Handshake(), VersionedPlugins: sets, AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
 		TLSConfig: tls, SkipHostEnv: true, StartTimeout: startTimeout, Logger: hclog.NewNullLogger(),
 		Stderr: p.log, SyncStdout: p.log, SyncStderr: p.log,
-		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, _ string) (runner.Runner, error) {
+		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
+			s.dir = dir
 			s.proc = newProcess(p.cfg.Path, p.cfg.Args, append(p.environment(), append(cmd.Env, "PLUGIN_CLIENT_CERT="+cert)...))
 			return s.proc, nil
 		},
@@ -77,6 +80,9 @@ func start(p *plugin) (*session, error) {
 	if err := s.greet(); err != nil {
 		ended := s.proc != nil && s.proc.cmd.Process != nil && s.gone()
 		s.client.Kill() // and with it, what the process has printed is read
+		if s.dir != "" {
+			_ = os.RemoveAll(s.dir) // Kill does so only when there was a process
+		}
 		return nil, s.notStarted(err, ended)
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -122,7 +128,7 @@ func (s *session) notStarted(err error, ended bool) error {
 	case strings.Contains(text, "incompatible API version"):
 		return connectors.Fatalf("it speaks another protocol than this hub, which speaks %v: %w", wire.Versions(), err)
 	case strings.Contains(text, "cannot be started"):
-		return connectors.Fatal(err)
+		return lasting(err)
 	case ended && s.proc.state() != "signal: killed": // as go-plugin does to one that says something else
 		return fmt.Errorf("it ended before it was ready: %s%s", s.proc.state(), s.plugin.log.last())
 	case strings.Contains(text, "Unrecognized remote plugin message"):

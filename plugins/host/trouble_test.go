@@ -77,7 +77,7 @@ func (b *buffer) String() string {
 }
 
 // TestRefusedAtStart: what is not the program, or does not speak to the hub as
-// a plugin does, is refused with the reason, and leaves no process.
+// a plugin does, is refused with the reason, and leaves no process and no folder.
 func TestRefusedAtStart(t *testing.T) {
 	script := func(text string) func(*Config) {
 		return func(c *Config) {
@@ -106,6 +106,12 @@ func TestRefusedAtStart(t *testing.T) {
 		{"a name that is none", "", func(c *Config) { c.Name = "A b" }, "want lower case"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			tmp, err := os.MkdirTemp("", "refused") // short: it is in the paths of sockets
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = os.RemoveAll(tmp) })
+			t.Setenv("TMPDIR", tmp)
 			cfg := badConfig(t)
 			if test.change != nil {
 				test.change(&cfg)
@@ -120,6 +126,9 @@ func TestRefusedAtStart(t *testing.T) {
 			}
 			if pids := children(t); len(pids) > 0 {
 				t.Errorf("processes %v are left", pids)
+			}
+			if left, _ := filepath.Glob(filepath.Join(tmp, "plugin-dir*")); len(left) > 0 {
+				t.Errorf("folders %v are left", left)
 			}
 		})
 	}
@@ -486,6 +495,37 @@ func TestKeepsCrashing(t *testing.T) {
 			t.Errorf("started again after %s, want %s", pause, want)
 		}
 		w = openSink(t, reg, nil)
+	}
+}
+
+// TestPauseAfterFailedStarts: the process that ran for a while counts once, for
+// the start after it, and not for all those of which no process came.
+func TestPauseAfterFailedStarts(t *testing.T) {
+	cfg := badConfig(t)
+	cfg.Path += ".missing"
+	p := newPlugin(cfg, Options{Logger: slog.New(slog.DiscardHandler)})
+	now := time.Now()
+	old := &session{plugin: p, began: now.Add(-time.Hour), proc: &process{endedAt: now, ended: make(chan struct{})}}
+	close(old.proc.ended)
+	p.mu.live, p.mu.began, p.mu.pause = old, old.began, longPause
+	if wait := p.due(); wait > 0 || p.mu.pause != 0 {
+		t.Errorf("after an hour: started in %s, pause %s", wait, p.mu.pause)
+	}
+	p.mu.began, p.mu.pause = now, longPause // a start that failed
+	if wait := p.due(); wait <= 0 || p.mu.pause != longPause {
+		t.Errorf("after a failed start: started in %s, pause %s", wait, p.mu.pause)
+	}
+}
+
+// TestLasting: what a machine lacks at present is tried again.
+func TestLasting(t *testing.T) {
+	for no, want := range map[error]connectors.Class{
+		syscall.EMFILE: connectors.ClassRetry, syscall.EAGAIN: connectors.ClassRetry, syscall.ENOMEM: connectors.ClassRetry,
+		syscall.ETXTBSY: connectors.ClassRetry, syscall.ENOENT: connectors.ClassFatal, syscall.EACCES: connectors.ClassFatal,
+	} {
+		if got := connectors.ClassOf(lasting(&os.PathError{Op: "fork/exec", Path: "x", Err: no})); got != want {
+			t.Errorf("%v: class %v, want %v", no, got, want)
+		}
 	}
 }
 
