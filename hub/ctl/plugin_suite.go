@@ -121,8 +121,12 @@ func (c *cli) runSuite(ctx context.Context, o SuiteOptions, args []string) error
 	if err == nil && len(results) == 0 {
 		return usagef("no test has %q in its name", o.Run)
 	}
-	if err != nil && report.Failed == 0 {
-		return fmt.Errorf("the tests did not come to an end: %w\n%s%s", err, rest, stderr.String())
+	var broke error // what the list does not say: of a panic or the time limit, also after tests that failed
+	if status, ok := errors.AsType[*exec.ExitError](err); err != nil && (report.Failed == 0 || !ok || status.ExitCode() != 1) {
+		broke = fmt.Errorf("the tests did not come to an end: %w\n%s%s", err, rest, stderr.String())
+	}
+	if broke != nil && report.Failed == 0 {
+		return broke
 	}
 	if err := c.print(report, func(w io.Writer) {
 		fmt.Fprintf(w, "%s, %d failed, %d skipped\n", plural(len(report.Tests), "test"), report.Failed, report.Skipped)
@@ -132,10 +136,10 @@ func (c *cli) runSuite(ctx context.Context, o SuiteOptions, args []string) error
 	}); err != nil {
 		return err
 	}
-	if report.Failed > 0 {
+	if broke == nil && report.Failed > 0 {
 		return errShown
 	}
-	return nil
+	return broke
 }
 
 func (t *tested) count() {
@@ -207,8 +211,9 @@ func readSuite(out io.Reader, each func(testResult)) (all []testResult, rest str
 			other.WriteString(line + "\n")
 		}
 	}
-	if err := lines.Err(); err != nil && !errors.Is(err, io.EOF) {
+	if err := lines.Err(); err != nil {
 		fmt.Fprintf(&other, "%v\n", err)
+		_, _ = io.Copy(io.Discard, out) // the tests would wait for a reader
 	}
 	if b := outputs[name]; b != nil { // of a panic
 		other.WriteString(b.String())
