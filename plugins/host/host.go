@@ -39,7 +39,7 @@ type Config struct {
 	// Env names variables of the hub's own environment that the program gets,
 	// beside PATH and TMPDIR.
 	Env []string `yaml:"env"`
-	// Timeout is how long one call may take, such as writing a plan; a program
+	// Timeout is how long one call of a task may take, such as writing a plan; a program
 	// that takes longer is killed and started anew. Default: 2m.
 	Timeout time.Duration `yaml:"timeout"`
 }

@@ -472,6 +472,8 @@ class _Reading:
             c = _cost(x)
             if c > MAX_MESSAGE - (1 << 20):
                 self.ended = True
+                if part:
+                    yield pb.ReadResponse(messages=pb.Messages(messages=part))
                 yield pb.ReadResponse(error=_error(Fatal(f"the message at {m.origin}:{m.line} has {c} bytes; a plugin can hand on at most {MAX_MESSAGE - (1 << 20)}")))
                 return
             if part and cost + c > CHUNK:

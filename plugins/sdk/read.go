@@ -152,7 +152,7 @@ func (r *reading) readOnce() error {
 	for rest := batch.Messages; len(rest) > 0; {
 		part, left, cost := wire.Chunk(rest)
 		if tooLarge := r.check(part, cost); tooLarge != nil {
-			err, rest = tooLarge, nil
+			err = tooLarge
 			break
 		}
 		rest = left
