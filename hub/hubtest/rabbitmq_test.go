@@ -117,7 +117,11 @@ func TestKilledRabbitMQSource(t *testing.T) {
 		{"ids=true", "type: rabbitmq, queues: [in]", true}, {"ids=false", "type: rabbitmq, queues: [in]", false},
 		{"stream", "type: rabbitmq-stream, streams: [stream]", false},
 	} {
-		t.Run(c.name, func(t *testing.T) { killedRabbitSource(t, rabbitRows(), kills(t, 4), c.source, c.ids) })
+		rows := rabbitRows()
+		if c.name == "stream" {
+			rows = fullRows(200_000) // which is read in fewer, larger transactions
+		}
+		t.Run(c.name, func(t *testing.T) { killedRabbitSource(t, rows, kills(t, 4), c.source, c.ids) })
 	}
 }
 
