@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -85,6 +86,11 @@ func (r Redactor) words() []string {
 		}
 		all = append(append(all, text), passwords(text)...)
 	}
+	for _, text := range all { // many errors quote what is wrong
+		if quoted := strconv.Quote(text); len(quoted) > len(text)+2 {
+			all = append(all, quoted[1:len(quoted)-1])
+		}
+	}
 	all = slices.DeleteFunc(all, func(s string) bool { return len(s) < shortestSecret })
 	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })
 	return slices.Compact(all)
@@ -94,16 +100,19 @@ func (r Redactor) words() []string {
 // pairs such as host=h password='x y'.
 var pair = regexp.MustCompile(`(?i)(?:^|[\s?&])\w*(?:password|passwd|secret|token|signature|key)\s*=\s*('(?:[^'\\]|\\.)*'|[^\s&]+)`)
 
+// unescaped reads a value of a pair as it is meant.
+var unescaped = strings.NewReplacer(`\\`, `\`, `\'`, `'`)
+
 func passwords(secret string) []string {
 	var all []string
 	for _, found := range pair.FindAllStringSubmatch(secret, -1) {
 		text := found[1]
-		all = append(all, strings.Trim(text, "'"))
+		all = append(all, strings.Trim(text, "'"), unescaped.Replace(strings.Trim(text, "'")))
 		if plain, err := url.QueryUnescape(text); err == nil {
 			all = append(all, plain)
 		}
 	}
-	for _, one := range strings.Split(secret, ",") { // several nodes of a cluster
+	for _, one := range append(strings.Split(secret, ","), secret) { // several nodes of a cluster, or a comma in a password
 		u, err := url.Parse(one)
 		if err != nil || u.Host == "" {
 			continue
