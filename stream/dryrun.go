@@ -43,6 +43,7 @@ type DryJob struct {
 
 	known   []connectors.FieldType // of the source's system
 	allowed []string
+	hide    connectors.Redactor // of what a system says
 }
 
 // DrySample counts what the job's transforms did to the sample.
@@ -109,7 +110,7 @@ func btoi(b bool) int {
 }
 
 func newDryJob(spec ConnectorSpec) DryJob {
-	j := DryJob{Description: Describe(spec), File: spec.File, Line: spec.Pos.Line, Steps: []string{}, Makes: []string{}, Mapping: []DryColumn{}, Losses: []Loss{}, Notes: []string{}}
+	j := DryJob{Description: Describe(spec), File: spec.File, Line: spec.Pos.Line, Steps: []string{}, Makes: []string{}, Mapping: []DryColumn{}, Losses: []Loss{}, Notes: []string{}, hide: spec.Config.Redactor()}
 	for _, s := range spec.Pipeline.steps {
 		j.Steps = append(j.Steps, detail(s))
 	}
@@ -227,7 +228,7 @@ func notSampled(spec ConnectorSpec) string {
 
 // cannot says that a job would not run.
 func (j *DryJob) cannot(err error) {
-	l := Loss{Kind: "cannot_run", Message: err.Error(), Severity: Impossible}
+	l := Loss{Kind: "cannot_run", Message: j.hide.Text(err.Error()), Severity: Impossible}
 	if slices.ContainsFunc(j.Losses, func(other Loss) bool { return other.Message == l.Message }) {
 		return // the live check has said so
 	}
@@ -269,7 +270,7 @@ func through(p *Pipeline, f *flow, j *DryJob) {
 
 // refused adds a record that cannot pass; equal complaints are counted.
 func (j *DryJob) refused(kind string, err error) {
-	text := err.Error()
+	text := j.hide.Text(err.Error())
 	shape := digits.ReplaceAllString(text, "0")
 	for i := range j.Losses {
 		if l := &j.Losses[i]; l.Kind == kind && l.shape == shape {

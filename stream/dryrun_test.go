@@ -28,7 +28,9 @@ type (
 	}
 )
 
-func (lookSource) Spec() connectors.Spec { return connectors.Spec{Type: "look"} }
+func (lookSource) Spec() connectors.Spec {
+	return connectors.Spec{Type: "look", Fields: []connectors.Field{{Name: "password", Kind: connectors.KindSecret}}}
+}
 
 func (lookSource) Validate(context.Context, connectors.Config, connectors.Probe) []connectors.Finding {
 	return nil
@@ -152,6 +154,19 @@ func TestDryRunAllows(t *testing.T) {
 	}
 	if in, _, _ := dry(t, lookSource{err: errors.New("no such table")}, columns, DryOptions{Live: true, Sample: 5}); !bad(in) {
 		t.Errorf("a source that cannot run passed: %+v", in.Losses)
+	}
+}
+
+// TestDryRunHidesSecrets: a system that repeats what it was sent is not shown.
+func TestDryRunHidesSecrets(t *testing.T) {
+	secret := []string{"source: {type: look}", "source: {type: look, password: hunter2}"}
+	broken := sampleOf(`{"n":1,"a":1}`)
+	broken.Messages[0].Err = errors.New("hunter2 is no key")
+	for _, source := range []lookSource{{err: errors.New("no login with hunter2")}, {sample: broken}} {
+		in, _, _ := dry(t, source, nil, DryOptions{Live: true, Sample: 5}, secret...)
+		if len(in.Losses) != 1 || strings.Contains(in.Losses[0].Message, "hunter2") || !strings.Contains(in.Losses[0].Message, "***") {
+			t.Errorf("got %+v", in.Losses)
+		}
 	}
 }
 
