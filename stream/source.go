@@ -159,6 +159,9 @@ func (r *sourceRun) offer(list []connectors.Split, stops map[string]context.Canc
 			if err := r.guard(s.split.ID, func() error { return s.run(ctx) }); err != nil {
 				r.fail(err)
 			}
+			if r.soft.Err() == nil { // it is done, or gone: nothing is waited for any more
+				r.monitor.well(s.split.ID)
+			}
 		})
 	}
 	for id, stop := range stops {

@@ -60,14 +60,6 @@ func (s *splitRun) run(ctx context.Context) error {
 	if s.done {
 		return nil
 	}
-	if s.slots != nil {
-		select {
-		case s.slots <- struct{}{}:
-			defer func() { <-s.slots }()
-		case <-ctx.Done():
-			return nil
-		}
-	}
 	defer func() {
 		if s.txn != nil {
 			s.txn.closed()
@@ -76,7 +68,7 @@ func (s *splitRun) run(ctx context.Context) error {
 	var pause backoff
 	for {
 		began := time.Now()
-		err := s.readOnce(ctx)
+		err := s.readInTurn(ctx)
 		switch class := connectors.ClassOf(err); {
 		case err == nil, errors.Is(err, errStopped):
 			return nil
@@ -113,6 +105,20 @@ var (
 	errMoved   = errors.New("the checkpoint has moved")
 	errWrite   = errors.New("the hub did not take what was read")
 )
+
+// readInTurn is readOnce when there is a slot for it. The wait after an error
+// takes none: a few splits that cannot be read do not hold up the others.
+func (s *splitRun) readInTurn(ctx context.Context) error {
+	if s.slots != nil {
+		select {
+		case s.slots <- struct{}{}:
+			defer func() { <-s.slots }()
+		case <-ctx.Done():
+			return errStopped
+		}
+	}
+	return s.readOnce(ctx)
+}
 
 // readOnce opens a reader where the last one stood and drains before it
 // closes it. nil means that the split is finished for good.

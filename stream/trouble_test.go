@@ -210,3 +210,39 @@ func TestLateFailureIsNotStuck(t *testing.T) {
 		l.end()
 	})
 }
+
+// inTurns is a source of which one split is read at a time.
+type inTurns struct{ *fakeSource }
+
+func (inTurns) Parallel(connectors.Config) int { return 1 }
+
+// TestBrokenSplitTakesNoTurn: a split that cannot be read does not hold up the
+// others of a source that reads one at a time, and when it is gone nobody is
+// told any more that the job is stuck.
+func TestBrokenSplitTakesNoTurn(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		w.createTopic("out", 1)
+		src := newFakeSource(false, map[string][]string{"a": lines(0, 1)})
+		src.failOpen = func(split string) error {
+			if split == "a" {
+				return errors.New("permission denied")
+			}
+			return nil
+		}
+		reg := connectors.Registry{Sources: map[string]connectors.Source{"lines": inTurns{src}}}
+		l := w.start(0, parseOne(t, reg, tailJob))
+		l.await("tail", 10*time.Minute, inState(Stuck))
+		src.append("b", "0", "1", "2")
+		l.await("tail", 10*time.Minute, produced2(3))
+		src.mu.Lock()
+		delete(src.splits, "a")
+		src.mu.Unlock()
+		src.changed <- struct{}{}
+		if s := l.await("tail", time.Minute, inState(Running)); s.Retrying != nil {
+			t.Errorf("its split is gone, and still %+v", s.Retrying)
+		}
+		l.end()
+	})
+}
