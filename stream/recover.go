@@ -168,9 +168,12 @@ func (t *sinkTask) count(l *lane, from, to int64) (Counters, error) {
 func (t *sinkTask) checkGap(l *lane) error {
 	b, at := t.bounds[l.tp], l.commit.offset
 	switch {
-	case at > b.end && t.mirrored():
-		return connectors.Retry(0, fmt.Errorf("%s ends at offset %d here, and %d are loaded already: waiting for its mirror to bring them", l.tp, b.end, at))
 	case at > b.end:
+		if mirrored, err := t.mirrored(); err != nil {
+			return err
+		} else if mirrored {
+			return connectors.Retry(0, fmt.Errorf("%s ends at offset %d here, and %d are loaded already: waiting for its mirror to bring them", l.tp, b.end, at))
+		}
 		return connectors.Fatalf("%s ends at offset %d, but %d are loaded: the topic was made anew or cut; "+
 			"reset the offsets of group %s, and those that the destination keeps, to load it again", l.tp, b.end, at, t.group)
 	case at >= b.start:
@@ -188,10 +191,12 @@ func (t *sinkTask) checkGap(l *lane) error {
 // again executes the plan that an earlier run has left, verbatim.
 func (t *sinkTask) again(l *lane) error {
 	b := t.bounds[l.tp]
-	if l.todo.To > b.end && t.mirrored() {
-		return connectors.Retry(0, fmt.Errorf("%s ends at offset %d here, and a plan that was begun goes to %d: waiting for its mirror to bring them", l.tp, b.end, l.todo.To))
-	}
 	if l.todo.To > b.end {
+		if mirrored, err := t.mirrored(); err != nil {
+			return err
+		} else if mirrored {
+			return connectors.Retry(0, fmt.Errorf("%s ends at offset %d here, and a plan that was begun goes to %d: waiting for its mirror to bring them", l.tp, b.end, l.todo.To))
+		}
 		return connectors.Fatalf("%s ends at offset %d, but a plan goes to %d: the topic was made anew or cut", l.tp, b.end, l.todo.To)
 	}
 	var batch []connectors.Message
@@ -208,17 +213,20 @@ func (t *sinkTask) again(l *lane) error {
 
 // mirrored reports whether the topic comes from another site, whose latest
 // records may not be here yet.
-func (t *sinkTask) mirrored() bool {
+func (t *sinkTask) mirrored() (bool, error) {
 	all, err := t.admin.DescribeTopicConfigs(t.hard, t.spec.Topic)
 	if err != nil {
-		return false
+		return false, fmt.Errorf("ask whether %s is mirrored: %w", t.spec.Topic, err)
 	}
 	for _, topic := range all {
+		if topic.Err != nil {
+			return false, fmt.Errorf("ask whether %s is mirrored: %w", t.spec.Topic, topic.Err)
+		}
 		for _, c := range topic.Configs {
 			if c.Key == "mirror.source" && c.MaybeValue() != "" {
-				return true
+				return true, nil
 			}
 		}
 	}
-	return false
+	return false, nil
 }
