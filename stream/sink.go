@@ -54,7 +54,7 @@ func runSink(s *session) error {
 	tasks := r.deal(committed)
 	for _, t := range tasks {
 		for _, l := range t.sorted() {
-			t.show(l) // a destination that is away must not hide what waits for it
+			t.report(l) // a destination that is away must not hide what waits for it
 		}
 	}
 	var wg sync.WaitGroup
