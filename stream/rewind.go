@@ -33,8 +33,10 @@ type RewindPart struct {
 }
 
 // Rewind moves a job that does not run back to the first record at or after a
-// time, in each of its parts or in none. It never goes forward: that would
-// leave records out. dry only tells, also of a job that runs.
+// time, in each of its parts; in none when the place of one is not found. An
+// error while they are moved leaves those before where they were to go: who asks
+// again moves the rest. It never goes forward: that would leave records out. dry
+// only tells, also of a job that runs.
 func (r *Runner) Rewind(ctx context.Context, name string, to time.Time, dry bool) (out Rewind, err error) {
 	err = r.operate(ctx, name, func(ctx context.Context, sh *shared, spec ConnectorSpec) error {
 		if !dry {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/plugins/host"
 )
 
@@ -127,7 +126,7 @@ func describePlugin(p host.Program, cfg host.Config) describedPlugin {
 		pc := pluginConnector{Kind: one.Kind, Type: one.Spec.Type, Summary: one.Spec.Summary, Guarantee: one.Spec.Guarantee, Queue: one.Queue, Fields: []pluginField{}}
 		for _, f := range one.Spec.Fields {
 			pf := pluginField{Name: f.Name, Kind: f.Kind.String(), Description: f.Description, Required: f.Required}
-			if f.Default != nil && f.Kind != connectors.KindSecret {
+			if f.Default != nil && !f.Kind.Secret() {
 				pf.Default = fmt.Sprint(f.Default)
 			}
 			pc.Fields = append(pc.Fields, pf)
