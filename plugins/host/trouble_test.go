@@ -30,7 +30,7 @@ func badConfig(t *testing.T) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Config{Name: "bad", Path: path, SHA256: conntest.SHA256(t, path), Env: []string{badVariable}, Timeout: minTimeout}
+	return Config{Name: "bad", Path: path, SHA256: conntest.SHA256(t, path), Env: []string{badVariable}}
 }
 
 func badOptions(mistake string, log io.Writer) Options {
@@ -48,8 +48,12 @@ func badOptions(mistake string, log io.Writer) Options {
 // bad starts a plugin that makes a mistake.
 func bad(t *testing.T, mistake string) (connectors.Registry, *plugin, *buffer) {
 	t.Helper()
-	log := &buffer{}
-	h, err := Open(t.Context(), []Config{badConfig(t)}, badOptions(mistake, log))
+	log, cfg := &buffer{}, badConfig(t)
+	switch mistake {
+	case "read-hang", "write-hang", "write-long", "stingy": // the others may be slow
+		cfg.Timeout = minTimeout
+	}
+	h, err := Open(t.Context(), []Config{cfg}, badOptions(mistake, log))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -446,7 +450,7 @@ func TestSplitsBreakOff(t *testing.T) {
 // also while nobody waits for it.
 func TestStopped(t *testing.T) {
 	opts := badOptions("none", io.Discard)
-	opts.health = pulse{every: 50 * time.Millisecond, limit: 500 * time.Millisecond}
+	opts.health = pulse{every: 50 * time.Millisecond, limit: 2 * time.Second}
 	h, err := Open(t.Context(), []Config{badConfig(t)}, opts)
 	if err != nil {
 		t.Fatal(err)
@@ -461,7 +465,7 @@ func TestStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "it is killed", first.over)
-	if why := first.why(); why != "it did not answer for 500ms and was killed" {
+	if why := first.why(); why != "it did not answer for 2s and was killed" {
 		t.Error(why)
 	}
 }
