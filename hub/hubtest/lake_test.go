@@ -38,10 +38,11 @@ type lake struct {
 	files    func() (map[string]string, error) // names below the root, each with what read wants
 	read     func(string) ([]byte, error)
 	leftover func() (int, error) // what is unfinished
+	rows     int                 // of the short form: enough to be killed at
 }
 
 func killedLake(t *testing.T, l lake) {
-	total := fullRows(60_000)
+	total := fullRows(l.rows)
 	input := inputFile(t, total, func(i int) string {
 		at := time.UnixMilli(1431856800000 + int64(i)*3600_000*hours/int64(total)).UTC()
 		return fmt.Sprintf(`{"id":%d,"at":%q}`, i, at.Format(time.RFC3339))
@@ -61,7 +62,7 @@ connectors:
       manifest: {lateness: 1s, idle: 2s, reissue: 1s}, compact: {target: 64MiB, after: 2s}}
 `, input, l.sink), "LAKE_KEY=hunter2")
 	strikes := kills(t, 3)
-	rows := load{n: n, what: "rows are loaded", total: total, count: counter(n, "rows-out", "written"), limit: time.Minute, late: 300 * time.Millisecond}
+	rows := load{n: n, what: "rows are loaded", total: total, count: counter(n, "rows-out", "written"), limit: time.Minute, late: 60 * time.Millisecond}
 	rows.kill(t, strikes)
 	rows.done(t, 3*time.Minute, caughtUp(n, "rows-out"))
 	if got, err := rows.count(); got != total || err != nil {
@@ -198,6 +199,7 @@ func (l lake) ids(part string) (ids []int64, files int, err error) {
 func fileLake(t *testing.T) lake {
 	root := filepath.Join(t.TempDir(), "lake")
 	return lake{
+		rows: 200_000,
 		sink: fmt.Sprintf("url: %q", "file://"+root),
 		files: func() (map[string]string, error) {
 			all := map[string]string{}
@@ -259,6 +261,7 @@ func s3Lake(t *testing.T) lake {
 		return getAs(url, "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0")
 	}
 	return lake{
+		rows: 60_000,
 		sink: fmt.Sprintf(`url: "s3:/%s/deep", s3: {endpoint: "http://%s", path_style: true, access_key: key, secret_key: "${env:LAKE_KEY}"}`, at.Path, at.Host),
 		files: func() (map[string]string, error) {
 			all, next := map[string]string{}, ""
@@ -341,6 +344,7 @@ func hdfsLake(t *testing.T) lake {
 		return all, err
 	}
 	return lake{
+		rows:  60_000,
 		sink:  fmt.Sprintf(`url: "hdfs://%s%s"`, rpc, root),
 		files: func() (map[string]string, error) { return some(false) },
 		read:  get,
