@@ -96,6 +96,9 @@ func (l lake) closed(t *testing.T, total int) {
 		if why := l.open(total); why != "" {
 			return errors.New(why)
 		}
+		if left, err := l.leftover(); err != nil || left > 0 { // a merged file loses its other name last
+			return fmt.Errorf("%d unfinished, %v", left, err)
+		}
 		return nil
 	})
 }
