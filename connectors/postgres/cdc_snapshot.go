@@ -243,6 +243,18 @@ func (s *snapshot) files(ctx context.Context) (string, error) {
 	return string(row[0]), nil
 }
 
+// tupleOf is what a query has answered, in the form in which the stream has it.
+func tupleOf(values [][]byte) pgoutput.Tuple {
+	tuple := make(pgoutput.Tuple, len(values))
+	for i, v := range values {
+		tuple[i].Kind = pgoutput.Null
+		if v != nil {
+			tuple[i] = pgoutput.Value{Kind: pgoutput.Text, Data: v}
+		}
+	}
+	return tuple
+}
+
 // take makes tuples of rows, and leaves out those that the stream will bring.
 func (t *tableScan) take(rows [][][]byte) (*rowsOf, error) {
 	out := &rowsOf{tableScan: t, tuples: make([]pgoutput.Tuple, 0, len(rows)), keys: make([][]byte, 0, len(rows))}
@@ -255,14 +267,7 @@ func (t *tableScan) take(rows [][][]byte) (*rowsOf, error) {
 		if t.older.later(xmin) {
 			continue
 		}
-		tuple := make(pgoutput.Tuple, len(r)-n)
-		for i, v := range r[n:] {
-			tuple[i].Kind = pgoutput.Null
-			if v != nil {
-				tuple[i] = pgoutput.Value{Kind: pgoutput.Text, Data: v}
-			}
-		}
-		out.tuples = append(out.tuples, tuple)
+		out.tuples = append(out.tuples, tupleOf(r[n:]))
 		out.keys = append(out.keys, key)
 	}
 	return out, nil

@@ -12,7 +12,6 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/entrepot-hub/entrepot/connectors"
-	"github.com/entrepot-hub/entrepot/connectors/postgres/pgoutput"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
@@ -158,14 +157,7 @@ func (s *cdcSettings) sample(ctx context.Context, c *catalog, p *published, most
 		return err
 	}
 	for _, r := range rows {
-		tuple := make(pgoutput.Tuple, len(r))
-		for i, v := range r {
-			tuple[i].Kind = pgoutput.Null
-			if v != nil {
-				tuple[i] = pgoutput.Value{Kind: pgoutput.Text, Data: v}
-			}
-		}
-		out.Messages = append(out.Messages, s.envelope.message(f, &event{op: 'r', after: tuple, ts: connectors.NoTimestamp}))
+		out.Messages = append(out.Messages, s.envelope.message(f, &event{op: 'r', after: tupleOf(r), ts: connectors.NoTimestamp}))
 	}
 	return nil
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/lib/pq"
 
 	"github.com/entrepot-hub/entrepot/connectors"
-	"github.com/entrepot-hub/entrepot/connectors/postgres/pgoutput"
 )
 
 // queryReader polls one table.
@@ -170,14 +169,7 @@ func (r *queryReader) add(values [][]byte) (settled bool, err error) {
 	} else if r.horizon.open(uint32(extra)) {
 		return false, nil
 	}
-	tuple := make(pgoutput.Tuple, len(r.form.columns))
-	for i, v := range values[n+1:] {
-		tuple[i].Kind = pgoutput.Null
-		if v != nil {
-			tuple[i] = pgoutput.Value{Kind: pgoutput.Text, Data: v}
-		}
-	}
-	ev := event{op: 'r', after: tuple, ts: connectors.NoTimestamp}
+	ev := event{op: 'r', after: tupleOf(values[n+1:]), ts: connectors.NoTimestamp}
 	if r.timestamp != "" {
 		ev.ts = max(connectors.NoTimestamp, w.at/1000)
 	}
