@@ -87,7 +87,7 @@ func (in *Inference) told(m *connectors.Message) map[string]Type {
 	if !in.typed {
 		return nil
 	}
-	header := headerOf(m)
+	header := SchemaOf(m)
 	if header == nil {
 		return nil
 	}

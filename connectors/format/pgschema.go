@@ -12,8 +12,8 @@ import (
 // the columns of a record's table have.
 const SchemaHeader = "pg-schema"
 
-// headerOf is the record's schema header; nil for none.
-func headerOf(m *connectors.Message) []byte {
+// SchemaOf is the record's schema header; nil for none.
+func SchemaOf(m *connectors.Message) []byte {
 	for _, h := range m.Headers {
 		if h.Key == SchemaHeader {
 			return h.Value
@@ -22,20 +22,30 @@ func headerOf(m *connectors.Message) []byte {
 	return nil
 }
 
-// headerTypes gives the types that a header names, by column. A type that has
-// no like is left out, and so is a column whose type depends on how the source
-// writes it. What is no such header names none.
-func headerTypes(header []byte) map[string]Type {
+// SchemaColumns gives the types that a schema header names, by column, as
+// PostgreSQL prints them. What is no such header names none.
+func SchemaColumns(header []byte) map[string]string {
 	var s struct {
 		Columns []struct{ Name, Type string }
 	}
 	if len(header) == 0 || json.Unmarshal(header, &s) != nil {
 		return nil
 	}
-	types := map[string]Type{}
+	all := make(map[string]string, len(s.Columns))
 	for _, c := range s.Columns {
-		if t, ok := postgresType(c.Type); ok {
-			types[c.Name] = t
+		all[c.Name] = c.Type
+	}
+	return all
+}
+
+// headerTypes gives the types that a header names, by column. A type that has
+// no like is left out, and so is a column whose type depends on how the source
+// writes it.
+func headerTypes(header []byte) map[string]Type {
+	types := map[string]Type{}
+	for name, typ := range SchemaColumns(header) {
+		if t, ok := postgresType(typ); ok {
+			types[name] = t
 		}
 	}
 	return types

@@ -1,8 +1,8 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"regexp"
@@ -20,27 +20,6 @@ import (
 // of the table that the record comes from, as PostgreSQL prints them. Whoever
 // writes to the topic can write a header, so nothing of it becomes SQL as it is.
 type told map[string]string
-
-// toldBy reads the header; nil when there is none that can be read.
-func toldBy(m *connectors.Message) told {
-	for _, h := range m.Headers {
-		if h.Key != format.SchemaHeader {
-			continue
-		}
-		var s struct {
-			Columns []struct{ Name, Type string }
-		}
-		if json.Unmarshal(h.Value, &s) != nil {
-			return nil
-		}
-		all := told{}
-		for _, c := range s.Columns {
-			all[c.Name] = c.Type
-		}
-		return all
-	}
-	return nil
-}
 
 // builtinForm is a type of PostgreSQL itself: name, bounds, zone, dimensions.
 var builtinForm = regexp.MustCompile(`^([a-z][a-z0-9 ]*?)(\([0-9]+(?:,-?[0-9]+)?\))?( with(?:out)? time zone)?((?:\[\])*)$`)
@@ -79,8 +58,6 @@ func (t *tx) typeHere(typ string, raw []byte) (string, error) {
 		return "", nil
 	}
 	switch raw[0] {
-	case 'n':
-		return "", nil
 	case '"':
 		return "text", nil
 	case 't', 'f':
@@ -95,8 +72,14 @@ func (t *tx) typeHere(typ string, raw []byte) (string, error) {
 func (t *tx) retype(columns []declared, messages []connectors.Message) ([]declared, error) {
 	columns = slices.Clone(columns)
 	done := map[string]bool{}
+	var header []byte
 	for i := range messages {
-		says := toldBy(&messages[i])
+		now := format.SchemaOf(&messages[i])
+		if bytes.Equal(now, header) {
+			continue // it says nothing new
+		}
+		header = now
+		says := format.SchemaColumns(now)
 		for k := range columns {
 			c := &columns[k]
 			typ, there := says[c.name]
@@ -131,39 +114,31 @@ type newColumn struct {
 // has a value for it: what a transform has taken out is not.
 func (t *target) lacks(messages []connectors.Message) (c changes) {
 	c = changes{map[string]newColumn{}, map[string]string{}}
-	header := ""
-	var missing told
+	var (
+		header  []byte
+		missing told
+	)
 	for i := range messages {
 		m := &messages[i]
 		if m.Value == nil {
 			continue
 		}
-		if text := headerText(m); text != header {
-			header, missing = text, told{}
-			t.compare(toldBy(m), missing, c.widen)
+		if now := format.SchemaOf(m); !bytes.Equal(now, header) {
+			header, missing = now, told{}
+			t.compare(format.SchemaColumns(now), missing, c.widen)
 		}
 		if len(missing) == 0 {
 			continue
 		}
 		_ = format.EachField(m.Value, func(field, raw []byte) bool {
 			typ, is := missing[string(field)]
-			null := len(raw) == 0 || raw[0] == 'n'
-			if had, there := c.add[string(field)]; is && (!null || isBuiltin(typ)) && (!there || len(had.raw) == 0) {
+			if _, there := c.add[string(field)]; is && !there && (raw[0] != 'n' || isBuiltin(typ)) {
 				c.add[string(field)] = newColumn{typ, slices.Clone(raw)}
 			}
 			return true
 		})
 	}
 	return c
-}
-
-func headerText(m *connectors.Message) string {
-	for _, h := range m.Headers {
-		if h.Key == format.SchemaHeader {
-			return string(h.Value)
-		}
-	}
-	return ""
 }
 
 // compare sorts a header's columns: those that the table has not, and those
