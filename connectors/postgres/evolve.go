@@ -189,30 +189,47 @@ func (t *tx) alter(n name, c changes) error {
 	if err != nil {
 		return err
 	}
-	var parts []string
+	wider, added, err := t.needed(table, c)
+	if err != nil || len(wider)+len(added) == 0 {
+		return err
+	}
+	_, err = t.exec("SET LOCAL lock_timeout = '30s'; " + alterTable(n, wider, added))
+	return err
+}
+
+// needed are the changes that a table has not had yet, with the types here.
+func (t *tx) needed(table []found, c changes) (wider, added []declared, err error) {
 	for _, f := range table {
 		delete(c.add, f.name)
 		if to, ok := c.widen[f.name]; ok && widens(f.typ.shown, to) {
-			parts = append(parts, fmt.Sprintf("ALTER COLUMN %s TYPE %s", pq.QuoteIdentifier(f.name), to))
+			wider = append(wider, declared{name: f.name, typ: to})
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.add)) {
 		if err := checkName(name); err != nil {
-			return connectors.Fatalf("a field of the records cannot be a column: %w; declare columns", err)
+			return nil, nil, connectors.Fatalf("a field of the records cannot be a column: %w; declare columns", err)
 		}
 		typ, err := t.typeHere(c.add[name].typ, c.add[name].raw)
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		if typ != "" {
-			parts = append(parts, fmt.Sprintf("ADD COLUMN %s %s", pq.QuoteIdentifier(name), typ))
+			added = append(added, declared{name: name, typ: typ, path: []string{name}})
 		}
 	}
-	if len(parts) == 0 {
-		return nil
+	return wider, added, nil
+}
+
+// alterTable is the statement that changes a table.
+func alterTable(n name, wider, added []declared) string {
+	var parts []string
+	for _, d := range wider {
+		parts = append(parts, fmt.Sprintf("ALTER COLUMN %s TYPE %s", pq.QuoteIdentifier(d.name), d.typ))
 	}
-	_, err = t.exec("SET LOCAL lock_timeout = '30s'; ALTER TABLE " + n.qualified() + " " + strings.Join(parts, ", "))
-	return err
+	for _, d := range added {
+		parts = append(parts, fmt.Sprintf("ADD COLUMN %s %s", pq.QuoteIdentifier(d.name), d.typ))
+	}
+	return "ALTER TABLE " + n.qualified() + " " + strings.Join(parts, ", ")
 }
 
 // whole numbers by their decimal digits.

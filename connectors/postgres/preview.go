@@ -94,6 +94,11 @@ func (p *preview) present(t *tx, n name) error {
 	if err != nil {
 		return err
 	}
+	if p.settings.evolve {
+		if err := p.evolved(n, table, target); err != nil {
+			return err
+		}
+	}
 	for _, c := range target.columns {
 		p.use(c, slices.ContainsFunc(table, func(f found) bool { return f.name == c.name && f.notNull }))
 	}
@@ -104,6 +109,23 @@ func (p *preview) present(t *tx, n name) error {
 	}
 	p.encode(target)
 	p.ask(target)
+	return nil
+}
+
+// evolved brings a target to what the table would be with the sample's columns.
+func (p *preview) evolved(n name, table []found, target *target) error {
+	wider, added, err := p.tx.needed(table, target.lacks(p.sample))
+	if err != nil || len(wider)+len(added) == 0 {
+		return err
+	}
+	p.out.Makes = append(p.out.Makes, alterTable(n, wider, added))
+	for _, d := range wider {
+		i := slices.IndexFunc(target.columns, func(c column) bool { return c.name == d.name })
+		target.columns[i].typ = declaredType(d.typ)
+	}
+	for _, d := range added {
+		target.columns = append(target.columns, column{name: d.name, path: d.path, typ: declaredType(d.typ)})
+	}
 	return nil
 }
 
@@ -129,6 +151,9 @@ func (p *preview) absent(n name) error {
 			p.out.Notes = append(p.out.Notes, "the columns would be those of the first records, and there are none to look at")
 			return nil
 		}
+		if columns, err = p.tx.retype(columns, p.others()); err != nil {
+			return err
+		}
 	}
 	statement, err := p.settings.createTable(n, columns)
 	if err != nil {
@@ -144,6 +169,7 @@ func (p *preview) absent(n name) error {
 		p.use(c, c.key)
 	}
 	p.encode(target)
+	p.ask(target)
 	return nil
 }
 
@@ -249,16 +275,35 @@ func (p *preview) tried(statement string) error {
 	return wrong
 }
 
-// declaredType is the type of a column that is not there yet.
-func declaredType(canonical string) sqlType {
-	cast, typmod := canonical, -1
-	if base, bounds, ok := strings.Cut(canonical, "("); ok {
-		var precision, scale int
-		if n, _ := fmt.Sscanf(bounds, "%d,%d", &precision, &scale); n == 2 {
-			cast, typmod = base, precision<<16|scale+4
+// declaredType is the type of a column that is not there yet, of its name as
+// PostgreSQL prints it.
+func declaredType(shown string) sqlType {
+	cast, typmod := shown, -1
+	if m := builtinForm.FindStringSubmatch(shown); m != nil {
+		base := m[1] + m[3]
+		if free := boundless[base]; free != "" {
+			base = free
+		}
+		if cast = base + m[4]; m[2] != "" {
+			typmod = typmodOf(kinds[base], boundsOf(m[2]))
 		}
 	}
-	return typeOf(canonical, cast, typmod, true)
+	return typeOf(shown, cast, typmod, true)
+}
+
+// boundless are the names without bounds of types that are of length 1 when their
+// name has none.
+var boundless = map[string]string{"character": "bpchar", "bit": `"bit"`}
+
+// typmodOf is the number in which PostgreSQL keeps a type's bounds.
+func typmodOf(k kind, bounds []int) int {
+	switch k {
+	case kindNumeric:
+		return bounds[0]<<16 | bounds[1]&0x7ff + 4
+	case kindText:
+		return bounds[0] + 4
+	}
+	return bounds[0]
 }
 
 // logical is the type for a comparison with those of other systems.

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -154,6 +155,80 @@ func TestPreviewOfTableThatIsNot(t *testing.T) {
 		t.Fatal(wrong, err)
 	}
 	r.want(columns, promised)
+}
+
+// TestPreviewFromHeader: a look says what the types of the records' headers make of
+// a table, and so does a run.
+func TestPreviewFromHeader(t *testing.T) {
+	r := newRig(t)
+	r.exec("CREATE TYPE mood AS ENUM ('sad', 'ok')")
+	look := func(head string, values ...string) (connectors.Batch, connectors.Preview) {
+		t.Helper()
+		b := says(0, head, values...)
+		got, err := Sink{}.Preview(t.Context(), conntest.Task(r.config(evolving(nil))), b.Messages)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b, got
+	}
+	b, got := look("id bigint; n integer; price numeric(12,2); m mood; short character varying(3)",
+		`{"id":1,"n":1,"price":"10.50","m":"ok","short":"abc"}`, `{"id":2,"m":"bored"}`, `{"id":3,"short":"abcd"}`)
+	made := got.Makes[len(got.Makes)-1]
+	if len(got.Refused) != 2 || got.Refused[0].Index == 0 || got.Refused[1].Index == 0 {
+		t.Errorf("refused %v", got.Refused)
+	}
+	r.exec(made)
+	promised := r.text(allColumns)
+	r.exec("DROP TABLE rows")
+	b.Messages = b.Messages[:1]
+	putSaid(t, r.writer(evolving(nil)), b)
+	r.want(allColumns, promised)
+
+	b, got = look("id bigint; n bigint; price numeric(12,2); tags text[]; other their.enum; secret text", `{"id":1,"n":3000000000,"tags":["a"],"other":"x","lost":1}`)
+	if len(got.Refused) != 0 || len(got.Makes) != 1 || !slices.Equal(got.Dropped, []string{"lost"}) || len(got.Columns) != 7 {
+		t.Errorf("refused %v, makes %q, dropped %q, columns %v", got.Refused, got.Makes, got.Dropped, got.Columns)
+	}
+	before := r.text(allColumns)
+	r.exec(got.Makes...)
+	promised = r.text(allColumns)
+	if promised == before {
+		t.Error("nothing would be changed")
+	}
+	r.exec("DROP TABLE rows", "DROP TABLE entrepot_offsets", made)
+	putSaid(t, r.writer(evolving(nil)), b)
+	r.want(allColumns, promised)
+}
+
+// TestDeclaredType: what a name says of a type is what the catalog says of it.
+func TestDeclaredType(t *testing.T) {
+	r := newRig(t)
+	r.exec(`CREATE TYPE mood AS ENUM ('sad', 'ok'); CREATE TYPE "My Mood" AS ENUM ('sad')`)
+	r.exec(`CREATE TABLE rows (a smallint, b integer, c bigint, d numeric, e numeric(12,2), f numeric(5), g numeric(5,-2), h real, i double precision, j text,
+		k varchar, l varchar(7), m character(7), n boolean, o timestamptz, p timestamptz(3), q timestamp, r timestamp(0), s date, t jsonb, u uuid, v bytea,
+		w interval, x inet, y mood, z "My Mood", aa integer[], ab numeric(12,2)[], ac varchar(7)[], ad mood[], ae time(3), af bit(4), ag bit varying, ah char(2)[])`)
+	w, err := newWriter(conntest.Task(r.config(evolving(nil))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.link, err = connect(t.Context(), w.cfg); err != nil {
+		t.Fatal(err)
+	}
+	defer w.drop()
+	err = w.inside(t.Context(), "look", func(in *tx) error {
+		table, err := in.describe(name{"", "rows"})
+		if err == nil && len(table) != 34 {
+			t.Errorf("%d columns", len(table))
+		}
+		for _, f := range table {
+			if got := declaredType(f.typ.shown); !reflect.DeepEqual(got, f.typ) {
+				t.Errorf("column %s: %+v, want %+v", f.name, got, f.typ)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func messagesOf(values []string) []connectors.Message {
