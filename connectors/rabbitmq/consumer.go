@@ -74,7 +74,7 @@ func (c *consumer) end() {
 // halt ends the consumer and takes what has come already, which stays
 // unacknowledged on the channel.
 func (c *consumer) halt(ctx context.Context) error {
-	return c.link.within(ctx, func() error {
+	return c.link.ask(ctx, func() error {
 		if err := c.ch.Cancel(c.tag, false); err != nil {
 			return err
 		}

@@ -20,6 +20,12 @@ func said(err error) (*amqp.Error, bool) {
 	return e, errors.As(err, &e) && e.Server
 }
 
+// absent reports whether the broker says that there is no such queue or exchange.
+func absent(err error) bool {
+	e, word := said(err)
+	return word && e.Code == amqp.NotFound
+}
+
 // connectError gives an error of a connection that did not come about its
 // class.
 func connectError(ctx context.Context, err error) error {

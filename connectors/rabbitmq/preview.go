@@ -29,9 +29,10 @@ func (Sink) Preview(ctx context.Context, task connectors.TaskContext, sample []c
 	switch {
 	case exchange != "" && constant:
 		out.Target = fmt.Sprintf("exchange %q", exchange)
-		if err := l.exchange(ctx, exchange, s.kind, false); err != nil && !s.declare {
-			return out, err
-		} else if err != nil {
+		if err := l.exchange(ctx, exchange, s.kind, false); err != nil {
+			if !s.declare || !absent(err) {
+				return out, err
+			}
 			out.Target += ", which is not there and would be made"
 			out.Makes = append(out.Makes, fmt.Sprintf("exchange.declare %q, type %s", exchange, s.kind))
 		}
@@ -42,16 +43,18 @@ func (Sink) Preview(ctx context.Context, task connectors.TaskContext, sample []c
 	}
 	for _, q := range s.queues {
 		if err := l.look(ctx, q.name); err != nil {
+			if !absent(err) {
+				return out, err
+			}
 			out.Makes = append(out.Makes, fmt.Sprintf("queue.declare %q, type %s, with %d bindings", q.name, q.typ, len(q.bindings)))
 		}
 	}
-	s.each(ctx, l, sample, &out)
-	return out, nil
+	return out, s.each(ctx, l, sample, &out)
 }
 
 // each makes the messages, and looks for the queues that the default exchange
 // would bring them to.
-func (s *sinkSettings) each(ctx context.Context, l *link, sample []connectors.Message, out *connectors.Preview) {
+func (s *sinkSettings) each(ctx context.Context, l *link, sample []connectors.Message, out *connectors.Preview) error {
 	exchange, constant := s.exchange.constant()
 	declared, known := map[string]bool{}, map[string]error{}
 	for _, q := range s.queues {
@@ -64,6 +67,9 @@ func (s *sinkSettings) each(ctx context.Context, l *link, sample []connectors.Me
 				known[m.key] = l.look(ctx, m.key)
 			}
 			if gone := known[m.key]; gone != nil {
+				if !absent(gone) {
+					return gone
+				}
 				err = fmt.Errorf("no queue takes it: %w", gone)
 			}
 		}
@@ -71,6 +77,7 @@ func (s *sinkSettings) each(ctx context.Context, l *link, sample []connectors.Me
 			out.Refused = append(out.Refused, connectors.RecordError{Index: i, Offset: sample[i].Offset, Err: connectors.Poison(err)})
 		}
 	}
+	return nil
 }
 
 // Replayed implements connectors.Replayer.
