@@ -176,7 +176,9 @@ func (o *outlet) returned(r amqp.Return) {
 
 // unblocked waits while the broker takes nothing (its memory or disk alarm).
 func (o *outlet) unblocked(ctx context.Context) error {
-	o.hear()
+	if o.hear(); o.blocked == "" {
+		return nil
+	}
 	tick := time.NewTicker(alarmEvery)
 	defer tick.Stop()
 	for o.blocked != "" {

@@ -236,8 +236,7 @@ func (s *sinkSettings) prepare(ctx context.Context, l *link) error {
 	made := false
 	for _, q := range s.queues {
 		if q.typ == amqp.QueueTypeQuorum {
-			_, word := said(l.look(ctx, q.name))
-			made = made || word // there is none yet
+			made = absent(l.look(ctx, q.name)) || made
 		}
 		if err := l.declare(ctx, q); err != nil {
 			return err
