@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"sync/atomic"
@@ -148,40 +149,57 @@ func TestCollisions(t *testing.T) {
 }
 
 // A real deadlock with a session that takes the rows in another order: the server
-// ends the writer's transaction, and it is done again.
+// ends the writer's transaction, and it is done again. The server looks for a
+// deadlock once in a wait, so the writer's is to begin last: a third session keeps
+// it until then.
 func TestDeadlock(t *testing.T) {
 	r := newRig(t)
-	r.exec(`CREATE TABLE rows (id bigint PRIMARY KEY, name text)`, `INSERT INTO rows VALUES (1, 'x'), (2, 'x')`)
+	r.exec(`CREATE TABLE rows (id bigint PRIMARY KEY, name text)`, `INSERT INTO rows VALUES (1, 'x'), (2, 'x'), (3, 'x')`)
 	w := r.writer(upsertFields())
-	other, err := r.db.BeginTx(t.Context(), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = other.Rollback() }()
-	do := func(statement string) {
+	begin := func(statement string) *sql.Tx {
 		t.Helper()
-		if _, err := other.ExecContext(t.Context(), statement); err != nil {
+		in, err := r.db.BeginTx(t.Context(), nil)
+		if err != nil {
 			t.Fatal(err)
 		}
+		t.Cleanup(func() { _ = in.Rollback() })
+		if _, err := in.ExecContext(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+		return in
 	}
-	do(`SET LOCAL deadlock_timeout = '1min'`)
-	do(`UPDATE rows SET name = 'o' WHERE id = 2`)
-	done := make(chan error, 1)
+	waiting := func(sessions string) {
+		t.Helper()
+		await(t, func() bool {
+			return r.text(`SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`) == sessions
+		})
+	}
+	third := begin(`UPDATE rows SET name = 't' WHERE id = 2`)
+	other := begin(`SET LOCAL deadlock_timeout = '1min'; UPDATE rows SET name = 'o' WHERE id = 3`)
+	done, updated := make(chan error, 1), make(chan error, 1)
 	go func() {
-		_, err := w.Write(t.Context(), planOf(0, 2, 1), batchOf(0, `{"id":2,"name":"w"}`, `{"id":1,"name":"w"}`))
+		_, err := w.Write(t.Context(), planOf(0, 3, 1), batchOf(0, `{"id":3,"name":"w"}`, `{"id":2,"name":"w"}`, `{"id":1,"name":"w"}`))
 		done <- err
 	}()
-	await(t, func() bool {
-		return r.text(`SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()`) == "1"
-	})
-	do(`UPDATE rows SET name = 'o' WHERE id = 1`) // goes on when the writer is ended
+	waiting("1") // the writer has 1 and wants 2
+	go func() {
+		_, err := other.ExecContext(t.Context(), `UPDATE rows SET name = 'o' WHERE id = 1`)
+		updated <- err
+	}()
+	waiting("2")
+	if err := third.Rollback(); err != nil { // the writer wants 3
+		t.Fatal(err)
+	}
+	if err := <-updated; err != nil {
+		t.Fatal(err)
+	}
 	if err := other.Commit(); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	r.want(allRows, "1:w 2:w")
+	r.want(allRows, "1:w 2:w 3:w")
 	await(t, func() bool {
 		return r.text(`SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`) == "1"
 	})
