@@ -44,7 +44,7 @@ type shelved struct {
 	mtime  time.Time
 	tag    string // of the content, where the store has one
 
-	merged bool // from others, says the folder's manifest
+	merged int  // number of files that it was made of, says the folder's manifest; 0: none
 	part   bool // of a merged file, says the manifest: it is about to go
 }
 

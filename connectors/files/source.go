@@ -72,7 +72,7 @@ func sourceFields() []connectors.Field {
 		},
 		{
 			Name: "merged", Kind: connectors.KindString, Default: "refuse", Options: []string{"refuse", "read"}, Example: "read",
-			Description: "files that the sink's compact has made of others. This job knows their rows while it runs on, and leaves them out; of one that it finds at its start it cannot know whether it has read the parts: refuse stops it, read takes the rows for new ones",
+			Description: "files that the sink's compact has made of others. A job that runs on has listed the others, and leaves these out; it stops when it has listed some of them alone, as the rest came and went between two looks. Of one that it finds at its start it cannot know whether it has read the parts: refuse stops it, read takes the rows for new ones",
 		},
 		{
 			Name: "bad_files", Kind: connectors.KindString, Default: "stop", Options: []string{"stop", "dead_letter"}, Example: "dead_letter",
@@ -160,7 +160,7 @@ func (Source) Validate(ctx context.Context, cfg connectors.Config, probe connect
 		return []connectors.Finding{{Field: "url", Message: err.Error()}}
 	}
 	defer func() { _ = l.Close(tmpFolder) }()
-	found, err := s.list(ctx, l, time.Now())
+	found, err := s.list(ctx, l, time.Now(), mergers{})
 	if err != nil {
 		return []connectors.Finding{{Field: "url", Message: err.Error(), Warning: s.follow && errors.Is(err, os.ErrNotExist)}}
 	}
@@ -214,36 +214,56 @@ func (s sourceSettings) whole(name string) string {
 	return strings.TrimSuffix(s.location.String(), "/") + "/" + name
 }
 
-// markMerged says of a folder's files what its manifest tells: which were made
-// of others, and which are in them.
-func markMerged(ctx context.Context, l library, folder string, into []shelved, names []string) error {
+// mergers are the merged files of each folder's newest manifest, by folder. A
+// version does not change, so it is read once and not with every listing.
+type mergers map[string]merger
+
+type merger struct {
+	version int
+	files   []listed
+}
+
+// mark says of a folder's files what its manifest tells: which were made of
+// others, and which are in them.
+func (s mergers) mark(ctx context.Context, l library, folder string, into []shelved, names []string) error {
 	version := newestVersion(names)
 	if version == 0 || len(into) == 0 {
 		return nil
 	}
-	name := path.Join(folder, versionName(version))
-	text, err := l.Read(ctx, name)
-	if err != nil {
-		return l.fault("read", name, err)
+	if s[folder].version != version {
+		name := path.Join(folder, versionName(version))
+		text, err := l.Read(ctx, name)
+		if err != nil {
+			return l.fault("read", name, err)
+		}
+		m, err := decodeManifest(name, text)
+		if err != nil {
+			return err
+		}
+		newest := merger{version: version}
+		for _, f := range m.Files {
+			if f.Merged > 0 {
+				newest.files = append(newest.files, f)
+			}
+		}
+		s[folder] = newest
 	}
-	m, err := decodeManifest(name, text)
-	if err != nil {
-		return err
-	}
-	for _, f := range m.Files {
+	for _, f := range s[folder].files {
 		for i := range into {
 			base := path.Base(into[i].name)
-			into[i].merged = into[i].merged || f.Merged > 0 && base == f.Name
-			if o, ok := parseName(base); ok && f.Merged > 0 && base != f.Name {
-				into[i].part = into[i].part || o.within(f.offsets())
+			if base == f.Name {
+				into[i].merged = f.Merged
+			} else if o, ok := parseName(base); ok && o.within(f.offsets()) {
+				into[i].part = true
 			}
 		}
 	}
 	return nil
 }
 
-// list is the files that are there to be read, by name.
-func (s sourceSettings) list(ctx context.Context, l library, now time.Time) ([]shelved, error) {
+// list is the files that are there to be read, by name. known has the manifests
+// of former listings.
+func (s sourceSettings) list(ctx context.Context, l library, now time.Time, known mergers) ([]shelved, error) {
 	var all []shelved
 	err := walk(ctx, l, "", 0, func(folder string, files []shelved, names []string) error {
 		if s.success && !slices.Contains(names, successName) {
@@ -253,7 +273,7 @@ func (s sourceSettings) list(ctx context.Context, l library, now time.Time) ([]s
 			return !s.glob.match(e.name) || s.minAge > 0 && now.Sub(e.mtime) < s.minAge
 		})
 		all = append(all, files...)
-		return markMerged(ctx, l, folder, all[len(all)-len(files):], names)
+		return known.mark(ctx, l, folder, all[len(all)-len(files):], names)
 	})
 	if err != nil {
 		return nil, err

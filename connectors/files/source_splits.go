@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors"
@@ -26,7 +27,7 @@ func (Source) Splits(ctx context.Context, cfg connectors.Config) (<-chan []conne
 	if err != nil {
 		return nil, err
 	}
-	w := &watch{sourceSettings: s, library: l, known: map[string]shelved{}}
+	w := newWatch(s, l)
 	if _, err := w.look(ctx); err != nil && (!s.follow || !errors.Is(err, os.ErrNotExist)) {
 		_ = l.Close(tmpFolder)
 		return nil, err
@@ -46,19 +47,32 @@ func (Source) Splits(ctx context.Context, cfg connectors.Config) (<-chan []conne
 type watch struct {
 	sourceSettings
 	library library
+	mergers mergers
 	known   map[string]shelved
+	ranges  map[string][]piece // of the known files that the sink has named, by folder
 	splits  []connectors.Split
+}
+
+// piece is a known file's range of offsets, and the number of files that it was
+// made of, 1 for itself.
+type piece struct {
+	offsets
+	files int
+}
+
+func newWatch(s sourceSettings, l library) *watch {
+	return &watch{sourceSettings: s, library: l, mergers: mergers{}, known: map[string]shelved{}, ranges: map[string][]piece{}}
 }
 
 // look lists the folder and reports whether the splits are others than before.
 func (w *watch) look(ctx context.Context) (bool, error) {
-	found, err := w.list(ctx, w.library, time.Now())
+	found, err := w.list(ctx, w.library, time.Now(), w.mergers)
 	if err != nil {
 		return false, err
 	}
 	before := len(w.splits)
 	for _, e := range found { // what was merged before its parts
-		if e.merged {
+		if e.merged > 0 {
 			if err := w.mergedFile(e); err != nil {
 				return false, err
 			}
@@ -79,29 +93,56 @@ func (w *watch) look(ctx context.Context) (bool, error) {
 }
 
 func (w *watch) add(e shelved) {
-	w.known[e.name] = e
+	w.know(e)
 	w.splits = append(w.splits, connectors.Split{ID: e.name, Weight: int(min(e.size>>20+1, 1<<20))})
 }
 
+func (w *watch) know(e shelved) {
+	w.known[e.name] = e
+	if o, ok := parseName(path.Base(e.name)); ok {
+		folder := path.Dir(e.name)
+		w.ranges[folder] = append(w.ranges[folder], piece{o, max(1, e.merged)})
+	}
+}
+
 // mergedFile takes up a file that was made of others. Its rows are known when
-// the others were; nobody knows of a file that was merged before the job began.
+// all of the others were: some may have come and gone between two looks. Nobody
+// knows of a file that was merged before the job began.
 func (w *watch) mergedFile(e shelved) error {
 	if _, known := w.known[e.name]; known {
 		return nil
 	}
-	whole, _ := parseName(path.Base(e.name))
-	for name := range w.known {
-		if o, ok := parseName(path.Base(name)); ok && path.Dir(name) == path.Dir(e.name) && o.within(whole) {
-			w.known[e.name] = e // and is no split
-			return nil
-		}
-	}
-	if !w.sourceSettings.merged {
+	switch known := w.partsOf(e); {
+	case known == e.merged: // and it is no split
+		w.know(e)
+	case known > 0:
+		return connectors.Fatalf("%s was merged from %d files, says the manifest of its folder, and this job has listed %d of them before they went: "+
+			"rows of the others are in the merged file alone. Look for new files more often than files are merged", w.whole(e.name), e.merged, known)
+	case !w.sourceSettings.merged:
 		return connectors.Fatalf("%s was merged from smaller files, says the manifest of its folder, and whether this job has read those is not known: "+
 			"write merged: read to read it as it is, or leave it out with glob", w.whole(e.name))
+	default:
+		w.add(e)
 	}
-	w.add(e)
 	return nil
+}
+
+// partsOf counts the files that a merged one was made of and that are known, by
+// themselves or in one that was merged of them before.
+func (w *watch) partsOf(e shelved) (known int) {
+	whole, _ := parseName(path.Base(e.name))
+	var parts []piece
+	for _, p := range w.ranges[path.Dir(e.name)] {
+		if p.within(whole) && p.ext == whole.ext {
+			parts = append(parts, p)
+		}
+	}
+	for _, p := range parts {
+		if !slices.ContainsFunc(parts, func(larger piece) bool { return p.within(larger.offsets) }) {
+			known += p.files
+		}
+	}
+	return known
 }
 
 // changed says of a file what it was and what to do.

@@ -497,12 +497,16 @@ func TestMergedFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return &watch{sourceSettings: s, library: lib, known: map[string]shelved{}}
+		return newWatch(s, lib)
 	}
 	running := watching(nil)
 	all := "a/t+0+0+10.ndjson a/t+0+10+20.ndjson a/t+0+30+40.ndjson b/t+0+0+10.ndjson"
 	if got := look(running); got != all {
 		t.Errorf("at first %s", got)
+	}
+	hasty := watching(map[string]any{"glob": "a/t+0+0+?0.ndjson"}) // who has seen one of the parts alone
+	if got, want := look(hasty), "a/t+0+0+10.ndjson"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 	l.put("a/t+0+0+20.ndjson", []byte("1\n2\n"))
 	m := manifest{Format: 1, Version: 1, Reason: reasonCompacted, Job: "j", Topic: "t", Folder: "a", Files: []listed{
@@ -520,6 +524,9 @@ func TestMergedFiles(t *testing.T) {
 		if got := look(running); got != all {
 			t.Errorf("a job that knows the parts reads %s", got)
 		}
+		if got := look(hasty); !strings.Contains(got, "a/t+0+0+20.ndjson was merged from 2 files, says the manifest of its folder, and this job has listed 1 of them") {
+			t.Errorf("a job that knows one part: %s", got)
+		}
 		if got := look(watching(nil)); !strings.Contains(got, "a/t+0+0+20.ndjson was merged from smaller files") {
 			t.Errorf("a job that begins: %s", got)
 		}
@@ -528,5 +535,20 @@ func TestMergedFiles(t *testing.T) {
 		}
 		_ = os.Remove(filepath.Join(l.root, "a/t+0+0+10.ndjson"))
 		_ = os.Remove(filepath.Join(l.root, "a/t+0+10+20.ndjson"))
+	}
+	l.put("a/"+versionName(1), []byte("it is read once"))
+	if got := look(running); got != all {
+		t.Errorf("a manifest that is known: %s", got)
+	}
+	// What was merged is merged again, with one more.
+	l.put("a/t+0+0+40.ndjson", []byte("1\n2\n4\n"))
+	m.Version, m.Files = 2, []listed{{fileInfo: fileInfo{Name: "t+0+0+40.ndjson", Rows: 3}, Topic: "t", To: 40, Since: 2, Merged: 3}}
+	m.sum()
+	if text, err = encodeLedger(m); err != nil {
+		t.Fatal(err)
+	}
+	l.put("a/"+versionName(2), text)
+	if got := look(running); got != all {
+		t.Errorf("a job that knows all that was merged twice reads %s", got)
 	}
 }
