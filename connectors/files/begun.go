@@ -41,13 +41,15 @@ func (w *writer) plansOf(tp record.TopicPartition) string {
 
 func planFile(from int64) string { return fmt.Sprintf("%020d.json", from) }
 
-// begin writes the plan down before any of its files has a name.
-func (w *writer) begin(ctx context.Context, p connectors.Plan) error {
+// begin writes the plan down before any of its files has a name. done: another
+// owner has begun it before and executed it meanwhile, and its files may have
+// been merged since.
+func (w *writer) begin(ctx context.Context, p connectors.Plan) (done bool, err error) {
 	folder := w.plansOf(p.Partition)
 	name, tmp := path.Join(folder, planFile(p.From)), path.Join(w.tmp, fmt.Sprintf("%d+plan-%s+%s", p.Epoch, w.site, w.fileName(p)))
 	text, err := json.Marshal(begun{p.From, p.To, p.ID, w.site, p.Epoch})
 	if err != nil {
-		return fmt.Errorf("encode the plan %s: %w", p, err)
+		return false, fmt.Errorf("encode the plan %s: %w", p, err)
 	}
 	err = w.store.PutNew(ctx, tmp, name, append(text, '\n'))
 	made := err == nil
@@ -57,30 +59,31 @@ func (w *writer) begin(ctx context.Context, p connectors.Plan) error {
 		err = w.store.fault("begin", name, err)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	all, err := w.begunFrom(ctx, folder)
 	if err != nil {
-		return err
+		return false, err
 	}
-	for i, from := range all {
-		switch {
-		case from > p.From:
-			if made { // or the next owner to look would take it for what comes after
-				_ = w.store.Remove(ctx, name)
-			}
-			later, err := w.readBegun(ctx, path.Join(folder, planFile(all[len(all)-1])))
-			if err != nil {
-				return err
-			}
-			return w.late(later, p)
-		case i+1 < len(all) && all[i+1] < p.From:
-			if err := w.store.Remove(ctx, path.Join(folder, planFile(from))); err != nil {
-				return w.store.fault("remove", planFile(from), err)
-			}
+	if n := len(all); n > 0 && all[n-1] > p.From {
+		if made { // or the next owner to look would take it for what comes after
+			_ = w.store.Remove(ctx, name)
+		}
+		later, err := w.readBegun(ctx, path.Join(folder, planFile(all[n-1])))
+		if err != nil {
+			return false, err
+		}
+		return false, w.late(later, p)
+	}
+	for i := 0; i+1 < len(all) && all[i+1] < p.From; i++ {
+		if err := w.store.Remove(ctx, path.Join(folder, planFile(all[i]))); err != nil {
+			return false, w.store.fault("remove", planFile(all[i]), err)
 		}
 	}
-	return nil
+	if made || w.plans == nil {
+		return false, nil
+	}
+	return w.inLedger(ctx, p)
 }
 
 // agree looks at the plan that was begun at the offset before. Its own owner

@@ -90,7 +90,7 @@ func TestAnotherSiteGoesOn(t *testing.T) {
 func TestAPlanIsMadeShorter(t *testing.T) {
 	root := t.TempDir()
 	east, west := openSite(t, root, "east", osDisk{}), openSite(t, root, "west", osDisk{})
-	if err := east.begin(t.Context(), planOf(1, 0, 10)); err != nil {
+	if _, err := east.begin(t.Context(), planOf(1, 0, 10)); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct {

@@ -1,6 +1,7 @@
 package files
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -113,5 +114,46 @@ func TestKeeperThatComesSecond(t *testing.T) {
 	}
 	if err := l.honest(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestOwnerThatComesAfterTheMerge: an owner that stood still before it wrote a
+// plan does so when another has done it and its file was merged away. It adds
+// nothing: a part that came back now would stay, as the folder is settled.
+func TestOwnerThatComesAfterTheMerge(t *testing.T) {
+	l := newLakeside(t, "/lake", compacting)
+	l.inMemory()
+	former, err := l.writer(l.store(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(w connectors.Writer, from, to int64) {
+		t.Helper()
+		p, b := l.batch(0, from, to)
+		if bad, err := w.Write(t.Context(), p, b); err != nil || len(bad) > 0 {
+			t.Fatal(bad, err)
+		}
+	}
+	for _, minute := range []int{5, 50} {
+		l.add(0, day.Add(time.Duration(minute)*time.Minute), connectors.Kept)
+	}
+	put(former, 0, 1) // so it knows where the ledger ends
+	next, err := l.writer(l.store(), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(next, 1, 2)
+	l.loaded[0] = 2
+	k := l.keeper(l.store())
+	if err := l.settleAll(k); err != nil {
+		t.Fatal(err)
+	}
+	put(former, 1, 2)
+	if err := l.closed(1); err != nil {
+		t.Error(err)
+	}
+	names, err := l.store().List(t.Context(), "dt=2015-05-17/hr=00")
+	if want := []string{"_MANIFEST.000001.json", "_MANIFEST.000002.json", manifestName, successName, "clicks+0+0+2.ndjson"}; err != nil || !slices.Equal(names, want) {
+		t.Errorf("the folder has %q, %v, want %q", names, err, want)
 	}
 }

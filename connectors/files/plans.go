@@ -79,10 +79,9 @@ func (w *writer) entered(ctx context.Context, plan connectors.Plan) (bool, error
 	if e.checked && plan.From >= e.to {
 		return false, nil
 	}
-	name := w.plans.name(plan)
-	there, err := w.store.Exists(ctx, name)
+	there, err := w.inLedger(ctx, plan)
 	if err != nil {
-		return false, w.store.fault("look for", name, err)
+		return false, err
 	}
 	if !there && known && plan.From < e.to {
 		return false, connectors.Fatalf("offsets %d to %d of %s were loaded before: the ledger in %s goes to %d, and their rows would be there twice. "+
@@ -93,6 +92,16 @@ func (w *writer) entered(ctx context.Context, plan connectors.Plan) (bool, error
 	}
 	e.checked = true
 	w.plans.ends[plan.Partition] = e
+	return there, nil
+}
+
+// inLedger looks for the plan's entry.
+func (w *writer) inLedger(ctx context.Context, plan connectors.Plan) (bool, error) {
+	name := w.plans.name(plan)
+	there, err := w.store.Exists(ctx, name)
+	if err != nil {
+		return false, w.store.fault("look for", name, err)
+	}
 	return there, nil
 }
 

@@ -38,7 +38,7 @@ func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connecto
 	for extend := w.inferred; ; {
 		more, err := w.stage(ctx, set, batch.Messages, extend)
 		if err == nil && len(refused)+len(more) == 0 {
-			if err := w.begin(ctx, plan); err != nil {
+			if done, err := w.begin(ctx, plan); done || err != nil {
 				w.drop(ctx, set)
 				return nil, err
 			}
