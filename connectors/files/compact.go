@@ -134,7 +134,7 @@ func (k *keeper) remake(ctx context.Context, m *manifest, f listed, names []stri
 		if slices.ContainsFunc(parts, o.within) {
 			continue // of what was merged before, and had come back
 		}
-		l := listed{fileInfo: fileInfo{Name: rangeName(o.TopicPartition, o.from, o.to) + "." + o.ext}, Topic: o.Topic, Partition: o.Partition, From: o.from, To: o.to}
+		l := listed{fileInfo: fileInfo{Name: o.name()}, Topic: o.Topic, Partition: o.Partition, From: o.from, To: o.to}
 		if l.Rows, _, err = countRows(ctx, k.store, path.Join(m.Folder, l.Name)); err != nil {
 			return "", k.store.fault("count the rows of", l.Name, err)
 		}

@@ -79,6 +79,7 @@ func (k *keeper) Keep(ctx context.Context, at []connectors.Standing) error {
 	if now.Before(k.next) || len(at) == 0 {
 		return nil
 	}
+	k.next = now.Add(min(lookEvery, k.closing.idle/2))
 	if err := k.catchUp(ctx); err != nil {
 		return err
 	}
@@ -102,7 +103,6 @@ func (k *keeper) Keep(ctx context.Context, at []connectors.Standing) error {
 	if failed == nil {
 		failed = k.forget(ctx)
 	}
-	k.next = now.Add(min(lookEvery, k.closing.idle/2))
 	return failed
 }
 
@@ -114,19 +114,25 @@ type view struct {
 	below map[record.TopicPartition]int64 // everything below was in the ledger when it was read
 }
 
-// catchUp reads what is new in the ledger.
+// catchUp reads what is new in the ledger. A listing is no moment: it can have
+// an entry that was put while it was read, and not the one that was put before
+// that. So whatever is new is taken from a second listing, up to where the first
+// one went: all of that was there when the second one began.
 func (k *keeper) catchUp(ctx context.Context) error {
-	names, err := k.store.List(ctx, k.ledger)
+	names, ends, err := k.entries(ctx)
 	if err != nil {
-		return k.store.fault("list", k.ledger, err)
+		return err
+	}
+	if slices.ContainsFunc(names, func(o offsets) bool { _, known := k.book.names[o.name()]; return !known }) {
+		if names, _, err = k.entries(ctx); err != nil {
+			return err
+		}
 	}
 	there := map[string]bool{}
-	for _, name := range names {
-		if _, ok := parseName(name); !ok {
-			continue
-		}
+	for _, o := range names {
+		name := o.name()
 		there[name] = true
-		if _, known := k.book.names[name]; known {
+		if _, known := k.book.names[name]; known || o.to > ends[o.TopicPartition] {
 			continue
 		}
 		full := path.Join(k.ledger, name)
@@ -149,6 +155,22 @@ func (k *keeper) catchUp(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// entries lists the ledger, and finds where it ends for each partition.
+func (k *keeper) entries(ctx context.Context) (all []offsets, ends map[record.TopicPartition]int64, err error) {
+	names, err := k.store.List(ctx, k.ledger)
+	if err != nil {
+		return nil, nil, k.store.fault("list", k.ledger, err)
+	}
+	ends = map[record.TopicPartition]int64{}
+	for _, name := range names {
+		if o, ok := parseName(name); ok {
+			all = append(all, o)
+			ends[o.TopicPartition] = max(ends[o.TopicPartition], o.to)
+		}
+	}
+	return all, ends, nil
 }
 
 // visit does what is due for a folder whose time is over, unless it is known

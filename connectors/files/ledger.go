@@ -103,8 +103,10 @@ func parseName(name string) (o offsets, ok bool) {
 	from, err2 := strconv.ParseInt(words[2], 10, 64)
 	end, err3 := strconv.ParseInt(to, 10, 64)
 	o = offsets{record.TopicPartition{Topic: words[0], Partition: int32(p)}, from, end, ext}
-	return o, err1 == nil && err2 == nil && err3 == nil && from <= end && name == rangeName(o.TopicPartition, from, end)+"."+ext
+	return o, err1 == nil && err2 == nil && err3 == nil && from <= end && name == o.name()
 }
+
+func (o offsets) name() string { return rangeName(o.TopicPartition, o.from, o.to) + "." + o.ext }
 
 // within reports whether the range is part of a larger one.
 func (o offsets) within(p offsets) bool {

@@ -306,8 +306,6 @@ func ext(name string) string {
 	return e
 }
 
-func (g merge) name() string { return rangeName(g.TopicPartition, g.from, g.to) + "." + g.ext }
-
 // replaced is the next version, with merged files in place of their parts.
 func (m *manifest) replaced(base manifest, made map[string]fileInfo, groups []merge) manifest {
 	next := *m

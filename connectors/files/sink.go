@@ -98,7 +98,7 @@ func (w *writer) extension() string {
 
 // fileName is what a plan's files are called, in whatever folder.
 func (w *writer) fileName(p connectors.Plan) string {
-	return fmt.Sprintf("%s+%d+%d+%d.%s", p.Partition.Topic, p.Partition.Partition, p.From, p.To, w.extension())
+	return offsets{p.Partition, p.From, p.To, w.extension()}.name()
 }
 
 // tmpName differs between owners of a partition (by the plan's epoch), so that
