@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"slices"
 	"strings"
 
@@ -79,12 +78,9 @@ func (w *writer) foresee(ctx context.Context, l library, sample []connectors.Mes
 
 // tryAll writes the sample to nowhere, each record for itself.
 func (w *writer) tryAll(ctx context.Context, sample []connectors.Message, schema format.Schema, out *connectors.Preview) error {
-	folders := map[string]bool{}
-	plan := connectors.Plan{}
-	set, refused := w.split(plan, sample)
+	set, refused := w.split(connectors.Plan{}, sample)
 	out.Refused = refused
 	for _, s := range set {
-		folders[path.Dir(s.target)] = true
 		table, err := w.table(ctx, io.Discard, sample[s.rows[0]].Partition.Topic, s.target)
 		if err != nil {
 			return err
@@ -100,7 +96,7 @@ func (w *writer) tryAll(ctx context.Context, sample []connectors.Message, schema
 		out.Dropped = dropped(sample, schema)
 	}
 	if len(sample) > 0 {
-		out.Notes = append(out.Notes, fmt.Sprintf("the sample would be in %d of the folders", len(folders)))
+		out.Notes = append(out.Notes, fmt.Sprintf("the sample would be in %d of the folders", len(set)))
 	}
 	return nil
 }
@@ -152,9 +148,16 @@ var plainKinds = map[format.TypeKind]connectors.LogicalKind{
 func (Sink) Replayed(cfg connectors.Config, job string, moves []connectors.Move) string {
 	w := &writer{job: job}
 	var b strings.Builder
-	fmt.Fprintf(&b, "the folder says in %s how far it is, and counts more than the hub's offsets: nothing is written again until that is taken away, and with it the files that would hold the records twice, below %s:", planFolder, cfg.String("url"))
+	notes := planFolder
+	if cfg.Has("manifest") {
+		notes += " and " + ledgerFolder
+	}
+	fmt.Fprintf(&b, "the folder says in %s how far it is, and counts more than the hub's offsets: nothing is written again until that is taken away, and with it the files that would hold the records twice, below %s:", notes, cfg.String("url"))
 	for _, m := range moves {
 		fmt.Fprintf(&b, "\n  %s, and files of %s from offset %d on", w.plansOf(m.Partition), m.Partition, m.To)
+	}
+	if cfg.Has("manifest") {
+		fmt.Fprintf(&b, "\n  the entries of these offsets in %s", ledgerOf(job))
 	}
 	return b.String()
 }

@@ -1,6 +1,7 @@
 package files
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -63,4 +64,20 @@ func listing(t *testing.T, dir string) string {
 		t.Fatal(err)
 	}
 	return strings.Join(all, "\n")
+}
+
+// TestReplayed: whoever sets offsets back hears of every folder that has to go.
+func TestReplayed(t *testing.T) {
+	moves := []connectors.Move{{Partition: tp, To: 7}}
+	for _, c := range []struct {
+		more map[string]any
+		want bool
+	}{{map[string]any{}, false}, {map[string]any{"manifest": map[string]any{}}, true}} {
+		values := map[string]any{"url": "file:///lake", "partition_by": "dt={date(ts)}"}
+		maps.Copy(values, c.more)
+		got := Sink{}.Replayed(conntest.Config(t, Sink{}.Spec(), values), "j", moves)
+		if !strings.Contains(got, "_plans/j/") || !strings.Contains(got, "from offset 7 on") || strings.Contains(got, "_ledger/j") != c.want {
+			t.Errorf("%v: %s", c.more, got)
+		}
+	}
 }
