@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"path/filepath"
-	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -90,25 +88,27 @@ func (s *s3Store) Remove(ctx context.Context, name string) error {
 }
 
 func (s *s3Store) Open(ctx context.Context, name string) (content, error) {
-	key := aws.String(s.key(name))
-	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.loc.bucket, Key: key})
-	if err != nil {
-		return nil, s3Error(err)
-	}
-	return &ranged{size: aws.ToInt64(out.ContentLength), get: func(at, n int64) (io.ReadCloser, error) {
-		out, err := s.client.GetObject(ctx, &s3.GetObjectInput{Bucket: &s.loc.bucket, Key: key, Range: aws.String(fmt.Sprintf("bytes=%d-%d", at, at+n-1))})
-		if err != nil {
-			return nil, s3Error(err)
-		}
-		return out.Body, nil
-	}}, nil
+	return openRanged(ctx, bucketLibrary{s}, name)
 }
 
-// ranged reads a file by requests for ranges of it. Small reads next to each
-// other, as those of a footer, are one request.
+// openRanged opens a file that is read by requests.
+func openRanged(ctx context.Context, l library, name string) (content, error) {
+	e, err := l.Stat(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	v, err := l.Open(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	return &ranged{file: &bound{volume: v, ctx: ctx}, size: e.size}, nil
+}
+
+// ranged makes one request of small reads next to each other, as those of a
+// footer.
 type ranged struct {
+	file  *bound
 	size  int64
-	get   func(at, n int64) (io.ReadCloser, error)
 	at    int64 // of block
 	block []byte
 }
@@ -116,7 +116,7 @@ type ranged struct {
 const rangedBlock = 64 << 10
 
 func (r *ranged) Size() int64  { return r.size }
-func (r *ranged) Close() error { return nil }
+func (r *ranged) Close() error { return r.file.Close() }
 
 func (r *ranged) ReadAt(b []byte, at int64) (int, error) {
 	if at < 0 || at >= r.size {
@@ -145,12 +145,11 @@ func (r *ranged) ReadAt(b []byte, at int64) (int, error) {
 }
 
 func (r *ranged) fill(b []byte, at int64) error {
-	body, err := r.get(at, int64(len(b)))
-	if err != nil {
-		return err
+	n, err := r.file.ReadAt(b, at)
+	if n == len(b) {
+		return nil
 	}
-	_, err = io.ReadFull(body, b)
-	return errors.Join(err, body.Close())
+	return noEOF(err)
 }
 
 // Put renames over what is there, which this driver's rename does.
@@ -189,15 +188,5 @@ func (s *webStore) Put(ctx context.Context, tmp, name string, text []byte) error
 func (s *webStore) Remove(ctx context.Context, name string) error { return s.remove(ctx, name) }
 
 func (s *webStore) Open(ctx context.Context, name string) (content, error) {
-	size, err := s.size(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	return &ranged{size: size, get: func(at, n int64) (io.ReadCloser, error) {
-		res, err := s.open(ctx, name, "offset", strconv.FormatInt(at, 10), "length", strconv.FormatInt(n, 10))
-		if err != nil {
-			return nil, err
-		}
-		return res.Body, nil
-	}}, nil
+	return openRanged(ctx, webLibrary{s}, name)
 }

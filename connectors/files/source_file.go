@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/entrepot-hub/entrepot/connectors"
@@ -111,11 +110,11 @@ func (r *reader) csvTypes(ctx context.Context) (map[string]format.Type, error) {
 	if r.types != nil {
 		return r.types, nil
 	}
-	topic, ok := topicOf(r.name)
+	o, ok := parseName(path.Base(r.name))
 	if !ok {
 		return nil, nil
 	}
-	_, schema, err := readPinned(ctx, r.library, topic, 0)
+	_, schema, err := readPinned(ctx, r.library, o.Topic, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -124,12 +123,6 @@ func (r *reader) csvTypes(ctx context.Context) (map[string]format.Type, error) {
 		types[c.Name] = c.Type
 	}
 	return types, nil
-}
-
-// topicOf is the topic of a file that the sink has named: TOPIC+PARTITION+FROM+TO.
-func topicOf(name string) (string, bool) {
-	base, _, _ := strings.Cut(path.Base(name), "+")
-	return base, strings.Count(path.Base(name), "+") == 3
 }
 
 // finish makes the record of a row's JSON.

@@ -191,24 +191,6 @@ func (s *webStore) open(ctx context.Context, name string, params ...string) (*ht
 	return res, err
 }
 
-// size is a file's length in bytes.
-func (s *webStore) size(ctx context.Context, name string) (int64, error) {
-	res, err := s.ask(ctx, http.MethodGet, "GETFILESTATUS", name)
-	if err != nil {
-		return 0, err
-	}
-	defer res.Body.Close()
-	var answer struct {
-		FileStatus struct {
-			Length int64 `json:"length"`
-		}
-	}
-	if err := json.NewDecoder(io.LimitReader(res.Body, 64<<10)).Decode(&answer); err != nil {
-		return 0, fmt.Errorf("the answer cannot be read: %w", err)
-	}
-	return answer.FileStatus.Length, nil
-}
-
 func (s *webStore) List(ctx context.Context, folder string) ([]string, error) {
 	res, err := s.ask(ctx, http.MethodGet, "LISTSTATUS", folder)
 	if errors.Is(err, os.ErrNotExist) {
