@@ -101,6 +101,10 @@ func (l load) kill(t *testing.T, times int) {
 			amid++
 		}
 		struck = time.Now()
+		if l.strike != nil {
+			l.strike(i)
+			continue
+		}
 		l.n.Kill()
 		l.n.Start()
 	}

@@ -83,22 +83,22 @@ connectors:
     sink: {type: ndjson, path: %q, rows: 2000, every: 500ms}
 `, splits, total/splits, splits, out))
 	strike := func(i int) {
-		switch i % 3 {
-		case 0:
-			Until(t, 20*time.Second, "a plugin runs when the hub is killed", func() error { // one that was killed before may not be back yet
-				if len(running(t, counterFile))+len(running(t, ndjsonFile)) == 0 {
-					return fmt.Errorf("none does")
+		programs := [][]string{{counterFile, ndjsonFile}, {counterFile}, {ndjsonFile}}[i%3]
+		Until(t, 20*time.Second, "what is to be killed runs", func() error { // one that was killed before may not be back yet
+			for _, program := range programs {
+				if len(running(t, program)) > 0 {
+					return nil
 				}
-				return nil
-			})
-			n.Kill()
-			gone(t, counterFile, ndjsonFile)
-			n.Start()
-		case 1:
-			kill(t, counterFile)
-		default:
-			kill(t, ndjsonFile)
+			}
+			return fmt.Errorf("none of %s does", programs)
+		})
+		if len(programs) == 1 {
+			kill(t, programs[0])
+			return
 		}
+		n.Kill()
+		gone(t, programs...)
+		n.Start()
 	}
 	times := kills(t, 6)
 	l := load{n: n, what: "records are in files", total: total, count: counter(n, "numbers-out", "written"), limit: 2 * time.Minute, late: 200 * time.Millisecond, strike: strike}
