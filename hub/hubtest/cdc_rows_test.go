@@ -18,7 +18,8 @@ import (
 // TestRowsReadThroughKills kills the hub when it has read 10, 50 and 90 % of
 // the rows that a table has, while another session changes them, up to 1,000 in a
 // second: each row is in the topic once, each change too, and what they come to
-// is the table. By the server's own count hardly a row is read twice.
+// is the table. By the server's own count a kill costs mostUncommitted rows at
+// most that are read again.
 func TestRowsReadThroughKills(t *testing.T) {
 	rows := fullRows(200_000)
 	dsn := conntest.OwnPostgres(t).Database(t)
@@ -77,16 +78,7 @@ connectors:
 		t.Errorf("the last kill came when all rows were read: %d", at)
 	}
 	rate := float64(changed.Load()) / time.Since(began).Seconds()
-	l.exec(t, fmt.Sprintf("INSERT INTO things SELECT -i, 0, 'last' FROM generate_series(1, %d) AS i", lastRows))
-	Until(t, 5*time.Minute, "all changes are in the topic", func() error {
-		for i := range lastRows {
-			if !topic.has(fmt.Sprintf(`{"id":-%d}`, i+1)) {
-				return fmt.Errorf("%d records, the last are missing", topic.count())
-			}
-		}
-		return nil
-	})
-	l.exec(t, "DELETE FROM things WHERE id < 0")
+	l.settle(t, topic)
 	l.checkRows(t, topic)
 	conntest.Figures(t, "killed at %d %% of %d rows, under %.0f changes a second, %d in all: 0 missing, 0 twice, %d read again, the topic's last values are the table",
 		at, rows, rate, changed.Load(), again)

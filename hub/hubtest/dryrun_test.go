@@ -2,8 +2,6 @@ package hubtest
 
 import (
 	"database/sql"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,11 +12,7 @@ import (
 // dryRun calls `entrepot connector dry-run` with a jobs file.
 func dryRun(t *testing.T, env []string, jobs string, args ...string) (status int, out string) {
 	t.Helper()
-	file := filepath.Join(t.TempDir(), "jobs.yaml")
-	if err := os.WriteFile(file, []byte(jobs), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p := Start(t, env, append([]string{"connector", "dry-run", file}, args...)...)
+	p := Start(t, env, append([]string{"connector", "dry-run", writeJobs(t, t.TempDir(), jobs)}, args...)...)
 	status, err := p.Wait(time.Minute)
 	if err != nil {
 		t.Fatal(err)

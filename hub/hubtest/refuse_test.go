@@ -152,7 +152,7 @@ func TestGarbageIsShutOut(t *testing.T) {
 // memory is the resident memory of the node's process in KiB.
 func memory(t *testing.T, n *Node) (kib int) {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.proc.cmd.Process.Pid))
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", n.Process().Pid()))
 	if err != nil {
 		t.Skipf("SKIPPED: no /proc: %v", err)
 	}

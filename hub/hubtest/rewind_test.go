@@ -71,16 +71,16 @@ connectors:
 	}
 	offsets := func() int { return count("SELECT sum(next_offset) FROM entrepot_offsets") }
 	loaded(100)
-	const noon = "2026-01-04T00:00:00Z" // of the row 72
+	const midnight = "2026-01-04T00:00:00Z" // of the row 72
 
-	if out, err := n.connector("rewind", "orders-out", "--to-time", noon); err == nil || !strings.Contains(out, "stop it first") {
+	if out, err := n.connector("rewind", "orders-out", "--to-time", midnight); err == nil || !strings.Contains(out, "stop it first") {
 		t.Errorf("a running job: %v\n%s", err, out)
 	}
-	out := must("rewind", "orders-out", "--to-time", noon, "--dry-run")
+	out := must("rewind", "orders-out", "--to-time", midnight, "--dry-run")
 	wantAll(t, out, "records at most are read again", "\n  UPDATE \"entrepot_offsets\" SET", "nothing was moved")
 	must("stop", "orders-out")
 	exec("TRUNCATE loaded")
-	out = must("rewind", "orders-out", "--to-time", noon)
+	out = must("rewind", "orders-out", "--to-time", midnight)
 	for _, line := range strings.Split(out, "\n") {
 		if s := strings.TrimSpace(line); strings.HasPrefix(s, "UPDATE ") {
 			exec(s)
@@ -94,7 +94,7 @@ connectors:
 
 	before := offsets()
 	must("stop", "orders-in")
-	wantAll(t, must("rewind", "orders-in", "--to-time", noon), "public.orders before 2026-01-04T00:00:00Z", "a second time")
+	wantAll(t, must("rewind", "orders-in", "--to-time", midnight), "public.orders before 2026-01-04T00:00:00Z", "a second time")
 	must("resume", "orders-in")
 	Until(t, time.Minute, "the rows come again", func() error {
 		if got := offsets() - before; got < 29 {

@@ -80,8 +80,7 @@ connectors:
 	took := time.Since(back)
 	stop()
 	pumping.Wait()
-	l := load{total: 0, count: func() (int, error) { return 0, nil }}
-	l.done(t, 5*time.Minute, caughtUp(n, "out"))
+	Until(t, 5*time.Minute, "nothing is left to do", caughtUp(n, "out"))
 	lost, twice := p.missing(t, far)
 	if lost+twice > 0 {
 		t.Errorf("%d records are lost, %d twice", lost, twice)
@@ -188,7 +187,7 @@ func sampled(ctx context.Context, n *Node, length time.Duration) (m held) {
 }
 
 func (m *held) add(n *Node) int {
-	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(n.proc.cmd.Process.Pid), "status"))
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(n.Process().Pid()), "status"))
 	if err != nil {
 		return 0 // a system that does not say
 	}
