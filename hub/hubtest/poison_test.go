@@ -222,7 +222,7 @@ func poisonThroughput(t *testing.T, s shelf) {
 				want -= rows / every
 			}
 			l := load{what: "rows are loaded", total: want, count: counter(n, table+"-out", "written")}
-			l.done(t, 5*time.Minute, caughtUp(n, table+"-out"))
+			l.done(t, 15*time.Minute, caughtUp(n, table+"-out"))
 			took[topic] = append(took[topic], time.Since(began))
 			if got, distinct, _, err := s.ids(table); err != nil || got != want || distinct != want {
 				t.Errorf("%s: %d rows, %d distinct, %v, want %d", table, got, distinct, err, want)

@@ -101,7 +101,7 @@ connectors:
 		}
 	}
 	l := load{what: "rows are loaded", total: rows, count: func() (int, error) { _, distinct := d.rows(); return distinct, nil }}
-	l.done(t, 2*time.Minute, caughtUp(n, "rows-out"))
+	l.done(t, 10*time.Minute, caughtUp(n, "rows-out")) // beside the other destinations, on two cores
 	back := time.Since(began)
 	j, err := job(n.Admin, "rows-out")
 	all, distinct := d.rows()
