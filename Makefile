@@ -52,8 +52,8 @@ compare-connectors: build test-setup ## the hub's connectors beside Kafka Connec
 idle: build ## what 1,000 idle partitions cost in memory and processor time, about 12 minutes
 	@deploy/test/idle.sh
 
-kill: test-setup ## the kill tests in full: 20 kills each, 2 GiB of older data (KILLS, PRELOAD in MiB)
-	ENTREPOT_TEST_TOOLS=all ENTREPOT_KILLS=$(or $(KILLS),20) ENTREPOT_PRELOAD=$(or $(PRELOAD),2048) $(GO) test -count=1 -v -timeout 30m -run Killed ./hub/hubtest
+kill: test-setup ## the kill tests of nodes and sites in full: 20 kills each, 2 GiB of older data (KILLS, PRELOAD in MiB); make connectors has the others
+	ENTREPOT_TEST_TOOLS=all ENTREPOT_KILLS=$(or $(KILLS),20) ENTREPOT_PRELOAD=$(or $(PRELOAD),2048) $(GO) test -count=1 -v -timeout 30m -run 'Killed(Node|SitesAgree)' ./hub/hubtest
 
 connectors: test-setup ## the failure tests of the connectors in full: 50 kills in 1,000,000 rows (KILLS); make connectors ONLY=regexp runs some
 	@ENTREPOT_KILLS=$(or $(KILLS),50) deploy/test/connectors.sh '$(ONLY)'
