@@ -1,10 +1,9 @@
 package clickhouse
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,20 +26,22 @@ func testSourceChaos(t *testing.T, newRig func(testing.TB) *rig) {
 		return map[string]any{"dsn": dsn, "columns": []string{"id"}, "rows": 40, "key": []string{"at", "id"}}
 	}
 	var at connectors.Position
-	seen, there, cuts := 0, 0, 0
+	var cuts atomic.Int64
+	seen, there := 0, 0
 	for seen < total {
 		if there < total {
 			n := min(total-there, 1+rng.IntN(90))
 			r.exec(fmt.Sprintf("INSERT INTO events SELECT toDateTime(1431857103 + intDiv(number, 13)), number FROM numbers(%d, %d)", there, n))
 			there += n
 		}
-		when := 1 + rng.IntN(12)
+		var chunks atomic.Int64
+		when, way := 1+rng.Int64N(12), []conntest.Verb{conntest.CutHere, conntest.CutAfter}[rng.IntN(2)]
 		p.Watch(func([]byte) conntest.Verb {
-			if when--; when != 0 {
+			if chunks.Add(1) != when {
 				return conntest.Pass
 			}
-			cuts++
-			return []conntest.Verb{conntest.CutHere, conntest.CutAfter}[rng.IntN(2)]
+			cuts.Add(1)
+			return way
 		})
 		reader, err := Source{}.Open(t.Context(), conntest.Task(r.sourceConfig(fields())), connectors.Split{}, at)
 		for err == nil {
@@ -61,14 +62,11 @@ func testSourceChaos(t *testing.T, newRig func(testing.TB) *rig) {
 		if err != nil && connectors.ClassOf(err) != connectors.ClassRetry {
 			t.Fatalf("seed %d: class %v: %v", seed, connectors.ClassOf(err), err)
 		}
-		if errors.Is(err, io.EOF) && connectors.ClassOf(err) == connectors.ClassNone {
-			t.Fatal("a connection that was cut is the end of the table")
-		}
 		if reader != nil {
 			_ = reader.Close(t.Context())
 		}
 	}
-	t.Logf("seed %d: %d rows, each once, %d cuts", seed, seen, cuts)
+	t.Logf("seed %d: %d rows, each once, %d cuts", seed, seen, cuts.Load())
 }
 
 // TestSourceServerEnds: a server that stops or crashes is waited for.
