@@ -136,7 +136,9 @@ func (t *chType) appendTime(dst []byte, value any) ([]byte, error) {
 		return dst, fmt.Errorf("the driver gives a %T", value)
 	}
 	layout := time.DateOnly
-	if t.kind == kindDateTime {
+	if t.kind == kindDate {
+		at = midnight(at)
+	} else {
 		layout = "2006-01-02T15:04:05"
 		if t.scale > 0 {
 			layout += "." + strings.Repeat("0", t.scale)

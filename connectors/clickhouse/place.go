@@ -107,7 +107,7 @@ func (o *keyOrder) value(i int, v any) (keyValue, error) {
 // units counts days of a date, and of a time what its column keeps.
 func (t *chType) units(at time.Time) int64 {
 	if t.kind == kindDate {
-		return at.Unix() / 86_400 // midnight, so that it divides
+		return midnight(at).Unix() / 86_400
 	}
 	n := at.Unix()
 	frac := int64(at.Nanosecond())
@@ -118,6 +118,13 @@ func (t *chType) units(at time.Time) int64 {
 		frac /= 10
 	}
 	return n + frac
+}
+
+// midnight is the day's in UTC. The driver gives the one in the server's zone,
+// or an hour before or after it where clocks are changed then.
+func midnight(day time.Time) time.Time {
+	year, month, date := day.Add(12 * time.Hour).Date()
+	return time.Date(year, month, date, 0, 0, 0, 0, time.UTC)
 }
 
 func (t *chType) at(units int64) time.Time {

@@ -100,6 +100,28 @@ func testSourceKeepsTheContract(t *testing.T, newRig func(testing.TB) *rig) {
 	}
 }
 
+// TestDaysInTheServersZone: a day of the key is the same wherever the server is,
+// also one that begins an hour late there.
+func TestDaysInTheServersZone(t *testing.T) {
+	for _, zone := range []string{"Asia/Tokyo", "America/Sao_Paulo"} {
+		t.Run(zone, func(t *testing.T) {
+			t.Setenv("TZ", zone)
+			r := rigAt(t, conntest.OwnClickHouseEngine(t).Database(t))
+			r.want("SELECT timezone()", zone)
+			r.exec("CREATE TABLE events (at Date32, id Int32, day Date) ENGINE = MergeTree ORDER BY (at, id)",
+				"INSERT INTO events SELECT ['1969-12-31', '2015-05-17', '2018-11-04'][number + 1], number, '2018-11-04' FROM numbers(3)")
+			var days []string
+			for _, m := range next(t, r.reader(nil, map[string]any{"rows": 1, "follow": false}), 3) {
+				days = append(days, string(m.Value))
+			}
+			want := `{"at":"1969-12-31","id":0,"day":"2018-11-04"} {"at":"2015-05-17","id":1,"day":"2018-11-04"} {"at":"2018-11-04","id":2,"day":"2018-11-04"}`
+			if got := strings.Join(days, " "); got != want {
+				t.Errorf("got %s, want %s", got, want)
+			}
+		})
+	}
+}
+
 // TestLateRows: a row that becomes visible behind a greater one is read, as
 // long as that is not longer ago than lag; what is above waits for it.
 func TestLateRows(t *testing.T) { onServers(t, testLateRows) }
