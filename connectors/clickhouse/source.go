@@ -161,7 +161,6 @@ type reading struct {
 	final, follow bool
 	lag, poll     time.Duration
 	most          int // rows of one query
-
 }
 
 func readingOf(cfg connectors.Config) reading {

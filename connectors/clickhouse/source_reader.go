@@ -41,8 +41,8 @@ type tableReader struct {
 	next    time.Time
 }
 
-// mark is the greatest key that was visible at a moment; nil when there was no
-// row.
+// mark is the greatest key that was visible before a moment; nil when there was
+// no row.
 type mark struct {
 	at  time.Time
 	key []keyValue
@@ -122,32 +122,18 @@ func (r *tableReader) ask(ctx context.Context) (all bool, err error) {
 }
 
 // look finds how far may be read: up to the greatest key that was visible lag
-// ago. A reader that does not follow reads what is there when it begins.
+// ago. A reader that does not follow reads what is there when it begins. One
+// that does asks once in each poll, not for each page of what it has to catch
+// up with.
 func (r *tableReader) look(ctx context.Context) error {
-	if !r.follow && len(r.marks) > 0 {
-		return nil
-	}
-	now := r.clock()
-	rows, err := r.link.Query(r.context(ctx), r.newest())
-	if err != nil {
-		return err
-	}
-	defer func() { _ = rows.Close() }()
-	m := mark{at: now}
-	for rows.Next() {
-		targets := r.targets(rows, nil)
-		if err := rows.Scan(targets...); err != nil {
+	if n := len(r.marks); n == 0 || r.follow && !r.clock().Before(r.marks[n-1].at.Add(r.poll)) {
+		key, err := r.greatest(ctx)
+		if err != nil {
 			return err
 		}
-		if m.key, err = r.keyOf(targets); err != nil {
-			return err
-		}
+		r.marks = append(r.marks, mark{at: r.clock(), key: key})
 	}
-	if err := rows.Err(); err != nil {
-		return err
-	}
-	r.marks = append(r.marks, m)
-	settled := -1
+	now, settled := r.clock(), -1
 	for i, m := range r.marks {
 		if !r.follow || !m.at.Add(r.lag).After(now) {
 			settled = i
@@ -157,7 +143,29 @@ func (r *tableReader) look(ctx context.Context) error {
 		r.horizon = r.marks[settled].key
 		r.marks = slices.Delete(r.marks, 0, settled) // the settled one stays
 	}
-	return rows.Close()
+	return nil
+}
+
+// greatest is the greatest key that is visible; nil when there is no row.
+func (r *tableReader) greatest(ctx context.Context) (key []keyValue, err error) {
+	rows, err := r.link.Query(r.context(ctx), r.newest())
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = rows.Close() }()
+	for rows.Next() {
+		targets := r.targets(rows, nil)
+		if err := rows.Scan(targets...); err != nil {
+			return nil, err
+		}
+		if key, err = r.keyOf(targets); err != nil {
+			return nil, err
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return key, rows.Close()
 }
 
 func (r *tableReader) context(ctx context.Context) context.Context {
@@ -169,13 +177,11 @@ func (r *tableReader) context(ctx context.Context) context.Context {
 
 // targets are where the driver puts a row: the key, then the columns.
 func (r *tableReader) targets(rows driver.Rows, shown []readColumn) []any {
-	all := make([]any, len(r.keys)+len(shown))
 	types := rows.ColumnTypes()
-	for i := range all {
-		if i < len(r.keys) {
-			all[i] = (&chType{kind: kindInt}).target(types[i].ScanType())
-		} else {
-			all[i] = shown[i-len(r.keys)].typ.target(types[i].ScanType())
+	all := make([]any, 0, len(types))
+	for _, columns := range [][]readColumn{r.keys, shown} {
+		for _, c := range columns {
+			all = append(all, c.typ.target(types[len(all)].ScanType()))
 		}
 	}
 	return all
@@ -222,7 +228,7 @@ func (r *tableReader) take(rows driver.Rows) (read, bytes int, err error) {
 		if read++; read > r.rows {
 			continue
 		}
-		m := r.message(pos, targets)
+		m := r.message(key, pos, targets)
 		bytes += m.Size() + 64
 		messages, after = append(messages, m), key
 	}
@@ -237,14 +243,11 @@ func (r *tableReader) take(rows driver.Rows) (read, bytes int, err error) {
 }
 
 // message makes a record of a row, or says why it cannot be one.
-func (r *tableReader) message(pos connectors.Position, targets []any) connectors.Message {
+func (r *tableReader) message(key []keyValue, pos connectors.Position, targets []any) connectors.Message {
 	m := connectors.Message{Position: pos, Timestamp: connectors.NoTimestamp, Origin: connectors.Origin{Name: r.table.String()}}
-	if at, ok := deref(targets[0]).(time.Time); ok {
-		m.Timestamp = at.UnixMilli()
-	} else if at, err := time.Parse(timeText, fmt.Sprint(deref(targets[0]))); err == nil && r.keys[0].typ.kind == kindDateTime {
-		m.Timestamp = at.UnixMilli()
+	if t := r.keys[0].typ; t.kind == kindDate || t.kind == kindDateTime {
+		m.Timestamp = max(t.at(key[0].n).UnixMilli(), connectors.NoTimestamp)
 	}
-	m.Timestamp = max(m.Timestamp, connectors.NoTimestamp)
 	var err error
 	if m.Key, err = appendObject(r.keys, targets[:len(r.keys)]); err == nil {
 		m.Value, err = appendObject(r.shown, targets[len(r.keys):])
@@ -252,19 +255,10 @@ func (r *tableReader) message(pos connectors.Position, targets []any) connectors
 	m.Original = m.Value
 	if err != nil {
 		m.Key, m.Value = nil, nil
-		m.Original = r.place(pos)
+		m.Original = fmt.Appendf(nil, "%s: (%s) = %s", r.table, strings.Join(r.order.exprs, ", "), r.order.tuple(key)) // where it is
 		m.Err = connectors.Poison(fmt.Errorf("table %s: %w", r.table, err))
 	}
 	return m
-}
-
-// place tells of a row that cannot be a record where it is.
-func (r *tableReader) place(pos connectors.Position) []byte {
-	key, err := r.order.decode(pos)
-	if err != nil {
-		return pos
-	}
-	return fmt.Appendf(nil, "%s: (%s) = %s", r.table, strings.Join(r.order.exprs, ", "), r.order.tuple(key))
 }
 
 // deref is what a target of the driver holds.

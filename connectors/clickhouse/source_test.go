@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -174,6 +175,40 @@ func testLateRows(t *testing.T, newRig func(testing.TB) *rig) {
 	insert(3600, 36) // too late: its place was read
 	for range 6 {
 		tick("")
+	}
+}
+
+// TestLooksOnceInEachPoll: the question for the greatest key is not asked for
+// each page, and lag counts from its answer.
+func TestLooksOnceInEachPoll(t *testing.T) {
+	r := newRig(t)
+	r.exec("CREATE TABLE events (at DateTime, id Int32) ENGINE = MergeTree ORDER BY (at, id)", "INSERT INTO events SELECT toDateTime(1431857103), number FROM numbers(9)")
+	p, dsn := conntest.NewProxy(t, r.dsn)
+	var looks, seconds atomic.Int64
+	p.Watch(func(chunk []byte) conntest.Verb {
+		if strings.Contains(string(chunk), "DESC LIMIT 1") && looks.Add(1) == 1 {
+			seconds.Add(50) // it takes that long
+		}
+		return conntest.Pass
+	})
+	task := conntest.Task(r.sourceConfig(map[string]any{"dsn": dsn, "lag": time.Minute, "poll": time.Second, "rows": 2}))
+	task.Clock = func() time.Time { return time.Unix(seconds.Load(), 0) }
+	reader, err := Source{}.Open(t.Context(), task, connectors.Split{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close(t.Context())
+	for _, at := range []int64{0, 60, 109} {
+		seconds.Store(at)
+		if b, err := reader.Read(t.Context(), connectors.Limits{}); err != nil || len(b.Messages) > 0 {
+			t.Fatalf("after %d s: %d records, %v", at, len(b.Messages), err)
+		}
+	}
+	before := looks.Load()
+	seconds.Store(110)
+	next(t, reader, 9)
+	if n := looks.Load() - before; n != 1 {
+		t.Errorf("%d questions for the greatest key, want 1", n)
 	}
 }
 
