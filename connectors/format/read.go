@@ -28,7 +28,7 @@ type Place struct {
 type Row struct {
 	Place
 	JSON     []byte // what dst has become: nil when the row is poison
-	Original []byte // the row as it stands in its file; nil for JSON
+	Original []byte // the row as it stands in its file; nil where that is JSON
 }
 
 // poisonf is about one column of a row.

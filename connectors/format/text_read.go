@@ -97,11 +97,15 @@ func (n *NDJSONReader) Next(dst []byte) (Row, error) {
 		if len(text) == 0 && !long {
 			continue
 		}
-		r.Original = bytes.Clone(trimNewline(n.scan.line))
+		whole := trimNewline(n.scan.line)
+		valid := !long && jsontext.Value(text).IsValid()
+		if !valid || len(text) != len(whole) {
+			r.Original = bytes.Clone(whole)
+		}
 		if long {
 			return r, n.scan.tooLong("the line")
 		}
-		if !jsontext.Value(text).IsValid() {
+		if !valid {
 			if _, err := Compact(text); err != nil {
 				return r, err
 			}
