@@ -23,22 +23,21 @@ type avroPlace struct {
 	inside []*avroPlace                            // fields, branches, or the one of elements
 }
 
-// avroBytes is a block on its way.
-type avroBytes = []byte
-
 // avroDecoder reads one record. It goes on after poison, to find where the next
 // record begins; after damage that is not known.
 type avroDecoder struct {
-	rest   avroBytes
+	rest   []byte
+	most   int // bytes of JSON, with what stands before it
 	poison error
 	damage error
 }
 
 var (
-	errShort   = errors.New("it ends in the midst of a value")
-	errVarint  = errors.New("a number has more bits than it can have")
-	errBranch  = errors.New("a union has no such branch")
-	errTooDeep = fmt.Errorf("values are more than %d levels deep", maxDepth)
+	errShort    = errors.New("it ends in the midst of a value")
+	errVarint   = errors.New("a number has more bits than it can have")
+	errBranch   = errors.New("a union has no such branch")
+	errTooLarge = fmt.Errorf("its JSON has more than %d bytes", maxAvroRow)
+	errTooDeep  = fmt.Errorf("values are more than %d levels deep", maxDepth)
 )
 
 func (d *avroDecoder) fail(err error) {
@@ -98,6 +97,9 @@ func (p *avroPlace) append(d *avroDecoder, dst []byte, depth int) []byte {
 		return dst
 	case depth > maxDepth:
 		d.fail(errTooDeep)
+		return dst
+	case len(dst) > d.most:
+		d.fail(errTooLarge)
 		return dst
 	case p.read != nil:
 		return p.read(d, dst)

@@ -18,6 +18,9 @@ const (
 	maxAvroBlock = 64 << 20
 	// maxAvroHeader bounds what stands before the first block.
 	maxAvroHeader = 16 << 20
+	// maxAvroRow bounds a row's JSON. Without it a few bytes could stand for any
+	// number of values that have none: nulls, and records of them.
+	maxAvroRow = 2 * maxAvroBlock
 	// maxEmpty bounds how many elements without a byte one length can claim.
 	maxEmpty = 4096
 )
@@ -28,14 +31,14 @@ type AvroReader struct {
 	file  io.ReaderAt
 	size  int64
 	codec ocf.Codec
-	sync  [16]byte
+	sync  [avroSync]byte
 	root  *avroPlace
 	data  int64 // where the first block begins
 
 	src    *bufio.Reader
 	at     int64 // in the file, of what src gives next
 	block  int64 // where the present one begins
-	rest   avroBytes
+	rest   []byte
 	remain int64 // records in rest
 	index  int64 // of the next record in the block
 }
@@ -114,8 +117,8 @@ func (a *AvroReader) bytes(n, most int64) ([]byte, error) {
 
 // header reads up to the first block.
 func (a *AvroReader) header() (map[string][]byte, error) {
-	magic := make([]byte, 4)
-	if err := a.full(magic); err != nil || string(magic) != "Obj\x01" {
+	magic := make([]byte, len(avroMagic))
+	if err := a.full(magic); err != nil || string(magic) != avroMagic {
 		return nil, firstError(ioOnly(err), fmt.Errorf("it is no Avro file: it begins with %q", magic))
 	}
 	meta := map[string][]byte{}
@@ -201,7 +204,7 @@ func (a *AvroReader) next() error {
 		if err != nil {
 			return err
 		}
-		var sync [16]byte
+		var sync [avroSync]byte
 		if err := a.full(sync[:]); err != nil {
 			return err
 		}
@@ -232,7 +235,7 @@ func unpack(c ocf.Codec, packed []byte) ([]byte, error) {
 // Next implements RowReader.
 func (a *AvroReader) Next(dst []byte) (Row, error) {
 	if a.remain == 0 {
-		if a.rest != nil && len(a.rest) > 0 {
+		if len(a.rest) > 0 {
 			return Row{Place: Place{a.block, a.index}}, fmt.Errorf("the file is damaged: %d bytes are left in the block at byte %d", len(a.rest), a.block)
 		}
 		if err := a.next(); err != nil {
@@ -240,7 +243,7 @@ func (a *AvroReader) Next(dst []byte) (Row, error) {
 		}
 	}
 	r, before := Row{Place: Place{a.block, a.index}}, a.rest
-	d := avroDecoder{rest: a.rest}
+	d := avroDecoder{rest: a.rest, most: len(dst) + maxAvroRow}
 	out := a.root.append(&d, dst, 0)
 	if d.damage != nil {
 		return r, fmt.Errorf("the file is damaged: record %d of the block at byte %d: %w", a.index, a.block, d.damage)

@@ -2,7 +2,9 @@ package format_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -138,4 +140,28 @@ func allRows(t *testing.T, r format.RowReader) (rows []string) {
 		t.Fatal(err)
 	}
 	return rows
+}
+
+// TestAvroOfNothing: a record without a byte, whose schema makes more values of
+// it than there is memory for, ends the file and not the program.
+func TestAvroOfNothing(t *testing.T) {
+	schema := `{"type":"record","name":"r0","fields":[{"name":"a","type":"null"}]}`
+	for i := 1; i < 50; i++ { // twice as many values each time
+		schema = fmt.Sprintf(`{"type":"record","name":"r%d","fields":[{"name":"a","type":%s},{"name":"b","type":"r%d"}]}`, i, schema, i-1)
+	}
+	file := append([]byte("Obj\x01"), 2) // one entry
+	for _, text := range []string{"avro.schema", schema} {
+		file = append(binary.AppendVarint(file, int64(len(text))), text...)
+	}
+	marker := "0123456789abcdef"
+	file = append(append(file, 0), marker...)
+	file = append(append(file, 2, 0), marker...) // a block of one record in no bytes
+	r, err := format.NewAvroReader(bytes.NewReader(file), int64(len(file)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = r.Close() }()
+	if row, err := r.Next(nil); err == nil || !strings.Contains(err.Error(), "its JSON has more than") {
+		t.Errorf("%d bytes, %v; want an error about its size", len(row.JSON), err)
+	}
 }
