@@ -8,7 +8,6 @@ import (
 	"io"
 	"math"
 	"math/big"
-	"slices"
 
 	"github.com/parquet-go/parquet-go"
 	"github.com/twmb/avro"
@@ -60,7 +59,7 @@ func NewAvro(w io.Writer, s Schema, codec string, lenient bool, name string) (*A
 		return nil, err
 	}
 	sum := sha256.Sum256(append([]byte(name+"\x00"), text...))
-	out, err := ocf.NewWriter(w, parsed, ocf.WithCodec(c), ocf.WithBlockBytes(avroBlock), ocf.WithSyncMarker([16]byte(sum[:16])), ocf.WithSchema(text))
+	out, err := ocf.NewWriter(w, parsed, ocf.WithCodec(c), ocf.WithBlockBytes(avroBlock), ocf.WithSyncMarker([avroSync]byte(sum[:avroSync])), ocf.WithSchema(text))
 	if err != nil {
 		return nil, err
 	}
@@ -261,12 +260,5 @@ func (t Type) avro() any {
 
 // appendUUID writes 16 bytes in the form that people know.
 func appendUUID(b, id []byte) []byte {
-	for i, from := range []int{0, 4, 6, 8, 10} {
-		if i > 0 {
-			b = append(b, '-')
-		}
-		to := []int{4, 6, 8, 10, 16}[i]
-		b = fmt.Appendf(b, "%x", id[from:to])
-	}
-	return slices.Clip(b)
+	return fmt.Appendf(b, "%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:])
 }
