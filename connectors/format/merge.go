@@ -34,10 +34,7 @@ func MergeParquet(w io.Writer, codec string, n int, open func(i int, whole bool)
 	if err != nil {
 		return 0, err
 	}
-	out := parquet.NewGenericWriter[any](w, &parquet.WriterConfig{
-		Schema: schema, CreatedBy: parquetWriter, Compression: c,
-		MaxRowsPerRowGroup: parquetRowGroup, DataPageStatistics: true, DictionaryMaxBytes: 1 << 20,
-	})
+	out := newParquetWriter(w, schema, c)
 	columns := len(schema.Columns())
 	for i := range n {
 		part, err := open(i, true)

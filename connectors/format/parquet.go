@@ -57,11 +57,17 @@ func NewParquet(w io.Writer, s Schema, codec string, lenient bool) (*Parquet, er
 	return &Parquet{
 		schema: s, split: newSplitter(s, lenient),
 		rows: make([]parquet.Row, 0, parquetChunk), values: make([]parquet.Value, 0, parquetChunk*len(s)),
-		w: parquet.NewGenericWriter[any](w, &parquet.WriterConfig{
-			Schema: parquet.NewSchema("record", orderedGroup(s)), CreatedBy: parquetWriter, Compression: c,
-			MaxRowsPerRowGroup: parquetRowGroup, DataPageStatistics: true, DictionaryMaxBytes: 1 << 20,
-		}),
+		w: newParquetWriter(w, parquet.NewSchema("record", orderedGroup(s)), c),
 	}, nil
+}
+
+// newParquetWriter is the same for files that are written and files that are
+// merged.
+func newParquetWriter(w io.Writer, s *parquet.Schema, c compress.Codec) *parquet.GenericWriter[any] {
+	return parquet.NewGenericWriter[any](w, &parquet.WriterConfig{
+		Schema: s, CreatedBy: parquetWriter, Compression: c,
+		MaxRowsPerRowGroup: parquetRowGroup, DataPageStatistics: true, DictionaryMaxBytes: 1 << 20,
+	})
 }
 
 func parquetCodec(name string) (compress.Codec, error) {
