@@ -205,6 +205,8 @@ func (w badWriter) Write(ctx context.Context, plan connectors.Plan, b connectors
 		for i := range 1000 {
 			fmt.Fprintf(os.Stderr, "line %d %s\n", i, strings.Repeat("long ", 1000))
 		}
+	case "tells-made":
+		return nil, connectors.Fatalf("made %d", plan.Made)
 	case "classes":
 		return nil, map[string]error{
 			"retry": connectors.Retry(7*time.Second, io.ErrNoProgress), "fatal": connectors.Fatalf("rights"), "unknown": connectors.Unknown(io.ErrNoProgress),

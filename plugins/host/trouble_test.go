@@ -339,6 +339,17 @@ func TestLongWrite(t *testing.T) {
 	}
 }
 
+// TestMade: a plugin learns when a plan was decided, as a destination that
+// forgets tokens after a while has to.
+func TestMade(t *testing.T) {
+	reg, _, _ := bad(t, "tells-made")
+	p, b := plan("a")
+	p.Made = 1431857103000
+	if _, err := openSink(t, reg, nil).Write(t.Context(), p, b); err == nil || !strings.Contains(err.Error(), "made 1431857103000") {
+		t.Error(err)
+	}
+}
+
 func TestRefusesOthers(t *testing.T) {
 	reg, _, _ := bad(t, "refuses-others")
 	p, b := plan("a")

@@ -104,7 +104,8 @@ func (w *writer) Write(ctx context.Context, plan connectors.Plan, batch connecto
 		return refused, nil
 	}
 	w.send(&wire.WriteRequest{Of: &wire.WriteRequest_Plan{Plan: &wire.Plan{
-		Id: id, Partition: wire.FromPartition(plan.Partition), From: plan.From, To: plan.To, Epoch: plan.Epoch, Plan: plan.ID, Messages: int64(len(batch.Messages)),
+		Id: id, Partition: wire.FromPartition(plan.Partition), From: plan.From, To: plan.To, Epoch: plan.Epoch, Plan: plan.ID, Made: plan.Made,
+		Messages: int64(len(batch.Messages)),
 	}}})
 	in, err := w.transfer(ctx, id, batch.Messages)
 	if err != nil {

@@ -166,6 +166,7 @@ class Plan:
     end: int    # offset after the last
     epoch: int  # of the task's lease; a later owner has a higher one
     id: str     # the same when the plan is written again
+    made: int = 0  # when it was decided, milliseconds since the Unix epoch; 0 is unknown
     cancelled: threading.Event = None  # set when the hub no longer waits
     _note: object = None
 
@@ -575,7 +576,7 @@ class _Writing:
         self.plan, self.batch = None, []
 
         def write():
-            plan = Plan(p.partition.topic, p.partition.partition, p.__getattribute__("from"), p.to, p.epoch, p.plan, self.cancelled, self.note)
+            plan = Plan(p.partition.topic, p.partition.partition, p.__getattribute__("from"), p.to, p.epoch, p.plan, p.made, self.cancelled, self.note)
             try:
                 refused = self.writer.write(plan, batch) or []
                 return pb.Written(id=p.id, refused=[pb.RecordError(index=i, offset=batch[i].offset, message=_text(why)) for i, why in refused])

@@ -168,7 +168,7 @@ func (w *writing) write() {
 	}
 	batch := w.batch
 	w.plan, w.batch = nil, connectors.Batch{}
-	plan := connectors.Plan{Partition: p.Partition.TopicPartition(), From: p.From, To: p.To, Epoch: p.Epoch, ID: p.Plan}
+	plan := connectors.Plan{Partition: p.Partition.TopicPartition(), From: p.From, To: p.To, Epoch: p.Epoch, ID: p.Plan, Made: p.Made}
 	w.call(p.Id, func(ctx context.Context) *wire.WriteResponse {
 		refused, err := w.writer.Write(ctx, plan, batch)
 		return written(p.Id, refused, err)

@@ -2934,6 +2934,7 @@ type Plan struct {
 	Epoch         int64                  `protobuf:"varint,5,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Plan          string                 `protobuf:"bytes,6,opt,name=plan,proto3" json:"plan,omitempty"`          // the plan's own ID
 	Messages      int64                  `protobuf:"varint,7,opt,name=messages,proto3" json:"messages,omitempty"` // how many follow
+	Made          int64                  `protobuf:"varint,8,opt,name=made,proto3" json:"made,omitempty"`         // when it was decided, milliseconds since the Unix epoch; 0 is unknown
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3013,6 +3014,13 @@ func (x *Plan) GetPlan() string {
 func (x *Plan) GetMessages() int64 {
 	if x != nil {
 		return x.Messages
+	}
+	return 0
+}
+
+func (x *Plan) GetMade() int64 {
+	if x != nil {
+		return x.Made
 	}
 	return 0
 }
@@ -3664,7 +3672,7 @@ const file_plugin_proto_rawDesc = "" +
 	"\n" +
 	"ResumeCall\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12@\n" +
-	"\tpartition\x18\x02 \x01(\v2\".entrepot.plugin.v1.TopicPartitionR\tpartition\"\xc2\x01\n" +
+	"\tpartition\x18\x02 \x01(\v2\".entrepot.plugin.v1.TopicPartitionR\tpartition\"\xd6\x01\n" +
 	"\x04Plan\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\x12@\n" +
 	"\tpartition\x18\x02 \x01(\v2\".entrepot.plugin.v1.TopicPartitionR\tpartition\x12\x12\n" +
@@ -3672,7 +3680,8 @@ const file_plugin_proto_rawDesc = "" +
 	"\x02to\x18\x04 \x01(\x03R\x02to\x12\x14\n" +
 	"\x05epoch\x18\x05 \x01(\x03R\x05epoch\x12\x12\n" +
 	"\x04plan\x18\x06 \x01(\tR\x04plan\x12\x1a\n" +
-	"\bmessages\x18\a \x01(\x03R\bmessages\"\x18\n" +
+	"\bmessages\x18\a \x01(\x03R\bmessages\x12\x12\n" +
+	"\x04made\x18\b \x01(\x03R\x04made\"\x18\n" +
 	"\x06Cancel\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x03R\x02id\"\x8f\x03\n" +
 	"\rWriteResponse\x124\n" +
