@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	switch bad := os.Getenv(badVariable); bad {
 	case "":
 		goleak.VerifyTestMain(m)
-	case "other-protocol", "other-version", "no-service", "too-large", "deaf", "stingy":
+	case "other-protocol", "other-version", "no-service", "too-large", "deaf", "stingy", "unread":
 		serveRaw(bad)
 	default:
 		sdk.Serve(sdk.Plugin{Name: "bad", Version: "0", Sources: []connectors.Source{badSource{bad}}, Sinks: []connectors.Sink{badSink{bad}}})
@@ -282,6 +282,10 @@ func (s rawServer) Write(stream grpc.BidiStreamingServer[wire.WriteRequest, wire
 	}
 	file := first.GetOpen().GetUse().GetConfig().GetFields()["once"].GetText()
 	_ = stream.Send(&wire.WriteResponse{Of: &wire.WriteResponse_Opened{Opened: &wire.Opened{}}})
+	if s.bad == "unread" { // room for everything, but nobody takes it
+		_ = stream.Send(&wire.WriteResponse{Of: &wire.WriteResponse_Credit{Credit: &wire.Credit{Bytes: 1 << 30}}})
+		select {}
+	}
 	_ = stream.Send(&wire.WriteResponse{Of: &wire.WriteResponse_Credit{Credit: &wire.Credit{Bytes: 512 << 10}}})
 	for came := 0; ; {
 		in, err := stream.Recv()

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -77,5 +78,20 @@ func TestWritesWithinCredit(t *testing.T) {
 	}
 	if n := counted(file); n == 0 || n > 512<<10+wire.ChunkBytes {
 		t.Errorf("%d bytes were sent, want at most %d", n, 512<<10+wire.ChunkBytes)
+	}
+}
+
+// TestUnread: a plugin that gives room and does not read its stream is killed,
+// and does not hold the writer for good.
+func TestUnread(t *testing.T) {
+	reg, _, _ := bad(t, "unread")
+	p, b := connectors.Plan{Partition: record.TopicPartition{Topic: "t"}, To: 64}, connectors.Batch{}
+	value := bytes.Repeat([]byte("x"), 1<<20) // in all more than what lies in windows and sockets
+	for o := range p.To {
+		b.Messages = append(b.Messages, connectors.Message{Value: value, Offset: o})
+	}
+	_, err := openSink(t, reg, nil).Write(t.Context(), p, b)
+	if connectors.ClassOf(err) != connectors.ClassUnknown || !strings.Contains(err.Error(), "it took nothing for 1s (sink bad) and was killed") {
+		t.Errorf("class %v: %v", connectors.ClassOf(err), err)
 	}
 }

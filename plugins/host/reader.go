@@ -70,8 +70,7 @@ func (r *reader) opened(ctx context.Context, open *wire.OpenRead) error {
 	return r.violation("it answered open with %T, want opened or error", in.Of)
 }
 
-// send does not fail: what is wrong with the stream is what receiving says.
-func (r *reader) send(m *wire.ReadRequest) { _ = r.out.Send(m) }
+func (r *reader) send(m *wire.ReadRequest) { r.sending(func() error { return r.out.Send(m) }) }
 
 // Read implements connectors.Reader.
 func (r *reader) Read(ctx context.Context, limits connectors.Limits) (connectors.Batch, error) {

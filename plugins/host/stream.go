@@ -54,6 +54,16 @@ func receive[In any](sess *session, what string, cancel context.CancelFunc, recv
 	return s
 }
 
+// sending calls send, and kills a process that does not take it for the
+// plugin's timeout: it may answer for its health and leave its stream unread.
+// It does not fail: what is wrong with the stream is what receiving says.
+func (s *stream[In]) sending(send func() error) {
+	limit := s.sess.plugin.cfg.timeout()
+	late := time.AfterFunc(limit, func() { s.sess.kill(fmt.Sprintf("it took nothing for %s (%s)", limit, s.what)) })
+	defer late.Stop()
+	_ = send()
+}
+
 // errQuiet says that nothing came in the time that the caller had.
 var errQuiet = errors.New("nothing came")
 

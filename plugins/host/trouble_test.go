@@ -50,7 +50,7 @@ func bad(t *testing.T, mistake string) (connectors.Registry, *plugin, *buffer) {
 	t.Helper()
 	log, cfg := &buffer{}, badConfig(t)
 	switch mistake {
-	case "read-hang", "write-hang", "write-long", "stingy": // the others may be slow
+	case "read-hang", "write-hang", "write-long", "stingy", "unread": // the others may be slow
 		cfg.Timeout = minTimeout
 	}
 	h, err := Open(t.Context(), []Config{cfg}, badOptions(mistake, log))

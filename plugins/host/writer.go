@@ -56,8 +56,7 @@ func (w *writer) opened(ctx context.Context, open *wire.OpenWrite) error {
 	return w.violation("it answered open with %T, want opened or error", in.Of)
 }
 
-// send does not fail: what is wrong with the stream is what receiving says.
-func (w *writer) send(m *wire.WriteRequest) { _ = w.out.Send(m) }
+func (w *writer) send(m *wire.WriteRequest) { w.sending(func() error { return w.out.Send(m) }) }
 
 // Resume implements connectors.Writer.
 func (w *writer) Resume(ctx context.Context, tp record.TopicPartition) (next int64, known bool, err error) {
