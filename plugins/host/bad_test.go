@@ -120,7 +120,7 @@ func (r *badReader) Read(ctx context.Context, l connectors.Limits) (connectors.B
 		if r.bad == "endless" {
 			return r.endless()
 		}
-		if n >= at && r.bad == "position-stays" {
+		if n >= at && r.bad == "position-stays" || n == at+1 && r.bad == "position-once" {
 			n = at
 		}
 		size := 10

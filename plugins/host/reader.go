@@ -30,7 +30,7 @@ type reader struct {
 	begun   bool              // it was given any
 	idle    bool              // the plugin found nothing since the call began
 	commits int64
-	done    map[int64]*wire.CommitDone
+	done    map[int64]*wire.CommitDone // the answer of each call of Committed that is open, nil until it comes
 	closed  *wire.Closed
 }
 
@@ -92,13 +92,13 @@ func (r *reader) Read(ctx context.Context, limits connectors.Limits) (connectors
 		} else if err != nil && ctx.Err() != nil {
 			return connectors.Batch{}, err
 		} else if err != nil {
-			r.end = err
+			r.stop(err)
 		}
 	}
 	for r.end == nil { // what else is there already
 		if err := r.pump(ctx, 0); err != nil {
 			if !errors.Is(err, errQuiet) {
-				r.end = err
+				r.stop(err)
 			}
 			break
 		}
@@ -129,12 +129,21 @@ func (r *reader) pump(ctx context.Context, wait time.Duration) error {
 	in, err := r.next(ctx, wait)
 	if err == nil {
 		if err = r.fold(in); err != nil { // a breach, also when ctx ends meanwhile
-			r.end, r.broken = err, true
+			r.stop(err)
+			r.broken = true
 		}
 		return err
 	}
 	r.broken = r.broken || !errors.Is(err, errQuiet) && ctx.Err() == nil
 	return err
+}
+
+// stop keeps why nothing more is read: the first reason, but for an end after
+// which something went wrong.
+func (r *reader) stop(why error) {
+	if r.end == nil || r.end == io.EOF {
+		r.end = why
+	}
 }
 
 func (r *reader) fold(in *wire.ReadResponse) error {
@@ -144,11 +153,15 @@ func (r *reader) fold(in *wire.ReadResponse) error {
 	case *wire.ReadResponse_Idle:
 		r.idle = true
 	case *wire.ReadResponse_End:
-		r.end = io.EOF
+		r.stop(io.EOF)
 	case *wire.ReadResponse_Error:
-		r.end = r.sess.remote(in.Error)
+		r.stop(r.sess.remote(in.Error))
 	case *wire.ReadResponse_Committed:
-		r.done[in.Committed.GetId()] = in.Committed
+		id := in.Committed.GetId()
+		if _, open := r.done[id]; !open {
+			return r.violation("it answered the commit %d, which is not open", id)
+		}
+		r.done[id] = in.Committed
 	case *wire.ReadResponse_Closed:
 		r.closed = in.Closed
 	default:
@@ -158,8 +171,15 @@ func (r *reader) fold(in *wire.ReadResponse) error {
 }
 
 // add keeps messages until they are asked for. A position that does not grow
-// would have the hub lose or double messages, so nothing after it is taken.
+// would have the hub lose or double messages, so nothing after it is taken, also
+// not while the answer to a commit is awaited.
 func (r *reader) add(in *wire.Messages) error {
+	switch {
+	case r.end == io.EOF:
+		return r.violation("it sent messages after the end of its split")
+	case r.end != nil:
+		return nil // the split is opened again, if it is, from what was taken
+	}
 	for _, x := range in.GetMessages() {
 		cost := int64(x.Cost())
 		if x.Poison != "" {
@@ -203,16 +223,16 @@ func (r *reader) take(limits connectors.Limits) connectors.Batch {
 func (r *reader) Committed(ctx context.Context, upTo connectors.Position) error {
 	r.commits++
 	id := r.commits
-	r.heard = time.Now()
+	r.heard, r.done[id] = time.Now(), nil
 	r.send(&wire.ReadRequest{Of: &wire.ReadRequest_Committed{Committed: &wire.Committed{Id: id, UpTo: upTo}}})
 	for {
-		if done, ok := r.done[id]; ok {
+		if done := r.done[id]; done != nil {
 			delete(r.done, id)
 			return r.sess.remote(done.GetError())
 		}
 		if err := r.pump(ctx, -1); err != nil {
 			if ctx.Err() == nil {
-				r.end = err
+				r.stop(err)
 			}
 			return err
 		}

@@ -153,7 +153,7 @@ func children(t *testing.T) (pids []string) {
 }
 
 // read reads a split to its end, opening it again after errors that can be
-// tried again, and returns the numbers that are the positions.
+// tried again, commits what it has, and returns the numbers that are the positions.
 func read(t *testing.T, s connectors.Source, cfg connectors.Config) (got []uint64, errs []error, fatal error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -166,6 +166,9 @@ func read(t *testing.T, s connectors.Source, cfg connectors.Config) (got []uint6
 			b, err = r.Read(ctx, connectors.Limits{Records: 7, Wait: 100 * time.Millisecond})
 			for _, m := range b.Messages {
 				got, from = append(got, binary.BigEndian.Uint64(m.Position)), m.Position
+			}
+			if err == nil {
+				_ = r.Committed(ctx, from) // what is wrong with the stream is what Read says, after what is good
 			}
 		}
 		if r != nil {
@@ -222,6 +225,7 @@ func TestReaderOfABrokenProcess(t *testing.T) {
 // with the reason.
 func TestSourceBreaksTheRules(t *testing.T) {
 	for mistake, want := range map[string]string{
+		"position-once":  "position 0000000000000064, after one with 0000000000000064",
 		"position-stays": "position 0000000000000064, after one with 0000000000000064",
 		"large-message":  "a plugin can hand on at most",
 		"too-large":      "it sent a message that is too large",
