@@ -35,6 +35,9 @@ type plugin struct {
 	sources       map[string]connectors.Source
 	sinks         map[string]connectors.Sink
 
+	starts    context.Context // of starts alone; ends when no process is wanted any more
+	endStarts context.CancelFunc
+
 	mu struct {
 		sync.Mutex
 		live     *session
@@ -49,7 +52,9 @@ func newPlugin(cfg Config, opts Options) *plugin {
 	if abs, err := filepath.Abs(cfg.Path); err == nil && cfg.Path != "" {
 		cfg.Path = abs // a name alone would be looked for in PATH
 	}
+	starts, end := context.WithCancel(context.Background())
 	return &plugin{
+		starts: starts, endStarts: end,
 		cfg: cfg, opts: opts, log: newLines(opts.Logger.With("plugin", cfg.Name)),
 		sources: map[string]connectors.Source{}, sinks: map[string]connectors.Sink{},
 	}
@@ -166,8 +171,10 @@ func (p *plugin) check() error {
 // that comes back on a busy machine should not stay down for a slow program.
 const startTries = 3
 
-// begin starts the program for the first time.
+// begin starts the program for the first time. When ctx ends meanwhile, the
+// caller closes the plugin.
 func (p *plugin) begin(ctx context.Context) error {
+	defer context.AfterFunc(ctx, p.endStarts)()
 	for try := 1; ; try++ {
 		err := p.describe(ctx)
 		if err == nil {
@@ -175,7 +182,7 @@ func (p *plugin) begin(ctx context.Context) error {
 				"sources", sorted(p.sources), "sinks", sorted(p.sinks))
 			return nil
 		}
-		if try == startTries || connectors.ClassOf(err) != connectors.ClassRetry {
+		if try == startTries || ctx.Err() != nil || connectors.ClassOf(err) != connectors.ClassRetry {
 			return err
 		}
 		p.opts.Logger.Warn("a plugin does not start", "plugin", p.cfg.Name, "error", err)
@@ -230,8 +237,9 @@ func (p *plugin) learn(all []*wire.Connector) error {
 	return nil
 }
 
-// close ends the process for good.
+// close ends the process for good. One that is being started is not waited for.
 func (p *plugin) close() {
+	p.endStarts()
 	p.mu.Lock()
 	p.mu.closed = true
 	starting := p.mu.starting

@@ -19,16 +19,18 @@ import (
 // when this one is gone.
 type process struct {
 	cmd            *exec.Cmd
-	stdin          *os.File // our end
-	stdout, stderr *os.File // our ends
+	starting       context.Context // the process is killed when this ends
+	detach         func() bool     // and not any more after this; set by Start
+	stdin          *os.File        // our end
+	stdout, stderr *os.File        // our ends
 	ended          chan struct{}
 	err            error     // how it ended
 	endedAt        time.Time // when
 }
 
-// newProcess takes the environment of cmd.
-func newProcess(path string, args, env []string) *process {
-	r := &process{cmd: exec.Command(path, args...), ended: make(chan struct{})}
+// newProcess makes a process with the environment env.
+func newProcess(starting context.Context, path string, args, env []string) *process {
+	r := &process{starting: starting, cmd: exec.Command(path, args...), ended: make(chan struct{})}
 	r.cmd.Env = env
 	return r
 }
@@ -81,8 +83,10 @@ func (r *process) run(started chan<- error) {
 		started <- fmt.Errorf("cannot be started: %w", err)
 		return
 	}
+	r.detach = context.AfterFunc(r.starting, func() { killGroup(r.cmd.Process.Pid) })
 	started <- nil
 	r.err = r.cmd.Wait()
+	r.detach()
 	killGroup(r.cmd.Process.Pid) // its children
 	// Who still holds the other ends is none of ours any more.
 	for _, f := range []*os.File{r.stdout, r.stderr} {

@@ -69,7 +69,7 @@ func start(p *plugin) (*session, error) {
 		Stderr: p.log, SyncStdout: p.log, SyncStderr: p.log,
 		RunnerFunc: func(_ hclog.Logger, cmd *exec.Cmd, dir string) (runner.Runner, error) {
 			s.dir = dir
-			s.proc = newProcess(p.cfg.Path, p.cfg.Args, append(p.environment(), append(cmd.Env, "PLUGIN_CLIENT_CERT="+cert)...))
+			s.proc = newProcess(p.starts, p.cfg.Path, p.cfg.Args, append(p.environment(), append(cmd.Env, "PLUGIN_CLIENT_CERT="+cert)...))
 			return s.proc, nil
 		},
 		GRPCDialOptions: []grpc.DialOption{
@@ -83,8 +83,12 @@ func start(p *plugin) (*session, error) {
 		if s.dir != "" {
 			_ = os.RemoveAll(s.dir) // Kill does so only when there was a process
 		}
+		if p.starts.Err() != nil {
+			return nil, connectors.Retry(0, errClosed)
+		}
 		return nil, s.notStarted(err, ended)
 	}
+	s.proc.detach()
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.parts.Go(func() { s.watch(ctx) })

@@ -485,6 +485,42 @@ func TestStopped(t *testing.T) {
 	}
 }
 
+// TestEndsWhileItStarts: a program that says nothing is not waited for when its
+// hub ends, neither at the first start nor at a later one.
+func TestEndsWhileItStarts(t *testing.T) {
+	cfg := badConfig(t)
+	cfg.Path = filepath.Join(t.TempDir(), "script")
+	if err := os.WriteFile(cfg.Path, []byte("#!/bin/sh\nexec sleep 600\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	cfg.SHA256 = conntest.SHA256(t, cfg.Path)
+	runs := func() bool { return len(children(t)) > 0 }
+	failed := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		_, err := Open(ctx, []Config{cfg}, badOptions("", io.Discard))
+		failed <- err
+	}()
+	until(t, "it is started", runs)
+	cancel()
+	if err := <-failed; !errors.Is(err, errClosed) {
+		t.Errorf("open: %v", err)
+	}
+	p := newPlugin(cfg, badOptions("", io.Discard))
+	go func() {
+		_, err := p.session(context.Background())
+		failed <- err
+	}()
+	until(t, "it is started", runs)
+	p.close()
+	if err := <-failed; !errors.Is(err, errClosed) {
+		t.Errorf("a later start: %v", err)
+	}
+	if runs() {
+		t.Error("it is left")
+	}
+}
+
 // TestDeaf: a program that does not end when it is asked to is killed.
 func TestDeaf(t *testing.T) {
 	h, err := Open(t.Context(), []Config{badConfig(t)}, badOptions("deaf", io.Discard))
