@@ -30,12 +30,16 @@ func (h half) use(cfg connectors.Config, reveal func(connectors.Secret) (string,
 	return &wire.Use{Kind: h.kind, Type: h.spec.Type, Config: object}, nil
 }
 
+// NotAnswered is the hint of a finding that says why the program has not
+// answered, in place of what it finds.
+const NotAnswered = "the log has what the plugin printed"
+
 // Validate implements connectors.Source and connectors.Sink. Secrets are
 // revealed to a check that may look at the system only.
 func (h half) Validate(ctx context.Context, cfg connectors.Config, probe connectors.Probe) []connectors.Finding {
 	out, err := h.validate(ctx, cfg, probe)
 	if err != nil {
-		return []connectors.Finding{{Message: err.Error(), Hint: "the log has what the plugin printed"}}
+		return []connectors.Finding{{Message: err.Error(), Hint: NotAnswered}}
 	}
 	var found []connectors.Finding
 	for _, f := range out.GetFindings() {

@@ -53,6 +53,17 @@ func (h *Host) Kill() {
 	}
 }
 
+// Start starts the programs that do not run. An error of class Retry says that
+// one is not due yet, or was not ready.
+func (h *Host) Start(ctx context.Context) error {
+	for _, p := range h.plugins {
+		if _, err := p.session(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // Orphan does to the processes what the end of a hub does, however it comes:
 // their standard input ends. It returns an error for one that still runs when
 // ctx ends.
