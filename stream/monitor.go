@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors"
@@ -70,10 +69,10 @@ type monitor struct {
 	name    string
 	logger  *slog.Logger
 	breaker breaker
-	floor   atomic.Int64        // the highest epoch that a destination has shown
 	hide    connectors.Redactor // of the errors that are shown
 	mu      struct {
 		sync.Mutex
+		floor    int64 // the highest epoch that a destination has shown
 		status   JobStatus
 		parts    map[string]PartStatus
 		ends     map[string]int64 // of partitions, by the names of the parts
@@ -113,6 +112,20 @@ func (m *monitor) fault(err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.mu.status.LastError, m.mu.status.ErrorAt = text, &now
+}
+
+// raise takes over the epoch of an owner that a destination knows.
+func (m *monitor) raise(epoch int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.floor = max(m.mu.floor, epoch)
+}
+
+// floor is an epoch above which the next one has to be.
+func (m *monitor) floor() int64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.mu.floor
 }
 
 // retry says that the job waits for its next run.

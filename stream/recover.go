@@ -46,7 +46,7 @@ func (t *sinkTask) recoverLane(l *lane) error {
 		if err := t.follow(l, last.From); err != nil {
 			return err
 		}
-		planned, ck = true, sinkCheckpoint{From: last.From, To: last.To, ID: last.ID}
+		planned, ck = true, sinkCheckpoint{From: last.From, To: last.To, ID: last.ID, Made: last.Made}
 	}
 	if err := t.checkGap(l); err != nil {
 		return err
@@ -76,7 +76,7 @@ func (t *sinkTask) lastBegun(l *lane) (last connectors.Plan, begun bool, err err
 		return last, false, fmt.Errorf("ask the destination for the last plan of %s: %w", l.tp, err)
 	}
 	if known && last.Epoch >= t.epoch { // every start at this site has an epoch of its own, so it is of another
-		t.monitor.floor.Store(max(t.monitor.floor.Load(), last.Epoch))
+		t.monitor.raise(last.Epoch)
 		return last, false, fmt.Errorf("%w: epoch %d has written %s, this is epoch %d", errOlder, last.Epoch, l.tp, t.epoch)
 	}
 	return last, known && last.From < last.To, nil

@@ -115,7 +115,7 @@ func (s *session) claim(lease func(ctx context.Context, job string, floor int64)
 	if _, err := s.store.get(epochKey(s.spec.Name), &last); err != nil {
 		return err
 	}
-	last.Epoch = max(last.Epoch, s.monitor.floor.Load())
+	last.Epoch = max(last.Epoch, s.monitor.floor())
 	if lease != nil {
 		var err error
 		if s.epoch, err = lease(s.soft, s.spec.Name, last.Epoch); err != nil {

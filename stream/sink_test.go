@@ -635,7 +635,7 @@ func TestAnotherSitesPlanIsFinishedFirst(t *testing.T) {
 			w := sinkWorld(t, 20)
 			defer w.close()
 			snk := newFakeSink(false, connectors.Limits{Records: 10, Wait: time.Second})
-			snk.last = connectors.Plan{Partition: tp("in", 0), From: 4, To: 9, Epoch: 5, ID: "theirs"}
+			snk.last = connectors.Plan{Partition: tp("in", 0), From: 4, To: 9, Epoch: 5, ID: "theirs", Made: 7}
 			job := parseOne(t, registry(nil, snk), plainSink)
 			if at >= 0 {
 				r := &sinkRun{session: &session{admin: w.admin, spec: job}, group: Group("shelve")}
@@ -647,7 +647,7 @@ func TestAnotherSitesPlanIsFinishedFirst(t *testing.T) {
 			l.await("shelve", time.Minute, func(s JobStatus) bool { return s.Lag == 0 && s.State == Running })
 			l.end()
 			plans := snk.plans[tp("in", 0)]
-			if len(plans) < 2 || plans[0].ID != "theirs" || plans[0].From != 4 || plans[0].To != 9 || plans[0].Epoch <= 5 || plans[1].From != 9 {
+			if len(plans) < 2 || plans[0].ID != "theirs" || plans[0].From != 4 || plans[0].To != 9 || plans[0].Epoch <= 5 || plans[0].Made != 7 || plans[1].From != 9 {
 				t.Errorf("from %d, plans %v", at, plans)
 			}
 			if joined(snk.values) != joined(lines(4, 20)) || len(snk.faults) > 0 {
