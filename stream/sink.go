@@ -51,12 +51,15 @@ func runSink(s *session) error {
 	if err != nil {
 		return s.cause(err)
 	}
-	tasks := r.deal(committed)
+	tasks, parts := r.deal(committed), map[string]bool{}
 	for _, t := range tasks {
+		parts[t.name] = true
 		for _, l := range t.sorted() {
+			parts[l.tp.String()] = true
 			t.report(l) // a destination that is away must not hide what waits for it
 		}
 	}
+	s.monitor.only(parts)
 	var wg sync.WaitGroup
 	for _, t := range tasks {
 		wg.Go(func() {

@@ -39,13 +39,8 @@ func (t *sinkTask) run() (err error) {
 	began, task := time.Now(), t.task(t.name)
 	task.Noted = t.heard
 	if t.writer, err = t.spec.Sink.Open(t.soft, task, partitions); err != nil {
-		err = fmt.Errorf("open the destination: %w", err)
-		if t.soft.Err() == nil {
-			t.monitor.trouble(t.name, began, err)
-		}
-		return err
+		return t.notBegun(began, fmt.Errorf("open the destination: %w", err))
 	}
-	t.monitor.well(t.name)
 	defer func() {
 		if closed := t.writer.Close(t.hard); closed != nil && err == nil {
 			t.logger.Warn("a writer did not close", "task", t.name, "error", closed)
@@ -53,12 +48,22 @@ func (t *sinkTask) run() (err error) {
 	}()
 	for _, l := range t.sorted() {
 		if err := t.recoverLane(l); err != nil {
-			return err
+			return t.notBegun(began, err)
 		}
 		t.show(l)
 	}
+	t.monitor.well(t.name)
 	t.monitor.state(Running)
 	return t.consume()
+}
+
+// notBegun notes that the task has come to no record yet. What other tasks do
+// does not end that.
+func (t *sinkTask) notBegun(began time.Time, err error) error {
+	if t.soft.Err() == nil {
+		t.monitor.trouble(t.name, began, err)
+	}
+	return err
 }
 
 func (t *sinkTask) sorted() []*lane {

@@ -169,6 +169,7 @@ func (r *sourceRun) offer(list []connectors.Split, stops map[string]context.Canc
 			stop()
 		}
 	}
+	r.monitor.only(present) // also of splits that went between two sessions
 	return nil
 }
 

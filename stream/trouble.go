@@ -24,8 +24,8 @@ type Trouble struct {
 type troubles map[string]Trouble
 
 // add takes up an attempt that came to nothing. Nothing was done since began, as
-// far as it knows. It reports
-// whether people have to be told: once for each trouble.
+// far as it knows. It reports whether people have to be told: once for each
+// trouble.
 func (t troubles) add(part string, began, now time.Time, reason string) (one Trouble, tell bool) {
 	one, known := t[part]
 	if !known {
@@ -65,22 +65,38 @@ func (m *monitor) trouble(part string, began time.Time, err error) {
 
 // well ends the trouble of a part, and what was said of the job as a whole.
 func (m *monitor) well(part string) {
+	m.over(func(name string) bool { return name == part || name == "" })
+}
+
+// only ends the troubles of parts that the job no longer has.
+func (m *monitor) only(parts map[string]bool) {
+	m.over(func(name string) bool { return name != "" && !parts[name] })
+}
+
+// over ends the troubles of the parts of which ended says so.
+func (m *monitor) over(ended func(part string) bool) {
 	m.mu.Lock()
-	over := m.mu.troubles.end(part)
+	over := m.mu.troubles.end(ended)
 	m.mu.Unlock()
-	for _, one := range over {
+	for _, part := range sortedNames(over) {
+		one := over[part]
 		m.logger.Info("a job is no longer stuck", "connector", m.name, "part", part, "after", time.Since(one.Since), "attempts", one.Attempts)
 	}
 }
 
-// end forgets the troubles of a part and of the whole, and returns those that
-// people were told of.
-func (t troubles) end(part string) (over []Trouble) {
-	for _, name := range []string{part, ""} {
-		if one := t[name]; one.logged {
-			over = append(over, one)
+// end forgets troubles, and returns those that people were told of.
+func (t troubles) end(ended func(part string) bool) (over troubles) {
+	for part, one := range t {
+		if !ended(part) {
+			continue
 		}
-		delete(t, name)
+		if one.logged {
+			if over == nil {
+				over = troubles{}
+			}
+			over[part] = one
+		}
+		delete(t, part)
 	}
 	return over
 }

@@ -246,3 +246,69 @@ func TestBrokenSplitTakesNoTurn(t *testing.T) {
 		l.end()
 	})
 }
+
+// forgetfulSink is a destination that opens, and does not say where it is.
+type forgetfulSink struct{ *fakeSink }
+
+func (s forgetfulSink) Open(ctx context.Context, task connectors.TaskContext, tps []record.TopicPartition) (connectors.Writer, error) {
+	w, err := s.fakeSink.Open(ctx, task, tps)
+	return forgetfulWriter{w}, err
+}
+
+type forgetfulWriter struct{ connectors.Writer }
+
+func (forgetfulWriter) Resume(_ context.Context, tp record.TopicPartition) (int64, bool, error) {
+	if tp.Partition == 0 {
+		return 0, false, errors.New("the offsets are locked")
+	}
+	return 0, false, nil
+}
+
+// TestStuckBeforeTheFirstRecord: a job whose destination opens each time, and
+// then does not say where it is, is stuck, also when another task goes on.
+func TestStuckBeforeTheFirstRecord(t *testing.T) {
+	for _, partitions := range []int32{1, 2} {
+		inBubble(t, func(t *testing.T) {
+			w := newWorld(t)
+			defer w.close()
+			w.createTopic("in", partitions)
+			w.produce("in", 0, "a")
+			snk := forgetfulSink{newFakeSink(true, connectors.Limits{Wait: time.Second})}
+			l := w.start(0, parseOne(t, connectors.Registry{Sinks: map[string]connectors.Sink{"shelf": snk}}, plainSink))
+			defer l.end()
+			s := l.await("shelve", 10*time.Minute, inState(Stuck))
+			if s.Retrying.Attempts < 5 || !strings.Contains(s.Retrying.Reason, "the offsets are locked") {
+				t.Errorf("%d partitions: %+v, %+v", partitions, s, s.Retrying)
+			}
+		})
+	}
+}
+
+// TestSplitThatWentBetweenSessions: nobody is told that a job is stuck with a
+// split that is no longer there when the job begins anew.
+func TestSplitThatWentBetweenSessions(t *testing.T) {
+	inBubble(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.close()
+		w.createTopic("out", 1)
+		src := newFakeSource(false, map[string][]string{"a": lines(0, 1), "b": lines(0, 1)})
+		src.failOpen = func(split string) error {
+			if split == "a" {
+				return errors.New("permission denied")
+			}
+			return nil
+		}
+		l := w.start(0, parseOne(t, registry(src, nil), tailJob))
+		defer l.end()
+		l.await("tail", 10*time.Minute, inState(Stuck))
+		src.mu.Lock()
+		delete(src.splits, "a")
+		src.mu.Unlock()
+		if err := l.Restart("tail"); err != nil { // before it has asked for the list again
+			t.Fatal(err)
+		}
+		if s := l.await("tail", time.Minute, inState(Running)); s.Retrying != nil {
+			t.Errorf("its split is gone, and still %+v", s.Retrying)
+		}
+	})
+}
