@@ -86,6 +86,18 @@ func TestAnotherSiteGoesOn(t *testing.T) {
 	}
 }
 
+// TestPlanDoneAgainLeavesNothing: a plan that was done and not noted in the hub
+// comes again, and its file is there: nothing without a name may stay.
+func TestPlanDoneAgainLeavesNothing(t *testing.T) {
+	root := t.TempDir()
+	for range 2 {
+		write(t, openSite(t, root, "east", osDisk{}), planOf(1, 0, 10), hours(0, 10))
+	}
+	if left, err := filepath.Glob(root + "/" + tmpFolder + "/*/*"); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+}
+
 // TestAPlanIsMadeShorter: its own owner may, and nobody else.
 func TestAPlanIsMadeShorter(t *testing.T) {
 	root := t.TempDir()

@@ -68,10 +68,11 @@ func (l *localStore) PutNew(_ context.Context, tmp, name string, text []byte) er
 	if err := writeSynced(l.disk, t, text); err != nil {
 		return err
 	}
-	if err := l.disk.Link(t, target); err != nil {
-		return err
+	err := l.disk.Link(t, target)
+	if err == nil {
+		err = l.disk.SyncDir(filepath.Dir(target))
 	}
-	return errors.Join(l.disk.SyncDir(filepath.Dir(target)), l.disk.Remove(t))
+	return errors.Join(err, removeIfThere(l.disk, t))
 }
 
 func (l *localStore) Sweep(_ context.Context, tmpFolder string, mine func(string) bool) error {
