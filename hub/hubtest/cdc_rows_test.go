@@ -112,9 +112,10 @@ func (l *cdcLoad) change(ctx context.Context, t *testing.T, changed *atomic.Int6
 	}
 }
 
-// mostUncommitted is how many rows a kill may cost: a chunk that is read, and
-// what is on its way into the hub.
-const mostUncommitted = 50_000
+// mostUncommitted is how many rows a kill may cost: what one transaction into
+// the hub holds (100,000 records, or half a second's), a chunk of 10,000 rows
+// that the reader is ahead, and what it has handed over of the one before.
+const mostUncommitted = 100_000 + 2*10_000
 
 // readAgain is how many rows the server has handed out beyond one for each row
 // and each change.
