@@ -158,7 +158,7 @@ func (h *Hub) openStore(context.Context) error {
 // the others.
 func (h *Hub) join(context.Context) error {
 	var err error
-	if h.set, err = replica.Open(replica.Config{NodeID: nodeID, Logger: h.log.With("part", "replica")}, h.store); err != nil {
+	if h.set, err = replica.Open(replica.Config{Member: replica.MemberID(nodeID, 0), Logger: h.log.With("part", "replica")}, h.store); err != nil {
 		return err
 	}
 	h.meta = &meta{machine: catalog.NewMachine()}
@@ -263,7 +263,7 @@ func (h *Hub) Run(ctx context.Context) error {
 func (h *Hub) begin(ctx context.Context) error {
 	h.notReady("reading the catalog")
 	group, err := h.set.Add(replica.Spec{
-		ID: storage.LogID{Topic: catalog.MetaGroup}, Voters: []uint64{nodeID}, Machine: h.meta.machine,
+		ID: storage.LogID{Topic: catalog.MetaGroup}, Born: []uint64{replica.MemberID(nodeID, 0)}, Machine: h.meta.machine,
 	})
 	if err != nil {
 		return fmt.Errorf("the catalog: %w", err)

@@ -30,7 +30,7 @@ func (p partitions) Leader(topic string, n int32) (node, epoch int32) {
 	if id == 0 || id == nodeID && r.Serving() != nil {
 		return -1, epoch // nobody, or this node does not answer yet
 	}
-	return int32(id), epoch
+	return id, epoch
 }
 
 // partition is a replica as the Kafka server sees it.

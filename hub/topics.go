@@ -159,11 +159,11 @@ func (t *topics) keep(id storage.LogID, part catalog.Partition, settings replica
 		t.have[id] = settings
 		return nil
 	}
-	voters := make([]uint64, len(part.Replicas))
+	born := make([]uint64, len(part.Replicas))
 	for i, n := range part.Replicas {
-		voters[i] = uint64(n)
+		born[i] = replica.MemberID(n, 0)
 	}
-	r, err := t.set.Add(replica.Spec{ID: id, Voters: voters, Topic: settings})
+	r, err := t.set.Add(replica.Spec{ID: id, Born: born, Topic: settings})
 	if err != nil {
 		return fmt.Errorf("open %s: %w", id, err)
 	}

@@ -13,10 +13,13 @@ import (
 )
 
 // Config of a node's set of replicas. The zero value of a field means its
-// default, but for NodeID.
+// default, but for Member.
 type Config struct {
-	// NodeID is this node's number in all its groups, not 0: the broker ID.
-	NodeID uint64
+	// Member is this node in all its groups: MemberID, not 0.
+	Member uint64
+	// Transport carries messages to other nodes; nil: there are none, and all
+	// groups are of this node alone.
+	Transport Transport
 	// Workers step the groups that have something to do; default GOMAXPROCS.
 	Workers int
 	// Tick is the time between two ticks of groups with more than one voter;
@@ -62,8 +65,8 @@ type Config struct {
 // Validate says which field is wrong and what would be right.
 func (c Config) Validate() error {
 	var errs []error
-	if c.NodeID == 0 {
-		errs = append(errs, errors.New("node ID 0: want a broker ID from 1"))
+	if NodeOf(c.Member) <= 0 {
+		errs = append(errs, fmt.Errorf("member %d is node %d: want a broker ID from 1", c.Member, NodeOf(c.Member)))
 	}
 	if c.GroupBytes < 0 || c.TotalBytes < 0 || c.TotalBytes > 0 && c.TotalBytes < c.GroupBytes {
 		errs = append(errs, fmt.Errorf("bytes of one group %d, of all %d: want the first no larger than the second", c.GroupBytes, c.TotalBytes))
@@ -126,8 +129,12 @@ func (t TopicConfig) log() storage.LogConfig {
 
 // Spec describes one replica of this node.
 type Spec struct {
-	ID      storage.LogID
-	Voters  []uint64 // of the group when it is new; nodes by NodeID
+	ID storage.LogID
+	// Born are the members that the group was created with, the same on all of
+	// them and for ever. Where this node has no log of the group yet, it begins
+	// with an empty one: as one of them, or, if it is not, to wait until it is
+	// added and the leader brings it what there is.
+	Born    []uint64
 	Topic   TopicConfig
 	Machine Machine // nil for a partition
 }

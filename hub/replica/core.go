@@ -184,13 +184,13 @@ func (c *core) receive(m pb.Message) {
 	}
 }
 
-// tick lets time pass. A group of one has nothing to time: it campaigns at
-// once and needs no heartbeats.
+// tick lets time pass. A lone voter campaigns at once, and without other
+// members there is nothing to time.
 func (c *core) tick(n int) {
-	if c.alone() {
-		if c.role != raft.StateLeader && !c.campaigned {
-			c.campaign()
-		}
+	if c.alone() && c.role != raft.StateLeader && !c.campaigned {
+		c.campaign()
+	}
+	if c.single() {
 		return
 	}
 	for range n {
@@ -218,6 +218,11 @@ func (c *core) campaign() {
 func (c *core) alone() bool {
 	s := &c.conf.state
 	return len(s.Voters) == 1 && s.Voters[0] == c.cfg.id && len(s.VotersOutgoing) == 0
+}
+
+// single reports whether this node is the only member.
+func (c *core) single() bool {
+	return c.alone() && len(c.conf.state.Learners) == 0
 }
 
 // pump handles all that Raft has ready, until nothing more comes of it.
@@ -267,7 +272,7 @@ func (c *core) notLeader() error {
 	if c.lead == raft.None || c.lead == c.cfg.id {
 		return record.ErrLeaderUnknown
 	}
-	return fmt.Errorf("%w: node %d is", record.ErrNotLeader, c.lead)
+	return fmt.Errorf("%w: node %d is", record.ErrNotLeader, NodeOf(c.lead))
 }
 
 // serving reports whether reads and writes are answered here: this node leads,

@@ -200,7 +200,7 @@ func TestStop(t *testing.T) {
 		if err := r.Serving(); !errors.Is(err, record.ErrStopped) {
 			t.Errorf("%s: after it: %v", how, err)
 		}
-		if _, err := n.set.Add(Spec{ID: clicks(5), Voters: []uint64{1}}); !errors.Is(err, record.ErrStopped) {
+		if _, err := n.set.Add(Spec{ID: clicks(5), Born: []uint64{1}}); !errors.Is(err, record.ErrStopped) {
 			t.Errorf("%s: add after it: %v", how, err)
 		}
 	}
@@ -303,7 +303,7 @@ func TestQuarantine(t *testing.T) {
 	n.stop()
 	flip(t, fs, "data", name, "value-12")
 	n = startNode(t, fs, "data", small, Config{})
-	r, err := n.set.Add(Spec{ID: clicks(0), Voters: []uint64{1}})
+	r, err := n.set.Add(Spec{ID: clicks(0), Born: []uint64{1}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -508,11 +508,11 @@ func TestMachineGroup(t *testing.T) {
 func TestAddRefuses(t *testing.T) {
 	n := startNode(t, vfs.NewMem(), "data", small, Config{})
 	n.add(Spec{ID: clicks(0)})
-	if _, err := n.set.Add(Spec{ID: clicks(0), Voters: []uint64{1}}); !errors.Is(err, storage.ErrExists) {
+	if _, err := n.set.Add(Spec{ID: clicks(0), Born: []uint64{1}}); !errors.Is(err, storage.ErrExists) {
 		t.Errorf("twice: %v", err)
 	}
 	for _, voters := range [][]uint64{nil, {2}, {1, 2, 3}} {
-		if _, err := n.set.Add(Spec{ID: clicks(1), Voters: voters}); !errors.Is(err, record.ErrInvalidReplicas) {
+		if _, err := n.set.Add(Spec{ID: clicks(1), Born: voters}); !errors.Is(err, record.ErrInvalidReplicas) {
 			t.Errorf("voters %v: %v", voters, err)
 		}
 	}

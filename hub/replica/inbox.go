@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/entrepot-hub/entrepot/record"
+	pb "go.etcd.io/raft/v3/raftpb"
 )
 
 // inbox collects what a group has to step through, and knows whether a worker
@@ -14,6 +15,7 @@ type inbox struct {
 		sync.Mutex
 		state   inboxState
 		props   []*proposal
+		msgs    []pb.Message
 		durable int
 		err     error
 		ticks   int
@@ -44,6 +46,18 @@ func (b *inbox) propose(p *proposal) error {
 	}
 	b.mu.props = append(b.mu.props, p)
 	return nil
+}
+
+// receive takes a message of another member. It reports false for a group that
+// is closed.
+func (b *inbox) receive(m pb.Message) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.mu.closed != nil {
+		return false
+	}
+	b.mu.msgs = append(b.mu.msgs, m)
+	return true
 }
 
 // completed counts a round that is durable, or keeps why none will be.
@@ -104,6 +118,9 @@ func (b *inbox) begin(in *input) (calls []func(*core), ok bool) {
 	props := in.props[:0]
 	clear(in.props)
 	in.props, b.mu.props = b.mu.props, props
+	msgs := in.msgs[:0]
+	clear(in.msgs)
+	in.msgs, b.mu.msgs = b.mu.msgs, msgs
 	in.durable, b.mu.durable = b.mu.durable, 0
 	in.err, in.ticks, in.rollNow, in.expire, in.trimmed = b.mu.err, b.mu.ticks, b.mu.rollNow, b.mu.expire, b.mu.trimmed
 	b.mu.ticks, b.mu.rollNow, b.mu.expire, b.mu.trimmed = 0, false, 0, false
@@ -145,6 +162,6 @@ func (b *inbox) close(why error) ([]*proposal, []func(*core)) {
 	}
 	defer b.mu.Unlock()
 	props, calls := b.mu.props, b.mu.calls
-	b.mu.props, b.mu.calls = nil, nil
+	b.mu.props, b.mu.calls, b.mu.msgs = nil, nil, nil
 	return props, calls
 }

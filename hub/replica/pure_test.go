@@ -174,12 +174,12 @@ func TestBudget(t *testing.T) {
 }
 
 func TestConfigValidate(t *testing.T) {
-	for _, c := range []Config{{}, {NodeID: 1, GroupBytes: 2, TotalBytes: 1}, {NodeID: 1, InflightBytes: 5}} {
+	for _, c := range []Config{{}, {Member: 1, GroupBytes: 2, TotalBytes: 1}, {Member: 1, InflightBytes: 5}} {
 		if c.Validate() == nil {
 			t.Errorf("%+v is taken", c)
 		}
 	}
-	if err := (Config{NodeID: 1}).Validate(); err != nil {
+	if err := (Config{Member: 1}).Validate(); err != nil {
 		t.Error(err)
 	}
 }

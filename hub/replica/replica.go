@@ -5,11 +5,13 @@
 // messages and completed disk writes to them and does what they ask for.
 // The rules are numbered in docs/invariants.md and cited as "Invariant N".
 //
+// Groups with other members reach them through a Transport, which Config has.
+//
 // Goroutines: Set.Run starts a fixed number of workers, which step whatever
-// group has something to do, and runs one ticker itself; all end with its
-// context. There is none per group. One more compacts logs, one at a time.
-// Callbacks of Append run on a worker and
-// must not block.
+// group has something to do, one that gives ticks to the groups with other
+// members, one that compacts logs, one at a time, and runs one ticker itself;
+// all end with its context. There is none per group. Callbacks of Append run on
+// a worker and must not block; Receive runs on the caller's goroutine.
 package replica
 
 import (

@@ -31,7 +31,9 @@ func startNode(t testing.TB, fs vfs.FS, dir string, sc storage.Config, rc Config
 	if err != nil {
 		t.Fatal(err)
 	}
-	rc.NodeID = 1
+	if rc.Member == 0 {
+		rc.Member = 1
+	}
 	set, err := Open(rc, store)
 	if err != nil {
 		t.Fatal(err)
@@ -70,7 +72,7 @@ func clicks(p int32) storage.LogID {
 // add adds a replica and waits until it serves.
 func (n *node) add(spec Spec) *Replica {
 	n.t.Helper()
-	spec.Voters = []uint64{1}
+	spec.Born = []uint64{1}
 	r, err := n.set.Add(spec)
 	if err != nil {
 		n.t.Fatal(err)

@@ -29,6 +29,7 @@ type Set struct {
 		sync.Mutex
 		byLog  map[storage.LogID]*Replica
 		byName map[record.TopicPartition]*Replica // the newest generation
+		byKey  map[groupKey]*Replica
 		ended  bool
 	}
 }
@@ -42,14 +43,15 @@ func Open(cfg Config, store *storage.Store) (*Set, error) {
 	s := &Set{cfg: cfg, store: store, queue: newRunQueue(), room: newBudget(cfg.TotalBytes)}
 	s.mu.byLog = map[storage.LogID]*Replica{}
 	s.mu.byName = map[record.TopicPartition]*Replica{}
+	s.mu.byKey = map[groupKey]*Replica{}
 	return s, nil
 }
 
 // Add opens the replica's log, or creates it, and starts the group. A damaged
 // log gives a quarantined replica, not an error (Invariant 8).
 func (s *Set) Add(spec Spec) (*Replica, error) {
-	if len(spec.Voters) != 1 || spec.Voters[0] != s.cfg.NodeID {
-		return nil, fmt.Errorf("add %s: %w: voters %v on node %d, want this node alone", spec.ID, record.ErrInvalidReplicas, spec.Voters, s.cfg.NodeID)
+	if len(spec.Born) == 0 || s.cfg.Transport == nil && (len(spec.Born) != 1 || spec.Born[0] != s.cfg.Member) {
+		return nil, fmt.Errorf("add %s: %w: members %v on node %d, want this node alone, or a way to the others", spec.ID, record.ErrInvalidReplicas, spec.Born, NodeOf(s.cfg.Member))
 	}
 	log, err := s.openLog(spec)
 	if err != nil {
@@ -79,7 +81,7 @@ func (s *Set) openLog(spec Spec) (*storage.Log, error) {
 	}
 	log, err := s.store.OpenLog(spec.ID)
 	if errors.Is(err, storage.ErrNotFound) {
-		return s.store.Create(spec.ID, firstState(spec.Voters))
+		return s.store.Create(spec.ID, firstState(spec.Born))
 	}
 	return log, err
 }
@@ -96,7 +98,7 @@ func (s *Set) start(r *Replica, spec Spec) error {
 	}
 	var err error
 	r.core, err = openCore(coreConfig{
-		id:            s.cfg.NodeID,
+		id:            s.cfg.Member,
 		topic:         spec.Topic,
 		machine:       spec.Machine,
 		electionTicks: s.cfg.ElectionTicks,
@@ -121,7 +123,7 @@ func (s *Set) enter(r *Replica) error {
 	if s.mu.byLog[r.id] != nil {
 		return storage.ErrExists
 	}
-	s.mu.byLog[r.id] = r
+	s.mu.byLog[r.id], s.mu.byKey[keyOf(r.id)] = r, r
 	tp := record.TopicPartition{Topic: r.id.Topic, Partition: r.id.Partition}
 	if old := s.mu.byName[tp]; old == nil || old.id.ID != r.id.ID || old.id.Generation < r.id.Generation {
 		s.mu.byName[tp] = r
@@ -168,6 +170,7 @@ func (s *Set) Remove(id storage.LogID, deleteData bool) error {
 	s.mu.Lock()
 	r := s.mu.byLog[id]
 	delete(s.mu.byLog, id)
+	delete(s.mu.byKey, keyOf(id))
 	tp := record.TopicPartition{Topic: id.Topic, Partition: id.Partition}
 	if r != nil && s.mu.byName[tp] == r {
 		delete(s.mu.byName, tp)
@@ -203,7 +206,10 @@ func (s *Set) Run(ctx context.Context) error {
 	}
 	var compacting sync.WaitGroup
 	compacting.Go(func() { s.compact(ctx) })
+	var beating sync.WaitGroup
+	beating.Go(func() { s.beat(ctx) })
 	s.tick(ctx)
+	beating.Wait()
 	compacting.Wait() // it asks the workers
 	s.queue.close()
 	workers.Wait()

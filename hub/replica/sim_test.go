@@ -113,7 +113,7 @@ func (s *sim) start() {
 	if err != nil {
 		s.fatalf("open the store: %v", err)
 	}
-	set, err := Open(Config{NodeID: 1, Workers: 1, Clock: clock, Rand: randReader{s.rng}}, store)
+	set, err := Open(Config{Member: 1, Workers: 1, Clock: clock, Rand: randReader{s.rng}}, store)
 	if err != nil {
 		s.fatalf("open the set: %v", err)
 	}
@@ -133,7 +133,7 @@ func (s *sim) start() {
 }
 
 func (s *sim) add(spec Spec) *Replica {
-	spec.Voters = []uint64{1}
+	spec.Born = []uint64{1}
 	r, err := s.set.Add(spec)
 	if err != nil {
 		s.fatalf("add: %v", err)

@@ -223,7 +223,7 @@ func TestAbortedOfADamagedLog(t *testing.T) {
 	n.stop()
 	flip(t, fs, "data", name, "value-10")
 	n = startNode(t, fs, "data", small, Config{})
-	r, err := n.set.Add(Spec{ID: clicks(0), Voters: []uint64{1}})
+	r, err := n.set.Add(Spec{ID: clicks(0), Born: []uint64{1}})
 	if err != nil {
 		t.Fatal(err)
 	}

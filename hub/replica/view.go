@@ -26,6 +26,7 @@ type view struct {
 	leader                       uint64
 	term, commit, applied, index uint64
 	serving                      bool
+	ticks                        bool  // there are other members: time matters
 	err                          error // of a replica that is quarantined or failed
 	stalled                      bool
 	offsets                      record.Offsets
@@ -51,7 +52,7 @@ func (r *Replica) publish() {
 func (c *core) view() *view {
 	v := &view{
 		role: RoleFollower, leader: c.lead, term: c.term, commit: c.hard.Commit, applied: c.applied, index: c.tail.index,
-		serving: c.serving(), err: c.failed, offsets: c.offsets(),
+		serving: c.serving(), ticks: !c.single(), err: c.failed, offsets: c.offsets(),
 		next: c.tail.next, lastEpoch: -1, lineage: c.control.lineage, mirror: c.control.mirror, readOnly: c.control.readOnly,
 		aborted: c.tail.producers.aborted,
 	}
@@ -113,7 +114,7 @@ func (r *Replica) quarantine(damage error) {
 // Status describes a replica.
 type Status struct {
 	Role                  Role
-	Leader                uint64 // node; 0 when there is none
+	Leader                int32 // node; 0 when there is none
 	Term                  uint64
 	Commit, Applied, Last uint64 // Raft indexes
 	Serving               bool   // reads and writes are answered here
@@ -132,7 +133,7 @@ type Status struct {
 func (r *Replica) Status() Status {
 	v := r.view.Load()
 	return Status{
-		Role: v.role, Leader: v.leader, Term: v.term, Commit: v.commit, Applied: v.applied, Last: v.index,
+		Role: v.role, Leader: NodeOf(v.leader), Term: v.term, Commit: v.commit, Applied: v.applied, Last: v.index,
 		Serving: v.serving, Quarantined: v.role == RoleQuarantined, Err: v.err,
 		Offsets: v.offsets, Next: v.next, LastEpoch: v.lastEpoch,
 		Bytes: r.log.Size(), Buffered: r.room.used(), Mirror: v.mirror, ReadOnly: v.readOnly,
@@ -151,9 +152,9 @@ func (r *Replica) Next() (offset int64, lastEpoch int32) {
 
 // Leader is the node that leads the group, 0 when none is known, and the
 // leader epoch.
-func (r *Replica) Leader() (node uint64, epoch int32) {
+func (r *Replica) Leader() (node, epoch int32) {
 	v := r.view.Load()
-	return v.leader, v.offsets.LeaderEpoch
+	return NodeOf(v.leader), v.offsets.LeaderEpoch
 }
 
 // Serving is nil when reads and writes are answered here: this node leads and
@@ -176,5 +177,5 @@ func (v *view) mayServe() error {
 	case v.role == RoleLeader || v.leader == 0:
 		return record.ErrLeaderUnknown
 	}
-	return fmt.Errorf("%w: node %d is", record.ErrNotLeader, v.leader)
+	return fmt.Errorf("%w: node %d is", record.ErrNotLeader, NodeOf(v.leader))
 }

@@ -85,6 +85,7 @@ func (r *Replica) step(calls []func(*core)) {
 	if err := r.core.failed; err != nil && failed == nil && !errors.Is(err, record.ErrStopped) {
 		r.set.cfg.Logger.Error("a replica has failed and answers nothing any more", "topic", r.id.Topic, "partition", r.id.Partition, "error", err)
 	}
+	r.send(out.msgs)
 	r.retryStalled()
 	r.append(out.rounds)
 	r.publish()

@@ -1,0 +1,281 @@
+package replica
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storage"
+	"github.com/entrepot-hub/entrepot/storage/vfs"
+)
+
+// site is several nodes in one process and the network between them.
+type site struct {
+	t     *testing.T
+	cfg   Config
+	store storage.Config
+	disks map[uint64]vfs.FS
+	nodes map[uint64]*node
+	net   *memNet
+}
+
+// memNet carries frames from set to set, in one piece and copied, as a wire
+// does.
+type memNet struct {
+	mu struct {
+		sync.Mutex
+		sets map[uint64]*Set
+		cut  map[uint64]bool // these hear nobody and nobody hears them
+		lose func(from, to uint64, class Class, frame []byte) bool
+		errs []error
+	}
+}
+
+// port is a node's end of the network.
+type port struct {
+	net  *memNet
+	from uint64
+}
+
+func (p port) Send(to uint64, class Class, parts net.Buffers) bool {
+	p.net.mu.Lock()
+	set := p.net.mu.sets[to]
+	cut := p.net.mu.cut[p.from] || p.net.mu.cut[to]
+	lose := p.net.mu.lose
+	p.net.mu.Unlock()
+	if set == nil || cut {
+		return false
+	}
+	frame := bytes.Join(parts, nil)
+	if lose != nil && lose(p.from, to, class, frame) {
+		return true
+	}
+	if err := set.Receive(p.from, class, frame); err != nil {
+		p.net.mu.Lock()
+		p.net.mu.errs = append(p.net.mu.errs, err)
+		p.net.mu.Unlock()
+	}
+	return true
+}
+
+func (n *memNet) set(f func(n *memNet)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	f(n)
+}
+
+func (n *memNet) cut(id uint64, on bool) {
+	n.set(func(n *memNet) { n.mu.cut[id] = on })
+}
+
+// newSite starts nodes with these members' IDs. It is for a synctest bubble.
+func newSite(t *testing.T, cfg Config, ids ...uint64) *site {
+	s := &site{t: t, cfg: cfg, store: small, disks: map[uint64]vfs.FS{}, nodes: map[uint64]*node{}, net: &memNet{}}
+	s.net.mu.sets, s.net.mu.cut = map[uint64]*Set{}, map[uint64]bool{}
+	for _, id := range ids {
+		s.disks[id] = vfs.NewMem()
+		s.start(id)
+	}
+	return s
+}
+
+func (s *site) start(id uint64) *node {
+	cfg := s.cfg
+	cfg.Member, cfg.Transport = id, port{s.net, id}
+	n := startNode(s.t, s.disks[id], "data", s.store, cfg)
+	s.nodes[id] = n
+	s.net.set(func(net *memNet) { net.mu.sets[id] = n.set })
+	return n
+}
+
+// stop ends a node as a stop does; its disk stays.
+func (s *site) stop(id uint64) {
+	s.net.set(func(net *memNet) { delete(net.mu.sets, id) })
+	s.nodes[id].stop()
+	delete(s.nodes, id)
+}
+
+func (s *site) ids() (ids []uint64) {
+	for id := range s.nodes {
+		ids = append(ids, id)
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// add adds a replica of the same group to every node.
+func (s *site) add(spec Spec) {
+	for _, id := range s.ids() {
+		s.addTo(id, spec)
+	}
+}
+
+func (s *site) addTo(id uint64, spec Spec) *Replica {
+	s.t.Helper()
+	r, err := s.nodes[id].set.Add(spec)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+func (s *site) replica(id uint64, p int32) *Replica {
+	s.t.Helper()
+	r, ok := s.nodes[id].set.Get(record.TopicPartition{Topic: "clicks", Partition: p})
+	if !ok {
+		s.t.Fatalf("no replica of partition %d on %d", p, id)
+	}
+	return r
+}
+
+// leader waits until a node that is not cut off serves.
+func (s *site) leader(p int32) *Replica {
+	s.t.Helper()
+	var lead *Replica
+	eventually(s.t, func() bool {
+		for _, id := range s.ids() {
+			if r := s.replica(id, p); r.Serving() == nil && !s.isCut(id) {
+				lead = r
+				return true
+			}
+		}
+		return false
+	})
+	return lead
+}
+
+func (s *site) isCut(id uint64) bool {
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	return s.net.mu.cut[id]
+}
+
+// eventually waits by the bubble's clock.
+func eventually(t testing.TB, ok func() bool) {
+	t.Helper()
+	tick, deadline := time.NewTicker(10*time.Millisecond), time.After(2*time.Minute)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			t.Fatal("it does not come")
+		}
+	}
+}
+
+// write appends one batch for each value and waits for each.
+func (s *site) write(p int32, values ...string) {
+	s.t.Helper()
+	for _, v := range values {
+		eventually(s.t, func() bool {
+			_, err := appendWait(s.t, s.leader(p), batch(s.t, v))
+			if err != nil && !errors.Is(err, record.ErrNotLeader) && !errors.Is(err, record.ErrLeaderUnknown) {
+				s.t.Fatal(err)
+			}
+			return err == nil
+		})
+	}
+}
+
+// same waits until all replicas have committed the same, and compares their
+// logs' bytes and entries.
+func (s *site) same(p int32) {
+	s.t.Helper()
+	eventually(s.t, func() bool {
+		var want Status
+		for i, id := range s.ids() {
+			st := s.replica(id, p).Status()
+			if i == 0 {
+				want = st
+			}
+			if st.Last != want.Last || st.Applied != st.Last || st.Offsets.HighWatermark != want.Offsets.HighWatermark {
+				return false
+			}
+		}
+		return true
+	})
+	var want []storage.Entry
+	for i, id := range s.ids() {
+		log := s.replica(id, p).log
+		last, _ := log.Last()
+		got, err := log.Entries(log.Whole(), last+1, 1<<30)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if i == 0 {
+			want = got
+		}
+		from := max(want[0].Index, got[0].Index)
+		w, g := want[from-want[0].Index:], got[from-got[0].Index:]
+		if !slices.EqualFunc(w, g, func(a, b storage.Entry) bool {
+			return a.Index == b.Index && a.Term == b.Term && a.BaseOffset == b.BaseOffset && bytes.Equal(a.Payload, b.Payload)
+		}) {
+			s.t.Fatalf("node %d has %d entries from %d on that differ from those of node %d", id, len(g), from, s.ids()[0])
+		}
+	}
+	s.net.mu.Lock()
+	defer s.net.mu.Unlock()
+	if err := errors.Join(s.net.mu.errs...); err != nil {
+		s.t.Error(err)
+	}
+}
+
+func (s *site) stopAll() {
+	for _, id := range s.ids() {
+		s.stop(id)
+	}
+}
+
+// Three nodes elect, acknowledge, lose one, go on, and bring it into line when
+// it is back: as long as it was only cut off, and after a restart.
+func TestThreeNodes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, Config{Workers: 2}, 1, 2, 3)
+		defer s.stopAll()
+		spec := Spec{ID: clicks(0), Born: []uint64{1, 2, 3}}
+		s.add(spec)
+		s.write(0, "a", "b")
+		s.same(0)
+		lead := s.leader(0)
+		node, epoch := lead.Leader()
+		for _, id := range s.ids() {
+			r := s.replica(id, 0)
+			if n, e := r.Leader(); n != node || e != epoch || r.Status().Leader != node {
+				t.Errorf("node %d: leader %d of epoch %d, want %d of %d", id, n, e, node, epoch)
+			}
+			if err := r.Serving(); (err == nil) != (id == uint64(node)) || err != nil && !errors.Is(err, record.ErrNotLeader) {
+				t.Errorf("node %d: %v", id, err)
+			}
+		}
+
+		s.net.cut(uint64(node), true)
+		s.write(0, "c", "d")
+		if n, _ := s.leader(0).Leader(); n == node {
+			t.Errorf("node %d leads though it is cut off", node)
+		}
+		s.net.cut(uint64(node), false)
+		s.write(0, "e")
+		s.same(0)
+
+		s.stop(2)
+		s.write(0, "f", "g")
+		s.start(2)
+		s.addTo(2, spec)
+		s.same(0)
+		c, err := s.leader(0).Read(0, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, want := fmt.Sprint(values(t, c)), "[0:a 1:b 2:c 3:d 4:e 5:f 6:g]"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	})
+}
