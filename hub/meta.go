@@ -55,7 +55,7 @@ func (m *meta) introduce(ctx context.Context, cfg Config, kafka, admin string, e
 		if err != nil {
 			return fmt.Errorf("register node %s at site %s: %w", cfg.Node.ID, cfg.Node.Site, err)
 		}
-		if id, ok := out.(int32); ok && id != nodeID {
+		if r, ok := out.(catalog.Registered); ok && r.ID != nodeID {
 			return fmt.Errorf("the data directory %s belongs to another node of this site; this one is %s: set node.id to the name it had", cfg.Node.DataDir, cfg.Node.ID)
 		}
 	}

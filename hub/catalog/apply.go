@@ -3,7 +3,6 @@ package catalog
 import (
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -69,53 +68,6 @@ const (
 	maxProducerIDs  = 1 << 20 // in one block
 	producerCounter = int64(1)<<producerBits - 1
 )
-
-func (s *State) siteInit(c SiteInit) (*State, any, error) {
-	switch {
-	case c.Site == s.site && c.SiteID == s.siteID && s.site != "":
-		return s, nil, nil
-	case s.site != "":
-		return nil, nil, fmt.Errorf("%w: the site is %q with ID %d and cannot become %q with ID %d", record.ErrInvalidRequest, s.site, s.siteID, c.Site, c.SiteID)
-	case c.SiteID < 1 || c.SiteID > maxSiteID:
-		return nil, nil, fmt.Errorf("%w: site ID %d, want 1 to %d", record.ErrInvalidRequest, c.SiteID, maxSiteID)
-	}
-	if err := checkName("site", c.Site); err != nil {
-		return nil, nil, err
-	}
-	next := *s
-	next.site, next.siteID = c.Site, c.SiteID
-	return &next, nil, nil
-}
-
-func (s *State) registerNode(c RegisterNode) (*State, any, error) {
-	if err := checkName("node", c.Name); err != nil {
-		return nil, nil, err
-	}
-	if s.site == "" || c.Site != s.site {
-		return nil, nil, fmt.Errorf("%w: node %q is of site %q, this is site %q", record.ErrInvalidRequest, c.Name, c.Site, s.site)
-	}
-	n := Node{Name: c.Name, Site: c.Site, Kafka: c.Kafka, Peer: c.Peer, Admin: c.Admin, Rack: c.Rack, Listeners: maps.Clone(c.Listeners)}
-	texts := []string{c.Kafka, c.Peer, c.Admin, c.Rack}
-	for name, addr := range c.Listeners {
-		texts = append(texts, name, addr)
-	}
-	for _, v := range texts {
-		if !utf8.ValidString(v) {
-			return nil, nil, fmt.Errorf("%w: node %q has an address that is not UTF-8", record.ErrInvalidRequest, c.Name)
-		}
-	}
-	next := *s
-	next.nodes = slices.Clone(s.nodes)
-	if old, ok := s.NodeByName(c.Name); ok {
-		n.ID = old.ID
-		next.nodes[slices.IndexFunc(s.nodes, func(o Node) bool { return o.ID == old.ID })] = n
-		return &next, n.ID, nil
-	}
-	next.lastNode++
-	n.ID = next.lastNode
-	next.nodes = append(next.nodes, n)
-	return &next, n.ID, nil
-}
 
 func (s *State) allocateProducerIDs(c AllocateProducerIDs) (*State, any, error) {
 	switch {

@@ -27,6 +27,7 @@ import (
 type State struct {
 	site     string
 	siteID   int32
+	cluster  string                       // the site's random ID; empty in a site from before there was one
 	lastNode int32                        // highest broker ID ever given; IDs are not used twice
 	producer int64                        // counter of the next producer ID, without the site's bits
 	nodes    []Node                       // by ID
@@ -44,19 +45,6 @@ type State struct {
 // New is the catalog of a site in which nothing has happened yet.
 func New() *State { return &State{} }
 
-// Node is one hub process of the site, as clients and peers reach it.
-type Node struct {
-	ID    int32  // the Kafka broker ID: from 1, kept for the node's name for ever
-	Name  string // node.id of its configuration
-	Site  string
-	Kafka string // advertised host:port
-	Peer  string
-	Admin string
-	Rack  string
-
-	Listeners map[string]string `json:",omitempty"` // advertised host:port of the listeners besides the one in Kafka
-}
-
 // Topic is one topic of the site, local or mirrored.
 type Topic struct {
 	Name       string
@@ -71,8 +59,24 @@ type Topic struct {
 
 // Partition says where one partition lives.
 type Partition struct {
-	Replicas   []int32 // node IDs, the preferred leader first
+	Replicas   []int32 // node IDs that are wanted, the preferred leader first
 	Generation int32   // a new one begins where a failback cut the one before
+	// Born are the first members of the partition's Raft group, by which every
+	// replica begins its log; they never change. nil: those of BornMembers.
+	Born []uint64 `json:",omitempty"`
+}
+
+// BornMembers are the members of the partition's Raft group when it was
+// created: Born, or else Replicas in their first incarnation.
+func (p Partition) BornMembers() []uint64 {
+	if p.Born != nil {
+		return p.Born
+	}
+	members := make([]uint64, len(p.Replicas))
+	for i, n := range p.Replicas {
+		members[i] = memberID(n, 0)
+	}
+	return members
 }
 
 // Mirror says that a topic is pulled from another site and read-only here.
@@ -94,28 +98,6 @@ const (
 
 // Site is the site's name and its number in producer IDs; zero before SiteInit.
 func (s *State) Site() (name string, id int32) { return s.site, s.siteID }
-
-// Nodes are all registered nodes by ID.
-func (s *State) Nodes() []Node { return s.nodes }
-
-// Node finds a node by its broker ID.
-func (s *State) Node(id int32) (Node, bool) {
-	i, ok := slices.BinarySearchFunc(s.nodes, id, func(n Node, id int32) int { return cmp.Compare(n.ID, id) })
-	if !ok {
-		return Node{}, false
-	}
-	return s.nodes[i], true
-}
-
-// NodeByName finds a node by the name in its configuration.
-func (s *State) NodeByName(name string) (Node, bool) {
-	for _, n := range s.nodes {
-		if n.Name == name {
-			return n, true
-		}
-	}
-	return Node{}, false
-}
 
 // Topics are all topics by name.
 func (s *State) Topics() []*Topic { return s.topics }

@@ -80,6 +80,8 @@ func (e *env) apply(c Command) string {
 		return "ok"
 	case *Topic:
 		return showTopic(r)
+	case Registered:
+		return fmt.Sprintf("node %d", r.ID) + incarnation(r.Incarnation)
 	default:
 		return fmt.Sprintf("%+v", r)
 	}
@@ -98,9 +100,16 @@ func command(t *testing.T, verb string, a storytest.Args) Command {
 	t.Helper()
 	switch verb {
 	case "site":
-		return SiteInit{Site: a.Get("name"), SiteID: int32(a.Int("id", 0))}
+		c := SiteInit{Site: a.Get("name"), SiteID: int32(a.Int("id", 0)), Cluster: a.Get("cluster")}
+		if f := a.Get("founders"); f != "" {
+			for name := range strings.SplitSeq(f, ",") {
+				c.Founders = append(c.Founders, Founder{Name: name, Nonce: "dir-of-" + name, Peer: name + ":7948"})
+			}
+		}
+		return c
 	case "register":
-		return RegisterNode{Name: a.Get("name"), Site: a.Get("site"), Kafka: a.Get("kafka"), Rack: a.Get("rack")}
+		return RegisterNode{Name: a.Get("name"), Site: a.Get("site"), Kafka: a.Get("kafka"), Rack: a.Get("rack"),
+			Node: int32(a.Int("node", 0)), Incarnation: uint32(a.Int("incarnation", 0)), Nonce: a.Get("nonce"), Wiped: a.Has("wiped")}
 	case "create":
 		c := CreateTopic{
 			Name: a.Bare(), ID: topicID(a.Int("id", 0)), Partitions: int32(a.Int("partitions", 0)), Replicas: int32(a.Int("replicas", 0)),
@@ -191,7 +200,7 @@ func show(s *State) string {
 	name, id := s.Site()
 	fmt.Fprintf(&b, "site %q %d\n", name, id)
 	for _, n := range s.Nodes() {
-		fmt.Fprintf(&b, "node %d %s at %s\n", n.ID, n.Name, n.Kafka)
+		fmt.Fprintf(&b, "node %d %s%s at %s\n", n.ID, n.Name, incarnation(n.Incarnation), n.Kafka)
 	}
 	for _, t := range s.Topics() {
 		b.WriteString(showTopic(t) + "\n")
@@ -214,10 +223,33 @@ func show(s *State) string {
 	return b.String()
 }
 
+// members shows each as node, or node.incarnation.
+func members(all []uint64) string {
+	var out []string
+	for _, m := range all {
+		s := fmt.Sprint(memberNode(m))
+		if inc := m >> 32; inc > 0 {
+			s += fmt.Sprintf(".%d", inc)
+		}
+		out = append(out, s)
+	}
+	return strings.Join(out, ",")
+}
+
+func incarnation(n uint32) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" incarnation %d", n)
+}
+
 func showTopic(t *Topic) string {
 	s := fmt.Sprintf("topic %s id %d", t.Name, t.ID[15])
 	for i, p := range t.Partitions {
 		s += fmt.Sprintf(" %d@%v", i, p.Replicas)
+		if p.Born != nil {
+			s += fmt.Sprintf("(born %s)", members(p.Born))
+		}
 	}
 	for _, k := range sortedKeys(t.Config) {
 		s += " " + k + "=" + t.Config[k]
@@ -270,7 +302,7 @@ func TestMachine(t *testing.T) {
 		}
 		return m.Apply(1, b).(Result)
 	}
-	if r := apply(SiteInit{"east", 1}); r.Err != nil {
+	if r := apply(SiteInit{Site: "east", SiteID: 1}); r.Err != nil {
 		t.Fatal(r.Err)
 	}
 	select {
@@ -278,7 +310,7 @@ func TestMachine(t *testing.T) {
 	default:
 		t.Error("a watcher was not told")
 	}
-	if r := apply(RegisterNode{Name: "a", Site: "east"}); r.Err != nil || r.Value != int32(1) {
+	if r := apply(RegisterNode{Name: "a", Site: "east"}); r.Err != nil || r.Value != (Registered{ID: 1}) {
 		t.Fatalf("%+v", r)
 	}
 	if r := m.Apply(2, []byte("garbage")).(Result); r.Err == nil {
@@ -310,7 +342,7 @@ func BenchmarkCreateTopic(b *testing.B) {
 		}
 		s = next
 	}
-	must(SiteInit{"east", 1})
+	must(SiteInit{Site: "east", SiteID: 1})
 	must(RegisterNode{Name: "a", Site: "east"})
 	create := func(i int) CreateTopic {
 		var id record.TopicID

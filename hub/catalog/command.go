@@ -33,25 +33,6 @@ const (
 	kindDeleteConnector
 )
 
-// SiteInit names the site. The first one decides; the same again does nothing.
-type SiteInit struct {
-	Site   string
-	SiteID int32 // 1 to 32767: the top bits of the site's producer IDs
-}
-
-// RegisterNode announces a node or its new addresses. Result: int32, the
-// broker ID, the same for the same name for ever.
-type RegisterNode struct {
-	Name  string
-	Site  string
-	Kafka string
-	Peer  string `json:",omitempty"`
-	Admin string `json:",omitempty"`
-	Rack  string `json:",omitempty"`
-	// Listeners are the addresses of the listeners besides the one in Kafka.
-	Listeners map[string]string `json:",omitempty"`
-}
-
 // CreateTopic makes a topic. Result: *Topic.
 type CreateTopic struct {
 	Name       string
@@ -112,8 +93,6 @@ type SetMirror struct {
 	Mirror *Mirror
 }
 
-func (SiteInit) kind() byte            { return kindSiteInit }
-func (RegisterNode) kind() byte        { return kindRegisterNode }
 func (CreateTopic) kind() byte         { return kindCreateTopic }
 func (DeleteTopic) kind() byte         { return kindDeleteTopic }
 func (AlterTopicConfig) kind() byte    { return kindAlterTopicConfig }

@@ -7,7 +7,7 @@ import (
 
 func FuzzDecodeCommand(f *testing.F) {
 	for _, c := range []Command{
-		SiteInit{"east", 1},
+		SiteInit{Site: "east", SiteID: 1},
 		RegisterNode{Name: "a", Site: "east", Kafka: "a:9092"},
 		CreateTopic{Name: "clicks", ID: topicID(1), Partitions: 6, Replicas: 1, Config: map[string]string{"mirror.to": "west"}, Mirror: &Mirror{"west", "l", 1, MirrorActive}},
 		DeleteTopic{"clicks"},
@@ -43,7 +43,7 @@ func FuzzDecodeCommand(f *testing.F) {
 			t.Fatalf("%q decodes and encodes to %q: %v", b, again, err)
 		}
 		// Whatever decodes can be applied, and what comes of it can be kept.
-		s, _, _ := New().Apply(SiteInit{"east", 1})
+		s, _, _ := New().Apply(SiteInit{Site: "east", SiteID: 1})
 		s, _, _ = s.Apply(RegisterNode{Name: "a", Site: "east"})
 		next, _, _ := s.Apply(c)
 		kept, err := next.Encode()
@@ -59,7 +59,7 @@ func FuzzDecodeCommand(f *testing.F) {
 func FuzzDecodeState(f *testing.F) {
 	s := New()
 	for _, c := range []Command{
-		SiteInit{"east", 1},
+		SiteInit{Site: "east", SiteID: 1},
 		RegisterNode{Name: "a", Site: "east"},
 		CreateTopic{Name: "clicks", ID: topicID(1), Partitions: 2, Replicas: 1},
 		SetJob{"lake", JobPaused},

@@ -71,7 +71,7 @@ func (e *env) placement(verb string, a storytest.Args) string {
 func TestPlacementAtRandom(t *testing.T) {
 	for seed := range uint64(40) {
 		rng := rand.New(rand.NewPCG(seed, 9))
-		s, _, _ := New().Apply(SiteInit{"east", 1})
+		s, _, _ := New().Apply(SiteInit{Site: "east", SiteID: 1})
 		var members []Member
 		for n := range 5 {
 			s, _, _ = s.Apply(RegisterNode{Name: fmt.Sprint("n", n), Site: "east"})

@@ -19,6 +19,7 @@ const snapshotVersion = 1
 type snapshot struct {
 	Site        string                       `json:",omitempty"`
 	SiteID      int32                        `json:",omitempty"`
+	Cluster     string                       `json:",omitempty"`
 	LastNode    int32                        `json:",omitempty"`
 	ProducerIDs int64                        `json:",omitempty"`
 	Nodes       []Node                       `json:",omitempty"`
@@ -33,7 +34,10 @@ type snapshot struct {
 
 // Encode writes the whole state. Equal states give equal bytes.
 func (s *State) Encode() ([]byte, error) {
-	body, err := json.Marshal(snapshot{s.site, s.siteID, s.lastNode, s.producer, s.nodes, s.topics, s.jobs, s.security, s.groups, s.deleted, s.leases, s.connectors})
+	body, err := json.Marshal(snapshot{
+		Site: s.site, SiteID: s.siteID, Cluster: s.cluster, LastNode: s.lastNode, ProducerIDs: s.producer, Nodes: s.nodes, Topics: s.topics,
+		Jobs: s.jobs, Security: s.security, Groups: s.groups, Deleted: s.deleted, Leases: s.leases, Connectors: s.connectors,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("encode catalog: %w", err)
 	}
@@ -49,7 +53,10 @@ func DecodeState(b []byte) (*State, error) {
 	if err := json.Unmarshal(b[1:], &doc); err != nil {
 		return nil, fmt.Errorf("decode catalog: %w", err)
 	}
-	s := &State{site: doc.Site, siteID: doc.SiteID, lastNode: doc.LastNode, producer: doc.ProducerIDs, nodes: doc.Nodes, topics: doc.Topics, jobs: doc.Jobs, security: doc.Security, groups: doc.Groups, deleted: doc.Deleted, leases: doc.Leases, connectors: doc.Connectors}
+	s := &State{
+		site: doc.Site, siteID: doc.SiteID, cluster: doc.Cluster, lastNode: doc.LastNode, producer: doc.ProducerIDs, nodes: doc.Nodes, topics: doc.Topics,
+		jobs: doc.Jobs, security: doc.Security, groups: doc.Groups, deleted: doc.Deleted, leases: doc.Leases, connectors: doc.Connectors,
+	}
 	if err := s.check(); err != nil {
 		return nil, fmt.Errorf("decode catalog: %w", err)
 	}
@@ -81,10 +88,8 @@ func (s *State) check() error {
 	if len(s.deleted) > keepDeleted {
 		return fmt.Errorf("%d deleted topics, at most %d are kept", len(s.deleted), keepDeleted)
 	}
-	for i, n := range s.nodes {
-		if n.ID < 1 || n.ID > s.lastNode || i > 0 && s.nodes[i-1].ID >= n.ID {
-			return fmt.Errorf("node %q has ID %d, out of order or above the last one given, %d", n.Name, n.ID, s.lastNode)
-		}
+	if err := s.checkNodes(); err != nil {
+		return err
 	}
 	for i, t := range s.topics {
 		if t == nil {
@@ -116,6 +121,20 @@ func (s *State) check() error {
 	return nil
 }
 
+func (s *State) checkNodes() error {
+	names := map[string]bool{}
+	for i, n := range s.nodes {
+		if n.ID < 1 || n.ID > s.lastNode || i > 0 && s.nodes[i-1].ID >= n.ID {
+			return fmt.Errorf("node %q has ID %d, out of order or above the last one given, %d", n.Name, n.ID, s.lastNode)
+		}
+		if names[n.Name] {
+			return fmt.Errorf("two nodes are called %q", n.Name)
+		}
+		names[n.Name] = true
+	}
+	return nil
+}
+
 func (s *State) checkTopic(t *Topic) error {
 	if err := record.CheckTopicName(t.Name); err != nil {
 		return err
@@ -130,6 +149,9 @@ func (s *State) checkTopic(t *Topic) error {
 		if err := s.checkReplicas(t.Name, p.Replicas); err != nil {
 			return err
 		}
+		if err := s.checkMembers(p.Born); err != nil {
+			return err
+		}
 	}
 	if t.Mirror != nil {
 		if _, err := s.newMirror(t.Name, *t.Mirror); err != nil {
@@ -137,4 +159,18 @@ func (s *State) checkTopic(t *Topic) error {
 		}
 	}
 	return CheckConfig(t.Config)
+}
+
+// checkMembers verifies a list of members: nodes that there are or were, none
+// of them twice.
+func (s *State) checkMembers(members []uint64) error {
+	for i, m := range members {
+		if n := memberNode(m); n < 1 || n > s.lastNode {
+			return fmt.Errorf("member %d is node %d, the last ID given is %d", m, n, s.lastNode)
+		}
+		if slices.Contains(members[:i], m) {
+			return fmt.Errorf("member %d is named twice", m)
+		}
+	}
+	return nil
 }

@@ -85,7 +85,7 @@ func (s *State) place(topic string, first, count, replicas int32, assigned [][]i
 			if err := s.checkReplicas(topic, nodes); err != nil {
 				return nil, err
 			}
-			parts[i].Replicas = slices.Clone(nodes)
+			parts[i] = s.born(slices.Clone(nodes))
 		}
 		return parts, nil
 	}
@@ -100,9 +100,28 @@ func (s *State) place(topic string, first, count, replicas int32, assigned [][]i
 		for r := range nodes {
 			nodes[r] = s.nodes[(start+int(first)+i+r)%len(s.nodes)].ID
 		}
-		parts[i].Replicas = nodes
+		parts[i] = s.born(nodes)
 	}
 	return parts, nil
+}
+
+// born is a new partition on nodes.
+func (s *State) born(nodes []int32) Partition {
+	p := Partition{Replicas: nodes}
+	if members := s.membersOf(nodes); !slices.Equal(members, p.BornMembers()) {
+		p.Born = members
+	}
+	return p
+}
+
+// membersOf are the present members of nodes, in their order.
+func (s *State) membersOf(nodes []int32) []uint64 {
+	members := make([]uint64, len(nodes))
+	for i, id := range nodes {
+		n, _ := s.Node(id)
+		members[i] = memberID(id, n.Incarnation)
+	}
+	return members
 }
 
 func (s *State) checkReplicas(topic string, nodes []int32) error {
