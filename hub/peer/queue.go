@@ -1,0 +1,168 @@
+package peer
+
+import (
+	"context"
+	"net"
+	"sync"
+)
+
+// frame is a frame that waits to be written.
+type frame struct {
+	kind    kind
+	id      uint64
+	payload net.Buffers
+	written chan<- struct{} // closed when the payload is no longer needed; may be nil
+}
+
+func (f frame) size() int {
+	n := headerSize
+	for _, part := range f.payload {
+		n += len(part)
+	}
+	return n
+}
+
+// queue holds what one connection has to write. It bounds the bytes that are
+// queued or being written.
+type queue struct {
+	ready chan struct{} // has a token when there is something to take
+	limit int
+	mu    struct {
+		sync.Mutex
+		frames []frame
+		bytes  int           // of what is queued and what is being written
+		closed bool          // nothing is taken any more
+		room   chan struct{} // closed when bytes fall; nil: nobody waits
+	}
+}
+
+func newQueue(limit int) *queue {
+	return &queue{ready: make(chan struct{}, 1), limit: limit}
+}
+
+// put adds a frame if there is room; one always fits into an empty queue.
+func (q *queue) put(f frame) bool {
+	ok, _ := q.tryPut(f, q.limit, false)
+	return ok
+}
+
+// force adds a small frame whether there is room or not.
+func (q *queue) force(f frame) bool {
+	ok, _ := q.tryPut(f, int(^uint(0)>>1), false)
+	return ok
+}
+
+// wait adds a frame as soon as there is room. The error is ErrDisconnected
+// after the queue was closed.
+func (q *queue) wait(ctx context.Context, f frame) error {
+	for {
+		ok, room := q.tryPut(f, q.limit, true)
+		if ok {
+			return nil
+		}
+		if room == nil {
+			return ErrDisconnected
+		}
+		select {
+		case <-room:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// tryPut adds the frame, or returns what is closed when there is room if the
+// caller wants that; nothing at all says that the queue is closed.
+func (q *queue) tryPut(f frame, limit int, wantRoom bool) (ok bool, room <-chan struct{}) {
+	size := f.size()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.mu.closed {
+		return false, nil
+	}
+	if q.mu.bytes > 0 && size > limit-q.mu.bytes {
+		if wantRoom && q.mu.room == nil {
+			q.mu.room = make(chan struct{})
+		}
+		return false, q.mu.room
+	}
+	q.mu.bytes += size
+	q.mu.frames = append(q.mu.frames, f)
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+	return true, nil
+}
+
+// take moves frames of about so many bytes, and at least one if there is one,
+// to the end of into.
+func (q *queue) take(into []frame, most int) []frame {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n, bytes := 0, 0
+	for n < len(q.mu.frames) && bytes < most {
+		bytes += q.mu.frames[n].size()
+		n++
+	}
+	into = append(into, q.mu.frames[:n]...)
+	left := copy(q.mu.frames, q.mu.frames[n:])
+	clear(q.mu.frames[left:])
+	q.mu.frames = q.mu.frames[:left]
+	return into
+}
+
+// done gives back the room of frames that were taken.
+func (q *queue) done(frames []frame) {
+	bytes := 0
+	for _, f := range frames {
+		bytes += f.size()
+	}
+	q.mu.Lock()
+	q.mu.bytes -= bytes
+	q.wake()
+	q.mu.Unlock()
+	release(frames)
+}
+
+// close lets go of what is queued and returns how many messages that were.
+func (q *queue) close() (messages int) {
+	q.mu.Lock()
+	frames := q.mu.frames
+	q.mu.frames, q.mu.closed = nil, true
+	q.wake()
+	q.mu.Unlock()
+	release(frames)
+	for _, f := range frames {
+		if f.kind == kindMessage {
+			messages++
+		}
+	}
+	return messages
+}
+
+// wake tells who waits that it may try again. The lock is held.
+func (q *queue) wake() {
+	if q.mu.room != nil {
+		close(q.mu.room)
+		q.mu.room = nil
+	}
+}
+
+// bytes is what is queued and being written.
+func (q *queue) bytes() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.mu.closed {
+		return 0
+	}
+	return q.mu.bytes
+}
+
+func release(frames []frame) {
+	for _, f := range frames {
+		if f.written != nil {
+			close(f.written)
+		}
+	}
+}
