@@ -21,6 +21,13 @@ type Config struct {
 	// Site they must fit into 512 bytes.
 	Kafka, Peer, Admin, Version string
 
+	// Expect is how many nodes this one waits for to begin a site with, and
+	// Cluster the ID of the site that it belongs to, if it does (SetCluster).
+	// Before that Nonce tells its data directory from every other. The nodes of
+	// the site are told.
+	Expect         int
+	Cluster, Nonce string
+
 	LAN, WAN Pool
 
 	// Key encrypts and authenticates all gossip, TCP and UDP: 16, 24 or 32

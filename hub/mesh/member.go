@@ -31,6 +31,12 @@ type Member struct {
 	Addr    string `json:"addr"`   // host:port of its gossip in Pool
 	Status  Status `json:"status"` // alive, leaving, left or failed
 	Pool    string `json:"pool"`   // the pool that says so: lan or wan
+	// Expect is how many nodes the member waits for to begin a site, Cluster
+	// the ID of the site that it belongs to, empty before, and Nonce what its
+	// data directory has instead. Of LAN members only.
+	Expect  int    `json:"expect,omitempty"`
+	Cluster string `json:"cluster,omitempty"`
+	Nonce   string `json:"nonce,omitempty"`
 }
 
 // The pools.
@@ -40,8 +46,9 @@ const (
 )
 
 func memberOf(m serf.Member, pool string) Member {
+	expect, _ := strconv.Atoi(m.Tags[tagExpect]) // 0 if it says none, or nonsense
 	return Member{
-		ID: m.Name, Site: m.Tags[tagSite],
+		ID: m.Name, Site: m.Tags[tagSite], Expect: expect, Cluster: m.Tags[tagCluster], Nonce: m.Tags[tagNonce],
 		Kafka: m.Tags[tagKafka], Peer: m.Tags[tagPeer], Admin: m.Tags[tagAdmin], Version: m.Tags[tagVersion],
 		Addr:   gossipAddr(m.Addr, m.Port),
 		Status: m.Status.String(), Pool: pool,

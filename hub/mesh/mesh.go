@@ -237,6 +237,16 @@ func (m *Mesh) conflictErrors() (errs []error) {
 	return errs
 }
 
+// SetCluster tells the LAN pool that this node belongs to a site.
+func (m *Mesh) SetCluster(id string) error {
+	c := m.cfg
+	c.Cluster, c.Nonce = id, ""
+	if err := m.lan.serf.SetTags(c.tags(poolLAN, m.wan.addr())); err != nil {
+		return fmt.Errorf("mesh: tell the site's cluster ID: %w", err)
+	}
+	return nil
+}
+
 // flood is the WAN addresses of this site's living nodes that the WAN pool
 // does not see alive.
 func (m *Mesh) flood() (addrs []string) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hashicorp/memberlist"
@@ -17,7 +18,10 @@ const (
 	tagPeer    = "peer"
 	tagAdmin   = "admin"
 	tagVersion = "version"
-	tagWAN     = "wan" // LAN pool only: the node's address in the WAN pool
+	tagWAN     = "wan"     // LAN pool only: the node's address in the WAN pool
+	tagExpect  = "expect"  // LAN pool only: nodes of a new site
+	tagCluster = "cluster" // LAN pool only: ID of the site that the node belongs to
+	tagNonce   = "nonce"   // LAN pool only, while it belongs to none: of its data directory
 )
 
 // tags of this node in a pool; empty ones are left out.
@@ -25,6 +29,12 @@ func (c Config) tags(pool, wanAddr string) map[string]string {
 	tags := map[string]string{
 		tagPool: pool, tagSite: c.Site, tagKafka: c.Kafka, tagPeer: c.Peer,
 		tagAdmin: c.Admin, tagVersion: c.Version, tagWAN: wanAddr,
+	}
+	if pool == poolLAN && c.Expect > 0 {
+		tags[tagExpect] = strconv.Itoa(c.Expect)
+	}
+	if pool == poolLAN {
+		tags[tagCluster], tags[tagNonce] = c.Cluster, c.Nonce
 	}
 	maps.DeleteFunc(tags, func(_, v string) bool { return v == "" })
 	return tags
