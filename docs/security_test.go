@@ -80,7 +80,7 @@ func startSecured(t *testing.T, dir string, env map[string]string) (addr string)
 	}
 	c.Node.DataDir = t.TempDir()
 	certs := c.Listeners.Extra["certs"]
-	for _, l := range []*hub.ListenerConfig{&c.Listeners.Kafka.ListenerConfig, &certs.ListenerConfig, &c.Listeners.Admin.ListenerConfig} {
+	for _, l := range []*hub.ListenerConfig{&c.Listeners.Kafka.ListenerConfig, &certs.ListenerConfig, &c.Listeners.Admin.ListenerConfig, &c.Listeners.Peer.ListenerConfig} {
 		l.Addr, l.Advertise = "127.0.0.1:0", ""
 	}
 	c.Listeners.Extra["certs"] = certs

@@ -92,6 +92,9 @@ type NodeConfig struct {
 	Zone    string `yaml:"zone"`     // rack or availability zone; optional
 }
 
+// maxFounders is how many nodes can begin a site together; more join it then.
+const maxFounders = 9
+
 // Off as an address turns a listener off that a node can do without.
 const Off = "off"
 
@@ -112,7 +115,10 @@ type PoolConfig struct {
 
 // ClusterConfig says how a site begins.
 type ClusterConfig struct {
-	BootstrapExpect int `yaml:"bootstrap_expect"` // nodes of a new site; 1 for now
+	// BootstrapExpect is with how many nodes a new site begins, the same at
+	// each of them. 0: this node begins none and joins one that is there.
+	// Default: 1.
+	BootstrapExpect int `yaml:"bootstrap_expect"`
 }
 
 // Default is the configuration of a single node with the product's ports on
@@ -121,7 +127,7 @@ type ClusterConfig struct {
 func Default() Config {
 	return Config{
 		Node:      NodeConfig{DataDir: "entrepot-data"},
-		Listeners: ListenersConfig{Kafka: KafkaListenerConfig{ListenerConfig: ListenerConfig{Addr: ":9092"}}, Admin: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":8080"}}, Peer: ListenerConfig{Addr: ":7948"}, Registry: loginListener(":8081"), Connect: loginListener("127.0.0.1:8083")},
+		Listeners: ListenersConfig{Kafka: KafkaListenerConfig{ListenerConfig: ListenerConfig{Addr: ":9092"}}, Admin: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":8080"}}, Peer: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":7948"}}, Registry: loginListener(":8081"), Connect: loginListener("127.0.0.1:8083")},
 		Mesh:      MeshConfig{LAN: PoolConfig{Addr: ":7946"}, WAN: PoolConfig{Addr: ":7947"}},
 		Cluster:   ClusterConfig{BootstrapExpect: 1},
 
@@ -219,8 +225,10 @@ func (c Config) Validate() error {
 		return wrong(fmt.Sprintf("group_delay is %s: want 0 to 1m", c.GroupDelay), "group_delay")
 	case !slices.Contains([]group.Migration{group.MigrateBoth, group.MigrateUp, group.MigrateDown, group.MigrateNone}, group.Migration(c.GroupMigration)):
 		return wrong(fmt.Sprintf("group_migration is %q: want bidirectional, upgrade, downgrade or disabled", c.GroupMigration), "group_migration")
-	case c.Cluster.BootstrapExpect != 1:
-		return wrong(fmt.Sprintf("cluster.bootstrap_expect is %d: sites of one node are what this version has, so want 1", c.Cluster.BootstrapExpect), "cluster", "bootstrap_expect")
+	case c.Cluster.BootstrapExpect < 0 || c.Cluster.BootstrapExpect > maxFounders:
+		return wrong(fmt.Sprintf("cluster.bootstrap_expect is %d: want the number of nodes with which the site begins, 1 to %d (3 or 5 survive the loss of a node), or 0 to join one", c.Cluster.BootstrapExpect, maxFounders), "cluster", "bootstrap_expect")
+	case c.Cluster.BootstrapExpect != 1 && len(c.Mesh.LAN.Join) == 0:
+		return wrong(fmt.Sprintf("cluster.bootstrap_expect is %d and mesh.lan.join names nobody: want addresses by which the nodes of the site find each other", c.Cluster.BootstrapExpect), "cluster", "bootstrap_expect")
 	case !slices.Contains([]string{"", string(mesh.ProfileLocal)}, c.Mesh.Profile):
 		return wrong(fmt.Sprintf("mesh.profile is %q: want \"local\" or nothing", c.Mesh.Profile), "mesh", "profile")
 	}

@@ -2,7 +2,8 @@
 // order. It holds no logic of its own beyond what two parts need to meet.
 //
 // Goroutines: Run starts every part's Run in one of three layers (layer.go),
-// ends the layers from the outside in, and returns when all have ended.
+// ends the layers from the outside in, and returns when all have ended. A node
+// that begins a site asks the others at once, and waits for the answers.
 package hub
 
 import (
@@ -23,7 +24,10 @@ import (
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/connect"
 	"github.com/entrepot-hub/entrepot/hub/group"
+	"github.com/entrepot-hub/entrepot/hub/identity"
+	"github.com/entrepot-hub/entrepot/hub/leaders"
 	"github.com/entrepot-hub/entrepot/hub/mesh"
+	"github.com/entrepot-hub/entrepot/hub/peer"
 	"github.com/entrepot-hub/entrepot/hub/protocol"
 	"github.com/entrepot-hub/entrepot/hub/registry"
 	"github.com/entrepot-hub/entrepot/hub/replica"
@@ -34,10 +38,6 @@ import (
 	"github.com/entrepot-hub/entrepot/storage/vfs"
 	"github.com/entrepot-hub/entrepot/stream"
 )
-
-// nodeID is this node's broker ID and its number in all Raft groups: a site
-// has one node, and the catalog gives the first one this ID.
-const nodeID = 1
 
 // Deps is what a node gets from outside.
 type Deps struct {
@@ -55,18 +55,26 @@ type Hub struct {
 	log     *slog.Logger
 	started time.Time
 	jobs    *stream.Jobs
+	id      identity.Node // zero before the node belongs to a site
+
+	beginning beginning // of a node that does not
 
 	doors      []protocol.Listener // the main one first
 	adminLn    net.Listener
+	peerLn     net.Listener
 	registryLn net.Listener // nil: the registry is off
 	connectLn  net.Listener // nil: the REST API for connectors is off
 	mesh       *mesh.Mesh
+	members    atomic.Pointer[[]mesh.Member] // as gossip has them
 	store      *storage.Store
+	peers      *peer.Peers
+	leaders    *leaders.Table
 	set        *replica.Set
 	meta       *meta
 	topics     *topics
 	server     *protocol.Server
 	pipe       *pipe
+	announcer  *announcer
 	links      *mirror.Manager
 	runner     *stream.Runner
 	admin      *admin.Server
@@ -77,6 +85,8 @@ type Hub struct {
 
 	broken atomic.Pointer[map[string]error] // connectors of the catalog that cannot be read
 	ready  atomic.Pointer[string]           // why the node does not serve yet; nil: it does
+	joined atomic.Bool                      // the parts that stand on the store are there
+	begun  atomic.Bool                      // the catalog's group is there
 }
 
 // Open reads the jobs files, takes the ports and the data directory, in this
@@ -93,7 +103,7 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Hub, error) {
 	h.notReady("starting")
 	h.connectors = newConnectorsView(h)
 	h.broken.Store(&map[string]error{})
-	for _, step := range []func(context.Context) error{h.openPlugins, h.readJobs, h.listen, h.openMesh, h.openStore, h.join} {
+	for _, step := range []func(context.Context) error{h.openPlugins, h.readJobs, h.listen, h.openStore, h.openIdentity, h.openMesh, h.openPeers, h.openAdmin, h.joinIfSomebody} {
 		if err := step(ctx); err != nil {
 			h.close()
 			return nil, err
@@ -130,7 +140,8 @@ func (h *Hub) openMesh(context.Context) error {
 	}
 	h.mesh, err = mesh.Open(mesh.Config{
 		ID: h.cfg.Node.ID, Site: h.cfg.Node.Site, Version: h.deps.Version,
-		Kafka: h.address(cmp.Or(h.cfg.Links.Listener, protocol.MainListener)), Admin: h.cfg.Listeners.Admin.advertised(h.adminLn.Addr()),
+		Kafka: h.address(cmp.Or(h.cfg.Links.Listener, protocol.MainListener)), Admin: h.Admin(), Peer: h.Peer(),
+		Expect: h.cfg.Cluster.BootstrapExpect, Cluster: h.id.Cluster, Nonce: h.nonce(),
 		LAN:     mesh.Pool{Bind: h.cfg.Mesh.LAN.Addr, Advertise: h.cfg.Mesh.LAN.Advertise, Join: h.cfg.Mesh.LAN.Join},
 		WAN:     mesh.Pool{Bind: h.cfg.Mesh.WAN.Addr, Advertise: h.cfg.Mesh.WAN.Advertise, Join: h.cfg.Mesh.WAN.Join},
 		Key:     key,
@@ -158,15 +169,17 @@ func (h *Hub) openStore(context.Context) error {
 // the others.
 func (h *Hub) join(context.Context) error {
 	var err error
-	if h.set, err = replica.Open(replica.Config{Member: replica.MemberID(nodeID, 0), Logger: h.log.With("part", "replica")}, h.store); err != nil {
+	if h.set, err = replica.Open(replica.Config{Member: h.member(), Transport: transport{h}, Logger: h.log.With("part", "replica")}, h.store); err != nil {
 		return err
 	}
-	h.meta = &meta{machine: catalog.NewMachine()}
-	h.topics = &topics{set: h.set, meta: h.meta, log: h.log}
+	h.meta = &meta{machine: newAnswers(), ask: h.askLeader, leader: h.metaLeader}
+	h.topics = &topics{node: h.id.ID, set: h.set, meta: h.meta, log: h.log}
 	h.meta.applied = h.topics.follow
+	h.leaders = leaders.New()
+	h.announcer = newAnnouncer(h)
 
 	pc := protocol.Default()
-	pc.Node, pc.ClusterID, pc.AutoCreate = nodeID, clusterID(h.cfg), h.cfg.AutoCreateTopics
+	pc.Node, pc.ClusterID, pc.AutoCreate = h.id.ID, h.id.Cluster, h.cfg.AutoCreateTopics
 	pc.Group.Migration = group.Migration(h.cfg.GroupMigration)
 	pc.Group.InitialDelay, pc.LogDir = h.cfg.GroupDelay, h.cfg.Node.DataDir
 	pc.Group.Consumer, pc.Group.Bounds = h.cfg.ConsumerGroups.timing()
@@ -192,19 +205,33 @@ func (h *Hub) join(context.Context) error {
 		return err
 	}
 	rc := registry.Config{
-		Dial: h.pipe.dial, Seeds: []string{h.Kafka()}, ClusterID: clusterID(h.cfg), Version: h.deps.Version, Logger: h.log.With("part", "registry"),
+		Dial: h.pipe.dial, Seeds: []string{h.Kafka()}, ClusterID: h.id.Cluster, Version: h.deps.Version, Logger: h.log.With("part", "registry"),
 	}
 	if h.cfg.Listeners.Registry.Login {
 		rc.Login = passwords(pc.SASL)
 	}
 	h.registry = registry.New(rc)
 	cc := connect.Config{
-		Site: h.connectors, Registry: h.deps.Registry, ClusterID: clusterID(h.cfg), Version: h.deps.Version, Worker: h.Connect(), Logger: h.log.With("part", "connect"),
+		Site: h.connectors, Registry: h.deps.Registry, ClusterID: h.id.Cluster, Version: h.deps.Version, Worker: h.Connect(), Logger: h.log.With("part", "connect"),
 	}
 	if h.cfg.Listeners.Connect.Login {
 		cc.Login = passwords(pc.SASL)
 	}
 	h.connect = connect.New(cc)
+	h.joined.Store(true)
+	return nil
+}
+
+// joinIfSomebody builds the rest at once if the node knows who it is; otherwise
+// Run does when it has found out.
+func (h *Hub) joinIfSomebody(ctx context.Context) error {
+	if !h.isSomebody() {
+		return nil
+	}
+	return h.join(ctx)
+}
+
+func (h *Hub) openAdmin(context.Context) (err error) {
 	h.admin, err = admin.New(admin.Config{Logger: h.log.With("part", "admin")},
 		admin.Sources{Node: nodeView{h}, Mesh: meshView{h}, Links: linksView{h}, Jobs: jobsView{h}, Samples: []admin.Samples{kafkaSamples{h}, registrySamples{h}, connectSamples{h}}})
 	return err
@@ -219,19 +246,24 @@ func (h *Hub) Run(ctx context.Context) error {
 	logs, server, edge := newLayer(fail), newLayer(fail), newLayer(fail)
 
 	logs.run("storage", h.store.Run)
-	logs.run("replicas", h.set.Run)
+	logs.run("peers", func(ctx context.Context) error { return h.peers.Run(ctx, h.peerLn) })
 	edge.run("admin", func(ctx context.Context) error { return h.admin.Serve(ctx, h.adminLn) })
-	err := h.begin(ctx)
+	edge.run("mesh", h.mesh.Run)
+	err := h.becomeSomebody(ctx)
+	if err == nil {
+		logs.run("replicas", h.set.Run)
+		server.run("leaders", h.announcer.run)
+		err = h.begin(ctx)
+	}
 	if err == nil {
 		h.pipe.ctx = server.ctx
 		server.run("groups", h.server.Run)
 		for _, d := range h.doors {
 			server.run("listener "+d.Name, func(ctx context.Context) error { return h.server.Serve(ctx, d) })
 		}
-		edge.run("mesh", h.mesh.Run)
 		edge.run("links", h.links.Run)
 		edge.run("jobs", h.runner.Run)
-		edge.run("topics", h.topics.run)
+		server.run("topics", h.topics.run)
 		if h.registryLn != nil {
 			edge.run("schemas", h.registry.Run)
 			edge.run("schema registry", func(ctx context.Context) error { return h.registry.Serve(ctx, h.registryLn) })
@@ -263,16 +295,15 @@ func (h *Hub) Run(ctx context.Context) error {
 func (h *Hub) begin(ctx context.Context) error {
 	h.notReady("reading the catalog")
 	group, err := h.set.Add(replica.Spec{
-		ID: storage.LogID{Topic: catalog.MetaGroup}, Born: []uint64{replica.MemberID(nodeID, 0)}, Machine: h.meta.machine,
+		ID: storage.LogID{Topic: catalog.MetaGroup}, Born: h.id.Members(), Machine: h.meta.machine,
 	})
 	if err != nil {
 		return fmt.Errorf("the catalog: %w", err)
 	}
 	h.meta.group = group
-	if err := serving(ctx, group); err != nil {
-		return fmt.Errorf("the catalog: %w", err)
-	}
-	if err := h.meta.introduce(ctx, h.cfg, h.Kafka(), h.Admin(), h.extraAddresses()); err != nil {
+	h.begun.Store(true)
+	h.findPeers()
+	if err := h.introduce(ctx); err != nil {
 		return err
 	}
 	h.notReady("opening the partitions")
@@ -287,7 +318,7 @@ func (h *Hub) close() {
 	for _, d := range h.doors {
 		_ = d.Net.Close()
 	}
-	for _, ln := range []net.Listener{h.adminLn, h.registryLn, h.connectLn} {
+	for _, ln := range []net.Listener{h.adminLn, h.peerLn, h.registryLn, h.connectLn} {
 		if ln != nil {
 			_ = ln.Close()
 		}
@@ -311,6 +342,9 @@ func (h *Hub) Kafka() string { return h.address(protocol.MainListener) }
 // Admin is the address of the console and the admin API, host:port.
 func (h *Hub) Admin() string { return h.cfg.Listeners.Admin.advertised(h.adminLn.Addr()) }
 
+// Peer is the address for the other nodes of the site, host:port.
+func (h *Hub) Peer() string { return h.cfg.Listeners.Peer.advertised(h.peerLn.Addr()) }
+
 // Registry is the address of the schema registry, host:port; empty when it is
 // off.
 func (h *Hub) Registry() string {
@@ -333,10 +367,18 @@ func (h *Hub) Connect() string {
 func (h *Hub) WAN() string { return h.mesh.WANAddr() }
 
 // Jobs is the status of the node's connectors.
-func (h *Hub) Jobs() []stream.JobStatus { return h.runner.Status() }
+func (h *Hub) Jobs() []stream.JobStatus {
+	if !h.joined.Load() {
+		return nil
+	}
+	return h.runner.Status()
+}
 
 // Offsets is what this node has of a partition; zero while it has none.
 func (h *Hub) Offsets(topic string, partition int32) record.Offsets {
+	if !h.joined.Load() {
+		return record.Offsets{}
+	}
 	if r, ok := h.set.Get(record.TopicPartition{Topic: topic, Partition: partition}); ok {
 		return r.Offsets()
 	}
@@ -345,6 +387,9 @@ func (h *Hub) Offsets(topic string, partition int32) record.Offsets {
 
 // Has reports whether the site has the topic.
 func (h *Hub) Has(topic string) bool {
+	if !h.joined.Load() {
+		return false
+	}
 	_, ok := h.meta.State().Topic(topic)
 	return ok
 }

@@ -33,7 +33,7 @@ func config(t *testing.T, site string, join ...string) Config {
 	t.Helper()
 	c := Dev()
 	c.Node.ID, c.Node.Site, c.Node.DataDir = site+"-1", site, filepath.Join(t.TempDir(), site)
-	for _, addr := range []*string{&c.Listeners.Kafka.Addr, &c.Listeners.Admin.Addr, &c.Listeners.Registry.Addr, &c.Listeners.Connect.Addr, &c.Mesh.LAN.Addr, &c.Mesh.WAN.Addr} {
+	for _, addr := range []*string{&c.Listeners.Kafka.Addr, &c.Listeners.Admin.Addr, &c.Listeners.Peer.Addr, &c.Listeners.Registry.Addr, &c.Listeners.Connect.Addr, &c.Mesh.LAN.Addr, &c.Mesh.WAN.Addr} {
 		*addr = "127.0.0.1:0"
 	}
 	c.Mesh.WAN.Join = join

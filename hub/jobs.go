@@ -70,7 +70,7 @@ func (h *Hub) ensureTopic(ctx context.Context, spec stream.TopicSpec) error {
 			return err
 		}
 		return h.meta.createTopic(ctx, catalog.CreateTopic{
-			Name: spec.Name, ID: id, Partitions: max(spec.Partitions, 1), Replicas: max(int32(spec.Replicas), 1),
+			Name: spec.Name, ID: id, Partitions: max(spec.Partitions, 1), Replicas: h.replicas(int32(spec.Replicas)),
 			Config: spec.Configs, Created: now(),
 		})
 	}
@@ -108,7 +108,7 @@ func (h *Hub) ensureCheckpoints(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return h.meta.createTopic(ctx, catalog.InternalTopic(catalog.CheckpointsTopic, id, 1, 1, now()))
+	return h.meta.createTopic(ctx, catalog.InternalTopic(catalog.CheckpointsTopic, id, 1, h.replicas(0), now()))
 }
 
 // claimJob grants this node the lease of a job. Another grant may come in
@@ -116,7 +116,7 @@ func (h *Hub) ensureCheckpoints(ctx context.Context) error {
 func (h *Hub) claimJob(ctx context.Context, job string, floor int64) (int64, error) {
 	for {
 		after := h.meta.State().Lease(job).Epoch
-		out, err := h.meta.Propose(ctx, catalog.GrantLease{Task: job, Node: nodeID, After: after, Floor: floor})
+		out, err := h.meta.Propose(ctx, catalog.GrantLease{Task: job, Node: h.id.ID, After: after, Floor: floor})
 		if err == nil {
 			return out.(catalog.Lease).Epoch, nil
 		}

@@ -24,7 +24,9 @@ type ListenersConfig struct {
 	// listener they came in on.
 	Extra map[string]KafkaListenerConfig `yaml:"extra"`
 	Admin AdminListenerConfig            `yaml:"admin"`
-	Peer  ListenerConfig                 `yaml:"peer"`
+	// Peer is the port for the other nodes of the site. With TLS each node
+	// shows the others its certificate, and client_ca verifies theirs.
+	Peer AdminListenerConfig `yaml:"peer"`
 	// Registry is the schema registry's port; addr "off" runs none.
 	Registry LoginListenerConfig `yaml:"registry"`
 	// Connect is the port of the Kafka-Connect-compatible REST API; addr "off"
@@ -196,6 +198,12 @@ func (c Config) validateListeners() error {
 		return err
 	}
 	if err := c.Listeners.Connect.TLS.validate("listeners.connect", []string{"listeners", "connect"}); err != nil {
+		return err
+	}
+	if t := c.Listeners.Peer.TLS; t != nil && (t.ClientCA == "" || t.ClientAuth != "" && t.ClientAuth != auth.ClientRequire) {
+		return wrong("listeners.peer.tls: nodes verify each other, so want client_ca, and no client_auth but require", "listeners", "peer", "tls")
+	}
+	if err := c.Listeners.Peer.TLS.validate("listeners.peer", []string{"listeners", "peer"}); err != nil {
 		return err
 	}
 	return c.Listeners.Admin.TLS.validate("listeners.admin", []string{"listeners", "admin"})

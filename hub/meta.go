@@ -16,28 +16,36 @@ import (
 // meta joins the catalog, a pure state machine, with the Raft group that
 // orders its commands.
 type meta struct {
-	machine *catalog.Machine
+	machine *answers
 	group   *replica.Replica
 	applied func() error // brings the node in line with the present state
+	// ask has the node that leads the catalog commit a command (forward.go).
+	ask func(ctx context.Context, leader int32, cmd []byte) (index uint64, err error)
+	// leader is who leads the catalog as other nodes say, for a node that is no
+	// member of its group yet; 0: nobody.
+	leader func() int32
 }
 
 // State is the present catalog.
 func (m *meta) State() *catalog.State { return m.machine.State() }
 
-// Propose commits a command and returns its result once this node is in line
-// with it: a topic that was created can be written to.
+// Propose commits a command, at whichever node leads the catalog, and returns
+// its result once this node is in line with it: a topic that was created can be
+// written to, if this node leads it.
 func (m *meta) Propose(ctx context.Context, cmd catalog.Command) (any, error) {
 	b, err := catalog.Encode(cmd)
 	if err != nil {
 		return nil, err
 	}
-	out, err := m.group.Propose(ctx, b)
+	ctx, cancel := context.WithTimeout(ctx, proposeTime)
+	defer cancel()
+	index, err := m.commit(ctx, b)
 	if err != nil {
 		return nil, err
 	}
-	result, ok := out.(catalog.Result)
-	if !ok {
-		panic(fmt.Sprintf("hub: the catalog answered %T, want catalog.Result", out))
+	result, err := m.machine.wait(ctx, index, m.group)
+	if err != nil {
+		return nil, err
 	}
 	if result.Err != nil {
 		return nil, result.Err
@@ -45,21 +53,66 @@ func (m *meta) Propose(ctx context.Context, cmd catalog.Command) (any, error) {
 	return result.Value, m.applied()
 }
 
-// introduce names the site and registers this node with its present addresses.
-func (m *meta) introduce(ctx context.Context, cfg Config, kafka, admin string, extra map[string]string) error {
-	for _, cmd := range []catalog.Command{
-		catalog.SiteInit{Site: cfg.Node.Site, SiteID: cfg.siteID()},
-		catalog.RegisterNode{Name: cfg.Node.ID, Site: cfg.Node.Site, Kafka: kafka, Admin: admin, Rack: cfg.Node.Zone, Listeners: extra},
-	} {
-		out, err := m.Propose(ctx, cmd)
-		if err != nil {
-			return fmt.Errorf("register node %s at site %s: %w", cfg.Node.ID, cfg.Node.Site, err)
+// proposeTime is how long a command of the catalog may take: an election, or
+// two, and a disk that is busy.
+const proposeTime = 30 * time.Second
+
+// proposeAgain is the time between two looks for a leader.
+const proposeAgain = 50 * time.Millisecond
+
+// errNotProposed says that a command is surely not in the log.
+var errNotProposed = errors.New("the command was not proposed")
+
+// commit has a command committed and returns its index. It waits for a leader;
+// what a leader was asked for, and has not answered, it does not ask again.
+func (m *meta) commit(ctx context.Context, cmd []byte) (uint64, error) {
+	for {
+		changed := m.group.Changed()
+		index, err := m.try(ctx, cmd)
+		if !errors.Is(err, errNotProposed) {
+			return index, err
 		}
-		if r, ok := out.(catalog.Registered); ok && r.ID != nodeID {
-			return fmt.Errorf("the data directory %s belongs to another node of this site; this one is %s: set node.id to the name it had", cfg.Node.DataDir, cfg.Node.ID)
+		wait := time.NewTimer(proposeAgain)
+		select {
+		case <-changed:
+		case <-wait.C:
+		case <-ctx.Done():
+			wait.Stop()
+			return 0, fmt.Errorf("the catalog: %w: %w", record.ErrTimeout, err)
 		}
+		wait.Stop()
 	}
-	return nil
+}
+
+func (m *meta) try(ctx context.Context, cmd []byte) (uint64, error) {
+	st := m.group.Status()
+	if st.Serving {
+		return m.propose(ctx, cmd)
+	}
+	if st.Err != nil {
+		return 0, fmt.Errorf("the catalog: %w", st.Err)
+	}
+	leader := st.Leader
+	if leader == 0 {
+		leader = m.leader()
+	}
+	if st.Role == replica.RoleLeader || leader == 0 {
+		return 0, fmt.Errorf("%w: %w", errNotProposed, record.ErrLeaderUnknown)
+	}
+	return m.ask(ctx, leader, cmd)
+}
+
+// propose commits a command here.
+func (m *meta) propose(ctx context.Context, cmd []byte) (uint64, error) {
+	out, err := m.group.Propose(ctx, cmd)
+	if err != nil {
+		return 0, err
+	}
+	a, ok := out.(answer)
+	if !ok {
+		panic(fmt.Sprintf("hub: the catalog answered %T, want answer", out))
+	}
+	return a.index, nil
 }
 
 // createTopic proposes a topic that begins here; one that exists is left alone.
@@ -71,8 +124,9 @@ func (m *meta) createTopic(ctx context.Context, cmd catalog.CreateTopic) error {
 	return err
 }
 
-// clusterID is the site's name in the form that Kafka's clients show.
-func clusterID(cfg Config) string {
+// oldClusterID is the cluster ID of sites that began before they had one: the
+// site's name in the form that Kafka's clients show.
+func oldClusterID(cfg Config) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "entrepot site %s %d", cfg.Node.Site, cfg.siteID()))
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }

@@ -14,23 +14,40 @@ type partitions struct{ h *Hub }
 // Partition implements protocol.Partitions.
 func (p partitions) Partition(topic string, n int32) (protocol.Partition, error) {
 	r, ok := p.h.set.Get(record.TopicPartition{Topic: topic, Partition: n})
-	if !ok {
-		return nil, fmt.Errorf("%s-%d: %w", topic, n, record.ErrUnknownTopic)
+	if ok {
+		return partition{r}, nil
 	}
-	return partition{r}, nil
+	t, there := p.h.meta.State().Topic(topic)
+	switch {
+	case !there || n < 0 || int(n) >= len(t.Partitions):
+		return nil, fmt.Errorf("%s-%d: %w", topic, n, record.ErrUnknownTopic)
+	case !p.h.alone():
+		return nil, fmt.Errorf("%s-%d: %w: it is on nodes %v", topic, n, record.ErrNotLeader, t.Partitions[n].Replicas)
+	}
+	return nil, fmt.Errorf("%s-%d: %w", topic, n, record.ErrUnknownTopic)
 }
 
-// Leader implements protocol.Partitions.
+// Leader implements protocol.Partitions: this node's own replica knows best, and
+// of a partition that is elsewhere its leader has told.
 func (p partitions) Leader(topic string, n int32) (node, epoch int32) {
-	r, ok := p.h.set.Get(record.TopicPartition{Topic: topic, Partition: n})
-	if !ok {
-		return -1, -1
+	node, epoch = -1, -1
+	term := uint64(0)
+	if r, ok := p.h.set.Get(record.TopicPartition{Topic: topic, Partition: n}); ok {
+		st := r.Status()
+		term, epoch = st.Term, st.Offsets.LeaderEpoch
+		if st.Leader != 0 && (st.Leader != p.h.id.ID || st.Serving) {
+			node = st.Leader
+		}
 	}
-	id, epoch := r.Leader()
-	if id == 0 || id == nodeID && r.Serving() != nil {
-		return -1, epoch // nobody, or this node does not answer yet
+	t, there := p.h.meta.State().Topic(topic)
+	if !there {
+		return node, epoch
 	}
-	return id, epoch
+	c, known := p.h.leaders.Leader(t.ID, n)
+	if known && c.Node != p.h.id.ID && (c.Term > term || c.Term == term && node < 0) {
+		return c.Node, c.Epoch
+	}
+	return node, epoch
 }
 
 // partition is a replica as the Kafka server sees it.

@@ -42,6 +42,9 @@ func (h *Hub) listen(ctx context.Context) error {
 	if h.adminLn, err = h.secured(h.adminLn, h.cfg.Listeners.Admin.TLS); err != nil {
 		return fmt.Errorf("listeners.admin: %w", err)
 	}
+	if h.peerLn, err = lc.Listen(ctx, "tcp", h.cfg.Listeners.Peer.Addr); err != nil {
+		return fmt.Errorf("listeners.peer.addr %s: %w; free the port or choose another", h.cfg.Listeners.Peer.Addr, err)
+	}
 	if h.registryLn, err = h.optional(ctx, "registry", h.cfg.Listeners.Registry); err != nil {
 		return err
 	}

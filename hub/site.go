@@ -20,6 +20,11 @@ type meshChanged struct{ h *Hub }
 // Changed implements mesh.Handler. A site none of whose nodes is alive stays a
 // source while gossip remembers it: only its own silence makes it unreachable.
 func (m meshChanged) Changed(members []mesh.Member) {
+	m.h.members.Store(&members)
+	if !m.h.joined.Load() {
+		return // the site's nodes are looked at; links come later
+	}
+	m.h.findPeers()
 	brokers := map[string][]string{}
 	for _, one := range members {
 		if one.Site != m.h.cfg.Node.Site && one.Kafka != "" && one.Status != mesh.StatusLeft {
@@ -41,7 +46,7 @@ func (s site) EnsureTopic(ctx context.Context, t mirror.MirroredTopic) error {
 	have, ok := s.h.meta.State().Topic(t.Name)
 	if !ok {
 		_, err := s.h.meta.Propose(ctx, catalog.CreateTopic{
-			Name: t.Name, ID: t.ID, Partitions: t.Partitions, Replicas: 1, Config: t.Config, Created: now(),
+			Name: t.Name, ID: t.ID, Partitions: t.Partitions, Replicas: s.h.replicas(0), Config: t.Config, Created: now(),
 			Mirror: &catalog.Mirror{Source: t.SourceSite, Link: t.Link, Epoch: 1, State: catalog.MirrorActive},
 		})
 		return err

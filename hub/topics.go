@@ -18,6 +18,7 @@ import (
 // topics keeps this node's replicas in line with the catalog: a partition that
 // the catalog places here is open, one that it no longer names is removed.
 type topics struct {
+	node int32 // this one
 	set  *replica.Set
 	meta *meta
 	log  *slog.Logger
@@ -30,8 +31,12 @@ type topics struct {
 	// failing are the logs that could not be opened the last time: told once,
 	// and no reason to refuse what concerns other topics.
 	failing map[storage.LogID]bool
-	// opened are the replicas that this round of follow has opened.
+	// opened are the replicas of one member that this round of follow has
+	// opened: they elect themselves at once.
 	opened []*replica.Replica
+	// fresh are the replicas of several members that were opened just now and
+	// are to be led here, with how often they were made to campaign.
+	fresh map[*replica.Replica]int
 }
 
 // open opens every partition at start. One that cannot be opened is reported
@@ -42,8 +47,9 @@ func (t *topics) open(logs []storage.LogID) {
 	s := t.meta.State()
 	t.turn.Lock()
 	t.have, t.failing = map[storage.LogID]replica.TopicConfig{}, map[storage.LogID]bool{}
+	t.fresh = map[*replica.Replica]int{}
 	t.turn.Unlock()
-	want := named(s)
+	want := t.placed(s)
 	logs = t.finishDeletions(s, logs, want)
 	for id := range want {
 		if !slices.Contains(logs, id) {
@@ -58,7 +64,7 @@ func (t *topics) open(logs []storage.LogID) {
 	t.turn.Lock()
 	defer t.turn.Unlock()
 	for _, id := range logs {
-		if !want[id] && id.Topic != catalog.MetaGroup {
+		if !want[id] && !isMeta(id) {
 			t.log.Warn("a log of no topic in the catalog is left as it is", "log", id.String(), "topic_id", id.ID.String())
 		}
 	}
@@ -79,16 +85,21 @@ func (t *topics) finishDeletions(s *catalog.State, logs []storage.LogID, want ma
 	})
 }
 
-// named are the logs that a state names.
-func named(s *catalog.State) map[storage.LogID]bool {
+// placed are the logs that a state wants at this node.
+func (t *topics) placed(s *catalog.State) map[storage.LogID]bool {
 	all := map[storage.LogID]bool{}
 	for _, topic := range s.Topics() {
 		for p, part := range topic.Partitions {
-			all[logID(topic, p, part)] = true
+			if t.concerns(part) {
+				all[logID(topic, p, part)] = true
+			}
 		}
 	}
 	return all
 }
+
+// concerns reports whether this node has, or is to have, a replica.
+func (t *topics) concerns(part catalog.Partition) bool { return slices.Contains(part.Replicas, t.node) }
 
 func logID(topic *catalog.Topic, p int, part catalog.Partition) storage.LogID {
 	return storage.LogID{Topic: topic.Name, ID: topic.ID, Partition: int32(p), Generation: part.Generation}
@@ -109,7 +120,7 @@ func (t *topics) follow() error {
 	var errs []error
 	t.opened = nil
 	behind := false
-	want := named(s)
+	want := t.placed(s)
 	// First what goes: a topic made anew has the place of the one before.
 	for id := range t.have {
 		if want[id] {
@@ -125,6 +136,9 @@ func (t *topics) follow() error {
 	for _, topic := range s.Topics() {
 		settings := replicaConfig(topic)
 		for p, part := range topic.Partitions {
+			if !t.concerns(part) {
+				continue
+			}
 			id := logID(topic, p, part)
 			err := t.keep(id, part, settings)
 			if err != nil && !t.failing[id] {
@@ -159,16 +173,17 @@ func (t *topics) keep(id storage.LogID, part catalog.Partition, settings replica
 		t.have[id] = settings
 		return nil
 	}
-	born := make([]uint64, len(part.Replicas))
-	for i, n := range part.Replicas {
-		born[i] = replica.MemberID(n, 0)
-	}
+	born := part.BornMembers()
 	r, err := t.set.Add(replica.Spec{ID: id, Born: born, Topic: settings})
 	if err != nil {
 		return fmt.Errorf("open %s: %w", id, err)
 	}
 	t.have[id] = settings
-	t.opened = append(t.opened, r)
+	if len(born) == 1 {
+		t.opened = append(t.opened, r)
+	} else if replica.NodeOf(born[0]) == t.node {
+		t.fresh[r] = 0
+	}
 	return nil
 }
 
@@ -225,18 +240,54 @@ func segmentAge(s catalog.Settings) time.Duration {
 	return s.SegmentAge
 }
 
-// run tries again what could not be brought in line when it was asked for.
+// run follows what other nodes propose, and tries again what could not be
+// brought in line.
 func (t *topics) run(ctx context.Context) error {
 	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
 	for {
+		_, changed := t.meta.machine.Watch()
+		if err := t.follow(); err != nil {
+			t.log.Error("topics are not in line with the catalog", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-changed:
 		case <-tick.C:
-			if err := t.follow(); err != nil {
-				t.log.Error("topics are not in line with the catalog", "error", err)
-			}
+		case <-t.campaignAgain():
+			t.campaign()
 		}
+	}
+}
+
+// How a group that is new comes to its leader without waiting for an election
+// timeout: the first of its members campaigns, again and again for a while,
+// because the others may not have heard of the group yet.
+const (
+	campaignEvery = 50 * time.Millisecond
+	campaignMost  = 20
+)
+
+// campaignAgain fires when there are fresh groups to be led.
+func (t *topics) campaignAgain() <-chan time.Time {
+	t.turn.Lock()
+	defer t.turn.Unlock()
+	if len(t.fresh) == 0 {
+		return nil
+	}
+	return time.After(campaignEvery)
+}
+
+func (t *topics) campaign() {
+	t.turn.Lock()
+	defer t.turn.Unlock()
+	for r, tries := range t.fresh {
+		if leader, _ := r.Leader(); leader != 0 || tries >= campaignMost {
+			delete(t.fresh, r)
+			continue
+		}
+		t.fresh[r]++
+		r.Campaign()
 	}
 }

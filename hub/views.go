@@ -38,9 +38,14 @@ func (v nodeView) Ready() error {
 func (v nodeView) Status() admin.Status {
 	h := v.h
 	s := admin.Status{
-		Node: h.cfg.Node.ID, Site: h.cfg.Node.Site, Version: h.deps.Version, ClusterID: clusterID(h.cfg),
+		Node: h.cfg.Node.ID, Site: h.cfg.Node.Site, Version: h.deps.Version,
 		Kafka: h.Kafka(), DataDir: h.cfg.Node.DataDir, Started: h.started, Ready: true, Disk: v.disk(),
 	}
+	if !h.joined.Load() {
+		s.Ready, s.Reason = false, v.Ready().Error()
+		return s
+	}
+	s.ClusterID = h.id.Cluster
 	if err := v.Ready(); err != nil {
 		s.Ready, s.Reason = false, err.Error()
 	} else if bad := h.damaged(); len(bad) > 0 {
@@ -126,6 +131,9 @@ func (v meshView) RTT(a, b string) (time.Duration, error) {
 // Links implements admin.Links.
 func (v linksView) Links() []admin.Link {
 	var all []admin.Link
+	if !v.h.joined.Load() {
+		return nil
+	}
 	for _, l := range v.h.links.Status() {
 		one := admin.Link{
 			Name: l.Name, Kind: l.Kind, Source: l.Source, State: string(l.State), Reason: l.Reason,
@@ -159,6 +167,9 @@ func measure[N int64 | float64](n *N) admin.Measure {
 // Jobs implements admin.Jobs.
 func (v jobsView) Jobs() []admin.Job {
 	var all []admin.Job
+	if !v.h.joined.Load() {
+		return nil
+	}
 	for _, j := range v.h.runner.Status() {
 		one := admin.Job{
 			Name: j.Name, Kind: j.Kind, Connector: j.Type, Topic: j.Topic, State: string(j.State),
@@ -189,8 +200,16 @@ func (v jobsView) Jobs() []admin.Job {
 	return all
 }
 
+// early answers who asks for jobs before the node belongs to a site.
+func (jobsView) early() error {
+	return fmt.Errorf("%w: this node does not belong to a site yet", admin.ErrConflict)
+}
+
 // Act implements admin.Jobs.
 func (v jobsView) Act(ctx context.Context, job string, action admin.Action) error {
+	if !v.h.joined.Load() {
+		return v.early()
+	}
 	desired, act := "", v.h.runner.Restart
 	switch action {
 	case admin.Pause:
@@ -208,6 +227,9 @@ func (v jobsView) Act(ctx context.Context, job string, action admin.Action) erro
 
 // Offsets implements admin.Jobs.
 func (v jobsView) Offsets(ctx context.Context, job string) ([]admin.Offset, error) {
+	if !v.h.joined.Load() {
+		return nil, v.early()
+	}
 	all, err := v.h.runner.Offsets(ctx, job)
 	out := make([]admin.Offset, 0, len(all))
 	for _, o := range all {
@@ -218,6 +240,9 @@ func (v jobsView) Offsets(ctx context.Context, job string) ([]admin.Offset, erro
 
 // SetOffsets implements admin.Jobs.
 func (v jobsView) SetOffsets(ctx context.Context, job string, to []admin.Offset) error {
+	if !v.h.joined.Load() {
+		return v.early()
+	}
 	all := make([]stream.Offset, 0, len(to))
 	for _, o := range to {
 		all = append(all, stream.Offset{Split: o.Split, Position: o.Position, Where: o.Where, Topic: o.Topic, Partition: o.Partition, Offset: o.Offset})
@@ -227,11 +252,17 @@ func (v jobsView) SetOffsets(ctx context.Context, job string, to []admin.Offset)
 
 // ResetOffsets implements admin.Jobs.
 func (v jobsView) ResetOffsets(ctx context.Context, job string) error {
+	if !v.h.joined.Load() {
+		return v.early()
+	}
 	return jobError(v.h.connectors.change(ctx, func() error { return v.h.runner.ResetOffsets(ctx, job) }))
 }
 
 // Replay implements admin.Jobs.
 func (v jobsView) Replay(ctx context.Context, job string) (admin.Replayed, error) {
+	if !v.h.joined.Load() {
+		return admin.Replayed{}, v.early()
+	}
 	done, err := v.h.runner.Replay(ctx, job)
 	return admin.Replayed{
 		Read: done.Read, Written: done.Produced + done.Written, Filtered: done.Filtered, Dead: done.DeadLetters, Left: done.Left,
@@ -240,6 +271,9 @@ func (v jobsView) Replay(ctx context.Context, job string) (admin.Replayed, error
 
 // Rewind implements admin.Jobs.
 func (v jobsView) Rewind(ctx context.Context, job string, to admin.RewindTo) (out admin.Rewind, err error) {
+	if !v.h.joined.Load() {
+		return out, v.early()
+	}
 	err = v.h.connectors.change(ctx, func() error {
 		done, err := v.h.runner.Rewind(ctx, job, to.Time, to.DryRun)
 		out = admin.Rewind{Job: done.Job, Kind: done.Kind, Time: done.Time, Moved: done.Moved, Then: done.Then}
@@ -273,6 +307,9 @@ type kafkaSamples struct{ h *Hub }
 
 // Samples implements admin.Samples.
 func (v kafkaSamples) Samples() []admin.Sample {
+	if !v.h.joined.Load() {
+		return nil
+	}
 	s := v.h.server.Stats()
 	all := []admin.Sample{
 		{Name: "kafka_connections", Help: "Open connections of Kafka clients.", Value: float64(s.Connections)},
@@ -293,7 +330,7 @@ type registrySamples struct{ h *Hub }
 
 // Samples implements admin.Samples.
 func (v registrySamples) Samples() []admin.Sample {
-	if v.h.registryLn == nil {
+	if v.h.registryLn == nil || !v.h.joined.Load() {
 		return nil
 	}
 	n, known := v.h.registry.Subjects()
@@ -312,7 +349,7 @@ type connectSamples struct{ h *Hub }
 
 // Samples implements admin.Samples.
 func (v connectSamples) Samples() []admin.Sample {
-	if v.h.connectLn == nil {
+	if v.h.connectLn == nil || !v.h.joined.Load() {
 		return nil
 	}
 	return []admin.Sample{

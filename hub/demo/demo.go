@@ -128,6 +128,7 @@ func (s *sites) open(ctx context.Context, site string, shift int, join []string,
 	cfg.Listeners.Kafka.Addr = freeAddr(9092 + shift)
 	cfg.Listeners.Admin.Addr = freeAddr(8080 + shift)
 	cfg.Listeners.Registry.Addr = freeAddr(8081 + shift)
+	cfg.Listeners.Peer.Addr = "127.0.0.1:0"
 	cfg.Listeners.Connect.Addr = freeAddr(8083 + shift)
 	cfg.Mesh.LAN.Addr, cfg.Mesh.WAN.Addr = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Mesh.WAN.Join = join

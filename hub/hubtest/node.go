@@ -13,6 +13,7 @@ import (
 // that runs it at present. Killed and started again it keeps all of them.
 type Node struct {
 	Site  string
+	ID    string // its name in the mesh
 	Kafka string // host:port
 	Admin string // host:port
 	// Registry is where the schema registry answers, host:port.
@@ -20,6 +21,8 @@ type Node struct {
 	// Connect is where the REST API for connectors answers, host:port.
 	Connect string
 	WAN     string // host:port of its gossip between sites
+	LAN     string // host:port of its gossip in the site
+	Peer    string // host:port for the other nodes of its site
 	Dir     string // data directory
 
 	t    testing.TB
@@ -36,7 +39,7 @@ func NewNode(t testing.TB, site, dir string, join, jobs, env []string) *Node {
 	t.Helper()
 	p := Ports(t, 7)
 	addr := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", p[i]) }
-	n := &Node{Site: site, Kafka: addr(0), Admin: addr(1), WAN: addr(2), Registry: addr(5), Connect: addr(6), Dir: filepath.Join(dir, site), t: t, env: env}
+	n := &Node{Site: site, ID: site + "-1", Kafka: addr(0), Admin: addr(1), WAN: addr(2), Registry: addr(5), Connect: addr(6), Peer: addr(3), LAN: addr(4), Dir: filepath.Join(dir, site), t: t, env: env}
 	text := fmt.Sprintf(`node: {id: %[1]s-1, site: %[1]s, data_dir: %[2]q}
 listeners: {kafka: {addr: "%[3]s"}, admin: {addr: "%[4]s"}, peer: {addr: "%[5]s"}, registry: {addr: "%[10]s"}, connect: {addr: "%[11]s"}}
 mesh: {profile: local, lan: {addr: "%[6]s"}, wan: {addr: "%[7]s", join: [%[8]s]}}
@@ -111,18 +114,30 @@ func quoted(all []string) string {
 func (n *Node) Start() time.Duration {
 	n.t.Helper()
 	begin := time.Now()
+	n.launch()
+	n.await()
+	return time.Since(begin)
+}
+
+// launch starts the process, which may have others to wait for.
+func (n *Node) launch() {
+	n.t.Helper()
 	args := []string{"serve", "-c", n.file}
 	if n.dev {
 		args = append(args, "--dev")
 	}
 	n.proc = Start(n.t, n.env, args...)
-	Until(n.t, time.Minute, n.Site+" serves", func() error {
+}
+
+// await waits until the node serves.
+func (n *Node) await() {
+	n.t.Helper()
+	Until(n.t, time.Minute, n.ID+" serves", func() error {
 		if n.proc.Ended() {
-			n.t.Fatalf("%s ended by itself:\n%s", n.Site, n.proc.Output())
+			n.t.Fatalf("%s ended by itself:\n%s", n.ID, n.proc.Output())
 		}
 		return Ready(n.Admin)
 	})
-	return time.Since(begin)
 }
 
 // Kill sends SIGKILL to the node.

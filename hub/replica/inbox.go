@@ -23,8 +23,10 @@ type inbox struct {
 		expire  int64
 		calls   []func(*core)
 		trimmed bool
-		closed  error         // not nil: nothing is taken any more
-		idle    chan struct{} // closed when a worker lets go of a closed group
+		// campaign: there is reason to think that nobody leads.
+		campaign bool
+		closed   error         // not nil: nothing is taken any more
+		idle     chan struct{} // closed when a worker lets go of a closed group
 	}
 }
 
@@ -124,6 +126,7 @@ func (b *inbox) begin(in *input) (calls []func(*core), ok bool) {
 	in.durable, b.mu.durable = b.mu.durable, 0
 	in.err, in.ticks, in.rollNow, in.expire, in.trimmed = b.mu.err, b.mu.ticks, b.mu.rollNow, b.mu.expire, b.mu.trimmed
 	b.mu.ticks, b.mu.rollNow, b.mu.expire, b.mu.trimmed = 0, false, 0, false
+	in.campaign, b.mu.campaign = b.mu.campaign, false
 	calls, b.mu.calls = b.mu.calls, nil
 	return calls, true
 }

@@ -32,6 +32,14 @@ func (s *Set) Receive(from uint64, class Class, frame []byte) error {
 	return nil
 }
 
+// Campaign makes this member stand for election now rather than when it has
+// heard of no leader for long enough: the group is new, or its leader is said to
+// have failed. While a leader is heard the others refuse it (Invariant 16).
+func (r *Replica) Campaign() {
+	r.inbox.post(func(b *inbox) { b.mu.campaign = true })
+	r.set.ready(r)
+}
+
 // send hands the messages of a step to the transport. Raft needs nothing to
 // happen first: what a message promises has been made durable (Invariant 6).
 func (r *Replica) send(msgs []pb.Message) {

@@ -1,0 +1,217 @@
+package hubtest
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+// TestThreeNodes is a site of three processes from its beginning: they find
+// each other, a topic with three replicas is written and read through any of
+// them, the leader of a partition is killed under load, and nothing that was
+// acknowledged is lost; the killed node comes back and catches up.
+func TestThreeNodes(t *testing.T) {
+	s := NewSite(t, "trio", 3)
+	Build(t)
+	begin := time.Now()
+	s.Start()
+	t.Logf("three nodes serve after %s", time.Since(begin).Round(time.Millisecond))
+	adm := kadm.NewClient(client(t, kgo.SeedBrokers(s.Brokers()...)))
+	if _, err := adm.CreateTopic(t.Context(), 3, 3, nil, "t"); err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range s.Nodes {
+		Until(t, time.Minute, n.ID+" knows the site", func() error { return knows(t, n, "t", 3) })
+	}
+	kcat := Tool(t, "kcat")
+	for i, n := range s.Nodes {
+		send(t, kcat, n.Kafka, fmt.Sprintf("kcat-%d\n", i))
+	}
+
+	w := writeTo(t, s, "t", 3)
+	w.until(t, 300)
+	leader := leaderOf(t, s, "t", 0)
+	begin = time.Now()
+	leader.Kill()
+	after := w.count()
+	w.until(t, after+2000)
+	t.Logf("2000 more records after %s", time.Since(begin).Round(time.Millisecond))
+	acked := w.stop(t)
+
+	var alive []string
+	for _, n := range s.Nodes {
+		if n != leader {
+			alive = append(alive, n.Kafka)
+		}
+	}
+	allThere(t, alive, acked)
+	t.Logf("back after %s", leader.Start().Round(time.Millisecond))
+	for _, n := range s.Nodes {
+		Until(t, time.Minute, n.ID+" knows the site", func() error { return knows(t, n, "t", 3) })
+		out := run(t, kcat, "-C", "-q", "-e", "-b", n.Kafka, "-t", "t", "-o", "beginning", "-X", "topic.metadata.refresh.interval.ms=1000")
+		for i := range s.Nodes {
+			if !strings.Contains(out, fmt.Sprintf("kcat-%d\n", i)) {
+				t.Errorf("what kcat wrote through node %d is not read through %s", i+1, n.ID)
+			}
+		}
+	}
+	// The one that came back has what was written meanwhile: without the
+	// others' leaders it serves all of it.
+	for _, n := range s.Nodes {
+		if n != leader {
+			allThere(t, s.Brokers(), acked)
+			n.Kill()
+			w := writeTo(t, s, "t", 3)
+			w.until(t, 100)
+			allThere(t, s.Brokers(), append(acked, w.stop(t)...))
+			break
+		}
+	}
+}
+
+// knows asks one node whether it knows three brokers and the leader of each of
+// a topic's partitions.
+func knows(t *testing.T, n *Node, topic string, brokers int) error {
+	t.Helper()
+	cl, err := kgo.NewClient(kgo.SeedBrokers(n.Kafka))
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	m, err := kadm.NewClient(cl).Metadata(ctx, topic)
+	if err != nil {
+		return err
+	}
+	if len(m.Brokers) != brokers {
+		return fmt.Errorf("%d brokers: %+v", len(m.Brokers), m.Brokers)
+	}
+	for _, p := range m.Topics[topic].Partitions.Sorted() {
+		if p.Err != nil || p.Leader < 1 || len(p.Replicas) != 3 {
+			return fmt.Errorf("partition %d: %+v", p.Partition, p)
+		}
+	}
+	if m.Topics[topic].Err != nil || len(m.Topics[topic].Partitions) == 0 {
+		return fmt.Errorf("topic: %+v", m.Topics[topic])
+	}
+	return nil
+}
+
+// leaderOf is the node that leads a partition.
+func leaderOf(t *testing.T, s *Site, topic string, partition int32) *Node {
+	t.Helper()
+	var found *Node
+	Until(t, time.Minute, fmt.Sprintf("%s-%d has a leader", topic, partition), func() error {
+		m, err := kadm.NewClient(client(t, kgo.SeedBrokers(s.Brokers()...))).Metadata(t.Context(), topic)
+		if err != nil {
+			return err
+		}
+		p := m.Topics[topic].Partitions[partition]
+		for _, b := range m.Brokers {
+			for _, n := range s.Nodes {
+				if b.NodeID == p.Leader && n.Kafka == fmt.Sprintf("%s:%d", b.Host, b.Port) {
+					found = n
+					return nil
+				}
+			}
+		}
+		return fmt.Errorf("%+v", p)
+	})
+	return found
+}
+
+func send(t *testing.T, kcat, broker, text string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), kcat, "-P", "-b", broker, "-t", "t", "-X", "acks=all")
+	cmd.Stdin = strings.NewReader(text)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("kcat: %v\n%s", err, out)
+	}
+}
+
+// trickle writes records to all partitions of a topic, each with a value of its
+// own, until it is stopped.
+type trickle struct {
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	n      atomic.Int64
+	mu     struct {
+		sync.Mutex
+		acked []string
+	}
+}
+
+func writeTo(t *testing.T, s *Site, topic string, partitions int) *trickle {
+	t.Helper()
+	cl := client(t, kgo.SeedBrokers(s.Brokers()...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()),
+		kgo.ProducerLinger(0), kgo.RecordDeliveryTimeout(time.Minute))
+	ctx, cancel := context.WithCancel(context.Background())
+	w := &trickle{cancel: cancel}
+	t.Cleanup(cancel)
+	id := fmt.Sprintf("%d", time.Now().UnixNano())
+	for p := range 4 * partitions {
+		w.wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				value := fmt.Sprintf("%s-%d-%d", id, p, i)
+				if err := cl.ProduceSync(ctx, kgo.StringRecord(value)).FirstErr(); err != nil {
+					continue
+				}
+				w.n.Add(1)
+				w.mu.Lock()
+				w.mu.acked = append(w.mu.acked, value)
+				w.mu.Unlock()
+			}
+		})
+	}
+	return w
+}
+
+func (w *trickle) count() int { return int(w.n.Load()) }
+
+func (w *trickle) until(t *testing.T, n int) {
+	t.Helper()
+	Until(t, 2*time.Minute, fmt.Sprintf("%d records are acknowledged", n), func() error {
+		if got := w.count(); got < n {
+			return fmt.Errorf("%d are", got)
+		}
+		return nil
+	})
+}
+
+func (w *trickle) stop(t *testing.T) []string {
+	t.Helper()
+	w.cancel()
+	w.wg.Wait()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mu.acked
+}
+
+// allThere reads a topic from its beginning until every acknowledged value is there.
+func allThere(t *testing.T, brokers []string, acked []string) {
+	t.Helper()
+	cl := client(t, kgo.SeedBrokers(brokers...), kgo.ConsumeTopics("t"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))
+	defer cl.Close()
+	missing := map[string]bool{}
+	for _, v := range acked {
+		missing[v] = true
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	for len(missing) > 0 {
+		fetches := cl.PollFetches(ctx)
+		fetches.EachRecord(func(r *kgo.Record) { delete(missing, string(r.Value)) })
+		if ctx.Err() != nil {
+			t.Fatalf("%d of %d acknowledged records are not there", len(missing), len(acked))
+		}
+	}
+}

@@ -1,0 +1,138 @@
+package hub
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/leaders"
+	"github.com/entrepot-hub/entrepot/hub/peer"
+	"github.com/entrepot-hub/entrepot/hub/replica"
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// lookEvery is the time between two looks at what this node leads.
+const lookEvery = 50 * time.Millisecond
+
+// announcer tells the other nodes what this one leads: everything to a node
+// that it is connected with anew, then what changes.
+type announcer struct {
+	node  int32
+	set   *replica.Set
+	table *leaders.Table
+	send  func(node int32, class peer.Class, parts net.Buffers) bool
+
+	mu struct {
+		sync.Mutex
+		behind map[int32]bool // nodes that have to be told everything
+		linked map[int32]bool
+	}
+}
+
+func newAnnouncer(h *Hub) *announcer {
+	a := &announcer{node: h.id.ID, set: h.set, table: h.leaders, send: h.peers.Send}
+	a.mu.behind, a.mu.linked = map[int32]bool{}, map[int32]bool{}
+	return a
+}
+
+// link takes that a node can be told things, or cannot any more.
+func (a *announcer) link(node int32, up bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if up {
+		a.mu.linked[node], a.mu.behind[node] = true, true
+	} else {
+		delete(a.mu.linked, node)
+		delete(a.mu.behind, node)
+	}
+}
+
+// connected reports whether a node can be told things.
+func (a *announcer) connected(node int32) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.mu.linked[node]
+}
+
+// due are the nodes that want everything, and the others.
+func (a *announcer) due() (whole, changes []int32) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for n := range a.mu.linked {
+		if a.mu.behind[n] {
+			whole = append(whole, n)
+		} else {
+			changes = append(changes, n)
+		}
+	}
+	return whole, changes
+}
+
+func (a *announcer) told(node int32, sent bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.mu.linked[node] {
+		return
+	}
+	if sent {
+		delete(a.mu.behind, node)
+	} else {
+		a.mu.behind[node] = true
+	}
+}
+
+// run tells until ctx ends.
+func (a *announcer) run(ctx context.Context) error {
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	before := map[leaders.Partition]leaders.Claim{}
+	for {
+		now := a.led()
+		whole, rest := a.due()
+		if changes := leaders.Changes(before, now); len(changes) > 0 {
+			a.table.Update(a.node, changes, false)
+			text := leaders.Encode(changes, false)
+			for _, n := range rest {
+				a.told(n, a.send(n, peer.Control, net.Buffers{text}))
+			}
+		}
+		if len(whole) > 0 {
+			text := leaders.Encode(leaders.Changes(nil, now), true)
+			for _, n := range whole {
+				a.told(n, a.send(n, peer.Control, net.Buffers{text}))
+			}
+		}
+		before = now
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// led are the groups that this node leads and answers for.
+func (a *announcer) led() map[leaders.Partition]leaders.Claim {
+	all := map[leaders.Partition]leaders.Claim{}
+	for _, r := range a.set.All() {
+		if r.Serving() != nil {
+			continue
+		}
+		id, st := r.ID(), r.Status()
+		all[leaders.Partition{ID: id.ID, Partition: id.Partition}] = leaders.Claim{
+			Topic: id.Topic, ID: id.ID, Partition: id.Partition, Node: a.node, Term: st.Term, Epoch: st.Offsets.LeaderEpoch,
+		}
+	}
+	return all
+}
+
+// metaLeader is who leads the catalog, as others say; 0: nobody.
+func (h *Hub) metaLeader() int32 {
+	c, ok := h.leaders.Leader(record.TopicID{}, 0)
+	if !ok || c.Topic != catalog.MetaGroup {
+		return 0
+	}
+	return c.Node
+}

@@ -1,0 +1,183 @@
+package hub
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+
+	"github.com/entrepot-hub/entrepot/hub/auth"
+	"github.com/entrepot-hub/entrepot/hub/leaders"
+	"github.com/entrepot-hub/entrepot/hub/mesh"
+	"github.com/entrepot-hub/entrepot/hub/peer"
+	"github.com/entrepot-hub/entrepot/hub/replica"
+)
+
+// What nodes ask of each other.
+const (
+	callBootstrap = "bootstrap" // to begin a site together
+	callJoin      = "join"      // to become a node of the site
+	callPropose   = "propose"   // a command for the catalog
+)
+
+func (h *Hub) openPeers(context.Context) error {
+	pc := peer.Default()
+	pc.Logger = h.log.With("part", "peer")
+	if c := h.cfg.Listeners.Peer.TLS; c != nil {
+		t, err := auth.OpenTLS(c.files(), h.log.With("part", "tls"), nil)
+		if err != nil {
+			return fmt.Errorf("listeners.peer: %w", err)
+		}
+		pc.ServerTLS, pc.ClientTLS = t.Server(), func(host string) *tls.Config { return t.Client(host) }
+	}
+	var err error
+	h.peers, err = peer.New(pc, h.peerIdentity(), peerHandler{h})
+	return err
+}
+
+// peerIdentity is who this node is to others, without a cluster as long as it
+// belongs to none.
+func (h *Hub) peerIdentity() peer.Identity {
+	id := peer.Identity{Name: h.cfg.Node.ID}
+	if h.isSomebody() {
+		b, _ := base64.RawURLEncoding.DecodeString(h.id.Cluster)
+		copy(id.Cluster[:], b)
+		id.Node, id.Incarnation = h.id.ID, h.id.Incarnation
+	}
+	return id
+}
+
+// peerHandler does what other nodes send.
+type peerHandler struct{ h *Hub }
+
+// Message implements peer.Handler.
+func (p peerHandler) Message(from peer.Peer, class peer.Class, frame []byte) {
+	h := p.h
+	if !h.joined.Load() {
+		return
+	}
+	var err error
+	if class == peer.Control {
+		var claims []leaders.Claim
+		var whole bool
+		if claims, whole, err = leaders.Decode(frame); err == nil {
+			h.leaders.Update(from.Node, claims, whole)
+		}
+	} else {
+		err = h.set.Receive(replica.MemberID(from.Node, from.Incarnation), replicaClass(class), frame)
+	}
+	if err != nil {
+		h.log.Warn("a message of another node is not understood", "node", from.Name, "class", class.String(), "error", err)
+	}
+}
+
+// Call implements peer.Handler.
+func (p peerHandler) Call(ctx context.Context, from peer.Peer, method string, body []byte) ([]byte, error) {
+	h := p.h
+	if method == callBootstrap {
+		return h.bootstrapCalled(from, body)
+	}
+	if !h.begun.Load() {
+		return nil, fmt.Errorf("node %s does not serve yet", h.cfg.Node.ID)
+	}
+	switch method {
+	case callJoin:
+		return h.joinCalled(ctx, from, body)
+	case callPropose:
+		if from.Registered() {
+			return h.meta.forwarded(ctx, body)
+		}
+	}
+	return nil, fmt.Errorf("node %s does not do %q for node %s", h.cfg.Node.ID, method, from.Name)
+}
+
+// Stream implements peer.Handler.
+func (p peerHandler) Stream(_ context.Context, from peer.Peer, method string, _ []byte, _ io.Writer) error {
+	return fmt.Errorf("node %s has no stream %q for node %s", p.h.cfg.Node.ID, method, from.Name)
+}
+
+// Link implements peer.Handler.
+func (p peerHandler) Link(to peer.Peer, class peer.Class, up bool) {
+	if class == peer.Control && p.h.joined.Load() {
+		p.h.announcer.link(to.Node, up)
+	}
+}
+
+// transport carries the messages of Raft groups.
+type transport struct{ h *Hub }
+
+// Send implements replica.Transport.
+func (t transport) Send(to uint64, class replica.Class, parts net.Buffers) bool {
+	return t.h.peers.Send(replica.NodeOf(to), peerClass(class), parts)
+}
+
+func peerClass(c replica.Class) peer.Class {
+	switch c {
+	case replica.ClassHeartbeat:
+		return peer.Heartbeat
+	case replica.ClassAppend:
+		return peer.Append
+	}
+	return peer.Bulk
+}
+
+func replicaClass(c peer.Class) replica.Class {
+	switch c {
+	case peer.Heartbeat:
+		return replica.ClassHeartbeat
+	case peer.Append:
+		return replica.ClassAppend
+	}
+	return replica.ClassBulk
+}
+
+// findPeers tells the connections where the other nodes are: as gossip has it of
+// those that are alive, else as they have registered, else as they were when
+// the site began.
+func (h *Hub) findPeers() {
+	if !h.joined.Load() {
+		return
+	}
+	nodes := map[int32]peer.Node{}
+	names := map[string]int32{}
+	for _, f := range h.id.Founders {
+		nodes[f.ID], names[f.Name] = peer.Node{Addr: f.Peer}, f.ID
+	}
+	state := h.meta.State()
+	for _, n := range state.Nodes() {
+		names[n.Name] = n.ID
+		one := peer.Node{Addr: n.Peer, Incarnation: n.Incarnation}
+		if one.Addr == "" {
+			one.Addr = nodes[n.ID].Addr
+		}
+		nodes[n.ID] = one
+	}
+	for _, m := range h.gossip() {
+		id, known := names[m.ID]
+		if known && m.Site == h.cfg.Node.Site && m.Status == mesh.StatusAlive && m.Peer != "" {
+			nodes[id] = peer.Node{Addr: m.Peer, Incarnation: nodes[id].Incarnation}
+		}
+	}
+	if len(state.Nodes()) > 0 {
+		for id := range nodes {
+			if _, there := state.Node(id); !there {
+				delete(nodes, id) // it has left the site
+			}
+		}
+	}
+	delete(nodes, h.id.ID)
+	h.peers.SetNodes(nodes)
+}
+
+// gossip is what the mesh last told.
+func (h *Hub) gossip() []mesh.Member {
+	if m := h.members.Load(); m != nil {
+		return *m
+	}
+	return nil
+}
+
+func (h *Hub) dir() string { return filepath.Clean(h.cfg.Node.DataDir) }
