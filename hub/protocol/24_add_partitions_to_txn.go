@@ -118,7 +118,7 @@ func (s *Server) addToTxn(ctx context.Context, r *request, version int16, id str
 			copy(errs, x.Verify(p, tps))
 			return txn.Output{Answers: []txn.Answer{{Ticket: t}}}
 		}
-		return x.Add(now, t, txn.AddRequest{Producer: p, Partitions: slices.Clone(tps), Version: 1, Wait: true})
+		return x.Add(now, t, txn.AddRequest{Producer: p, Partitions: slices.Clone(tps), Version: transactionVersion(version), Wait: true})
 	})
 	for i := range errs {
 		if err == nil {
@@ -132,6 +132,15 @@ func (s *Server) addToTxn(ctx context.Context, r *request, version int16, id str
 		}
 	}
 	return codes
+}
+
+// transactionVersion is that of the client for whom partitions are added: only
+// clients of version 2 leave it to the partitions' leaders (KIP-890).
+func transactionVersion(version int16) int16 {
+	if version >= 4 {
+		return 2
+	}
+	return 1
 }
 
 // addError is err as versions before say it.

@@ -137,7 +137,7 @@ func txnCommitError(err error, version int16) error {
 		err = oldState(err)
 	}
 	switch {
-	case errors.Is(err, txn.ErrConcurrent):
+	case errors.Is(err, txn.ErrConcurrent), errors.Is(err, errNoPeer):
 		return fmt.Errorf("%w: the transaction cannot be verified: %v", errNoCoordinator, err) // retriable
 	case version < 3 && (errors.Is(err, group.ErrUnknownMember) || errors.Is(err, group.ErrFencedInstance)):
 		return fmt.Errorf("%w: %v", group.ErrIllegalGen, err)

@@ -32,6 +32,8 @@ type Config struct {
 	TransactionsPartitions int32 // of __transaction_state, when it is created
 	Txn                    txn.Config
 
+	Peers Peers // nil: the site has no other nodes
+
 	LogDir string // what DescribeLogDirs calls the place of the logs
 
 	Authorize *Authorize // nil: everybody may do everything

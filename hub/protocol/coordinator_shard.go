@@ -99,11 +99,11 @@ func (c *coordinator) flush(sh *shard) {
 		}
 		partition := sh.partition
 		done := func(_ []record.Appended, err error) { c.written(partition, writes, coordinatorError(err)) }
+		guard := int64(-1)
 		if t := writes[0].w.Transactional; t != nil {
-			sh.log.AppendTransactional(batches, t.Guard, done)
-			continue
+			guard = t.Guard
 		}
-		sh.log.Append(batches, done)
+		sh.log.AppendFenced(batches, sh.epoch, guard, done)
 	}
 }
 

@@ -131,6 +131,7 @@ var codes = []struct {
 	{errLoading, kerr.CoordinatorLoadInProgress},
 	{errNotCoordinator, kerr.NotCoordinator},
 	{errNoCoordinator, kerr.CoordinatorNotAvailable},
+	{errNoPeer, kerr.CoordinatorNotAvailable},
 	{errPolicy, kerr.PolicyViolation},
 	{errTimestamp, kerr.InvalidTimestamp},
 	{errDuplicate, kerr.InvalidRequest},

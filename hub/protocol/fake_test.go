@@ -11,20 +11,23 @@ import (
 	"github.com/entrepot-hub/entrepot/record"
 )
 
-// memSite is a site of one node in memory: the catalog and the logs of all
-// partitions. Commits are made by one goroutine, in order, as a real log would
-// make them: after Append has returned.
+// memSite is a site in memory: the catalog and the logs of all partitions, which
+// its nodes share as if replication took no time. Commits are made by one
+// goroutine, in order, as a real log would make them: after Append has
+// returned. As Partitions it is its first node's view; see memNode.
 type memSite struct {
-	node    int32
+	memNode
 	commits chan func()
 	done    chan struct{}
 	lent    atomic.Int64 // chunks that were read and not given back
 
 	mu struct {
 		sync.Mutex
-		state *catalog.State
-		logs  map[memKey]*memLog
-		away  map[record.TopicPartition]bool // led by nobody here
+		state   *catalog.State
+		logs    map[memKey]*memLog
+		leaders map[record.TopicPartition]int32 // where it is not the first replica with a server; 0: nobody
+		servers map[int32]*Server
+		down    map[int32]bool // nodes that no other one reaches
 	}
 }
 
@@ -34,9 +37,12 @@ type memKey struct {
 }
 
 func newMemSite() *memSite {
-	m := &memSite{node: 1, commits: make(chan func(), 1<<16), done: make(chan struct{})}
+	m := &memSite{commits: make(chan func(), 1<<16), done: make(chan struct{})}
+	m.memNode = memNode{m: m, id: 1}
 	m.mu.logs = map[memKey]*memLog{}
-	m.mu.away = map[record.TopicPartition]bool{}
+	m.mu.leaders = map[record.TopicPartition]int32{}
+	m.mu.servers = map[int32]*Server{}
+	m.mu.down = map[int32]bool{}
 	m.mu.state = catalog.New()
 	go func() {
 		defer close(m.done)
@@ -52,52 +58,30 @@ func (m *memSite) close() {
 	<-m.done
 }
 
-func (m *memSite) State() *catalog.State {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.mu.state
-}
-
-func (m *memSite) Propose(_ context.Context, cmd catalog.Command) (any, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	next, v, err := m.mu.state.Apply(cmd)
-	m.mu.state = next
-	return v, err
-}
-
-func (m *memSite) Leader(topic string, p int32) (int32, int32) {
-	m.mu.Lock()
-	away := m.mu.away[record.TopicPartition{Topic: topic, Partition: p}]
-	m.mu.Unlock()
-	if away {
-		return -1, -1
-	}
-	l, err := m.log(topic, p)
-	if err != nil {
-		return -1, -1
-	}
-	return m.node, l.Offsets().LeaderEpoch
-}
-
-func (m *memSite) Partition(topic string, p int32) (Partition, error) {
-	m.mu.Lock()
-	away := m.mu.away[record.TopicPartition{Topic: topic, Partition: p}]
-	m.mu.Unlock()
-	if away {
-		return nil, fmt.Errorf("%w: %s-%d", record.ErrNotLeader, topic, p)
-	}
-	l, err := m.log(topic, p)
-	if err != nil {
-		return nil, err
-	}
-	return l, nil
-}
-
 func (m *memSite) setAway(topic string, p int32, away bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.mu.away[record.TopicPartition{Topic: topic, Partition: p}] = away
+	tp := record.TopicPartition{Topic: topic, Partition: p}
+	if delete(m.mu.leaders, tp); away {
+		m.mu.leaders[tp] = 0
+	}
+}
+
+// leader is the node that leads a partition, 0: nobody does.
+func (m *memSite) leader(topic string, p int32) int32 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n, ok := m.mu.leaders[record.TopicPartition{Topic: topic, Partition: p}]; ok {
+		return n
+	}
+	if t, ok := m.mu.state.Topic(topic); ok && p >= 0 && int(p) < len(t.Partitions) {
+		for _, n := range t.Partitions[p].Replicas {
+			if m.mu.servers[n] != nil {
+				return n
+			}
+		}
+	}
+	return 1
 }
 
 func (m *memSite) log(topic string, p int32) (*memLog, error) {
@@ -132,14 +116,14 @@ type memLog struct {
 		ends      []record.EpochEnd // epochs with their first offset in End
 		changed   chan struct{}
 		producers map[int64]*memProducer
-		held      bool     // commits wait
-		waiting   []func() // for held
-		refuse    error    // appends fail
-		behind    error    // nothing can be served
-		unstable  int64    // records below the high watermark that are not decided
-		onRead    func()   // called after the next read
-		txns      bool     // there are transactional batches
-		keep      int64    // bytes above which the oldest batches go; 0: all stay
+		held      bool      // commits wait
+		waiting   []memWait // for held
+		refuse    error     // appends fail
+		behind    error     // nothing can be served
+		unstable  int64     // records below the high watermark that are not decided
+		onRead    func()    // called after the next read
+		txns      bool      // there are transactional batches
+		keep      int64     // bytes above which the oldest batches go; 0: all stay
 		bytes     int64
 	}
 }
@@ -150,6 +134,12 @@ type memProducer struct {
 	open        int64      // first offset of the open transaction; -1: none
 	guard       int64      // offset behind the last marker
 	coordinator int32
+}
+
+// memWait is an append that is not committed.
+type memWait struct {
+	commit func()
+	done   func(error)
 }
 
 type memBatch struct {
@@ -167,20 +157,28 @@ func newMemLog(commits chan func(), appendTime bool) *memLog {
 }
 
 func (l *memLog) Append(batches []record.Batch, done func([]record.Appended, error)) {
-	l.append(batches, -1, done)
+	l.append(batches, 0, -1, done)
 }
 
 // AppendTransactional implements Partition.
 func (l *memLog) AppendTransactional(batches []record.Batch, guard int64, done func([]record.Appended, error)) {
-	l.append(batches, guard, done)
+	l.append(batches, 0, guard, done)
 }
 
-// append takes batches; a guard below 0 is none.
-func (l *memLog) append(batches []record.Batch, guard int64, done func([]record.Appended, error)) {
+// AppendFenced implements Partition.
+func (l *memLog) AppendFenced(batches []record.Batch, epoch int32, guard int64, done func([]record.Appended, error)) {
+	l.append(batches, epoch, guard, done)
+}
+
+// append takes batches; an epoch of 0 is any, a guard below 0 is none.
+func (l *memLog) append(batches []record.Batch, epoch int32, guard int64, done func([]record.Appended, error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var got []record.Appended
 	err := l.mu.refuse
+	if epoch != 0 && epoch != l.mu.epoch && err == nil {
+		err = record.ErrFencedEpoch
+	}
 	if len(batches) > 0 && guard >= 0 && err == nil && l.transaction(batches[0].ProducerID()).Guard != guard {
 		err = record.ErrTransactionState
 	}
@@ -211,7 +209,7 @@ func (l *memLog) finish(err error, done func(error)) {
 		done(err)
 	}
 	if l.mu.held {
-		l.mu.waiting = append(l.mu.waiting, commit)
+		l.mu.waiting = append(l.mu.waiting, memWait{commit, done})
 		return
 	}
 	l.commits <- commit
@@ -250,11 +248,7 @@ func (l *memLog) appendOne(b record.Batch) (record.Appended, error) {
 }
 
 func (l *memLog) checkSequence(b record.Batch) (int64, bool, error) {
-	p := l.mu.producers[b.ProducerID()]
-	if p == nil {
-		p = &memProducer{open: -1, coordinator: -1}
-		l.mu.producers[b.ProducerID()] = p
-	}
+	p := l.producer(b.ProducerID())
 	if b.ProducerEpoch() > p.epoch {
 		p.epoch, p.last = b.ProducerEpoch(), nil
 	}
@@ -280,6 +274,15 @@ func (l *memLog) checkSequence(b record.Batch) (int64, bool, error) {
 		p.last = p.last[1:]
 	}
 	return 0, false, nil
+}
+
+func (l *memLog) producer(id int64) *memProducer {
+	p := l.mu.producers[id]
+	if p == nil {
+		p = &memProducer{open: -1, coordinator: -1}
+		l.mu.producers[id] = p
+	}
+	return p
 }
 
 func (l *memLog) commit(hw int64) {
@@ -308,8 +311,8 @@ func (l *memLog) release() {
 	waiting := l.mu.waiting
 	l.mu.waiting, l.mu.held = nil, false
 	l.mu.Unlock()
-	for _, f := range waiting {
-		l.commits <- f
+	for _, w := range waiting {
+		l.commits <- w.commit
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -24,9 +25,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// site is a server on a loopback listener over a memSite.
+// site is one node of a site: a server on a loopback listener over a memSite.
 type site struct {
 	*memSite
+	id   int32
 	srv  *Server
 	addr string
 	stop func()
@@ -46,21 +48,43 @@ func quick() Config {
 
 func startSite(t testing.TB, cfg Config) *site {
 	t.Helper()
+	return startNodes(t, 1, cfg)[0]
+}
+
+// startNodes starts a site of n nodes, each a server of its own in a rack of its
+// own.
+func startNodes(t testing.TB, n int, cfg Config) []*site {
+	t.Helper()
+	m := newMemSite()
+	t.Cleanup(m.close)
+	if _, err := m.Propose(t.Context(), catalog.SiteInit{Site: "here", SiteID: 3}); err != nil {
+		t.Fatal(err)
+	}
+	nodes := make([]*site, n)
+	for i := range nodes {
+		nodes[i] = startNode(t, m, int32(i+1), cfg)
+	}
+	return nodes
+}
+
+func startNode(t testing.TB, m *memSite, id int32, cfg Config) *site {
+	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := newMemSite()
-	for _, cmd := range []catalog.Command{
-		catalog.SiteInit{Site: "here", SiteID: 3},
-		catalog.RegisterNode{Name: "n1", Site: "here", Kafka: ln.Addr().String(), Rack: "r1"},
-	} {
-		if _, err := m.Propose(t.Context(), cmd); err != nil {
-			t.Fatal(err)
-		}
+	if _, err := m.Propose(t.Context(), catalog.RegisterNode{
+		Name: fmt.Sprintf("n%d", id), Site: "here", Kafka: ln.Addr().String(), Rack: fmt.Sprintf("r%d", id),
+	}); err != nil {
+		t.Fatal(err)
 	}
+	node := memNode{m, id}
+	cfg.Node, cfg.Peers = id, node
 	ctx, cancel := context.WithCancel(context.Background())
-	s := &site{memSite: m, srv: New(cfg, m, m), addr: ln.Addr().String()}
+	s := &site{memSite: m, id: id, srv: New(cfg, node, m), addr: ln.Addr().String()}
+	m.mu.Lock()
+	m.mu.servers[id] = s.srv
+	m.mu.Unlock()
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		if err := s.srv.Serve(ctx, Listener{Name: MainListener, Net: ln}); err != nil {
@@ -71,7 +95,6 @@ func startSite(t testing.TB, cfg Config) *site {
 	s.stop = sync.OnceFunc(func() {
 		cancel()
 		wg.Wait()
-		m.close()
 	})
 	t.Cleanup(s.stop)
 	return s

@@ -32,6 +32,11 @@ type Partition interface {
 	// Transaction gave the guard: a batch that was checked against the
 	// coordinator must not come behind the marker (KIP-890).
 	AppendTransactional(batches []record.Batch, guard int64, done func([]record.Appended, error))
+	// AppendFenced is Append for what a coordinator writes, refused with
+	// record.ErrFencedEpoch if the leader epoch is another one by then: what the
+	// coordinator knows is from before. With a guard of 0 or more it is
+	// AppendTransactional besides.
+	AppendFenced(batches []record.Batch, epoch int32, guard int64, done func([]record.Appended, error))
 	// EndTransaction appends the marker that ends the producer's transaction
 	// here, if one is open, and fences lower epochs. done is as for Append. The
 	// error wraps record.ErrProducerFenced for an epoch below the known one, or
@@ -63,6 +68,15 @@ type Partition interface {
 	Size() int64 // bytes on disk
 }
 
+// Peers reaches the Kafka servers of the site's other nodes.
+type Peers interface {
+	// Call gives a request to Server.Answer of another node and returns what that
+	// returns. It fails at once when there is no connection.
+	Call(ctx context.Context, node int32, request []byte) ([]byte, error)
+	// Up reports whether this node can reach another one at present.
+	Up(node int32) bool
+}
+
 // Producer is an idempotent producer as a partition remembers it.
 type Producer struct {
 	ID               int64
@@ -75,6 +89,7 @@ type Producer struct {
 
 // Meta is the site's catalog.
 type Meta interface {
+	// State is the catalog as far as this node has it.
 	State() *catalog.State
 	// Propose returns the command's result once it is applied here.
 	Propose(ctx context.Context, cmd catalog.Command) (any, error)

@@ -1,12 +1,16 @@
 package protocol
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/txn"
 	"github.com/entrepot-hub/entrepot/record"
 )
@@ -132,6 +136,10 @@ func (s *Server) inTransaction(ctx context.Context, id string, k txnPartition, e
 		s.open.answered(k, 0, err)
 		return
 	}
+	if node, _ := s.parts.Leader(catalog.TransactionsTopic, n); s.peers.other(node) {
+		s.askCoordinator(node, id, k, epoch, p, adds, t.Guard)
+		return
+	}
 	producer, tps := txn.Producer{ID: k.producer, Epoch: epoch}, []record.TopicPartition{k.TopicPartition}
 	behind := false // the marker of the transaction before
 	s.txns.start(n, id, false, func(now time.Time, x *txn.Txn, t txn.Ticket) txn.Output {
@@ -148,6 +156,40 @@ func (s *Server) inTransaction(ctx context.Context, id string, k txnPartition, e
 		}
 		s.open.answered(k, t.Guard, a.Err)
 	})
+}
+
+// askCoordinator is the part of inTransaction for a coordinator at another node.
+func (s *Server) askCoordinator(node int32, id string, k txnPartition, epoch int16, p Partition, adds bool, guard int64) {
+	req := kmsg.NewPtrAddPartitionsToTxnRequest()
+	req.Version = addPartitionsToTxnAPI.max
+	req.Transactions = []kmsg.AddPartitionsToTxnRequestTransaction{{
+		TransactionalID: id, ProducerID: k.producer, ProducerEpoch: epoch, VerifyOnly: !adds,
+		Topics: []kmsg.AddPartitionsToTxnRequestTransactionTopic{{Topic: k.Topic, Partitions: []int32{k.Partition}}},
+	}}
+	s.peers.start(node, req, func(resp kmsg.Response, err error) {
+		got, err := askOf[*kmsg.AddPartitionsToTxnResponse](resp, err)
+		if err == nil {
+			err = addOutcome(got)
+		}
+		if err == nil && adds {
+			// As behind the marker of the transaction before: it may have come.
+			t, terr := p.Transaction(k.producer)
+			guard, err = t.Guard, terr
+		}
+		s.open.answered(k, guard, err)
+	})
+}
+
+// addOutcome is what became of the one partition of a request.
+func addOutcome(got *kmsg.AddPartitionsToTxnResponse) error {
+	for _, x := range got.Transactions {
+		for _, t := range x.Topics {
+			for _, p := range t.Partitions {
+				return failure(p.ErrorCode)
+			}
+		}
+	}
+	return cmp.Or(failure(got.ErrorCode), fmt.Errorf("%w: no outcome of a partition", errNoPeer))
 }
 
 // appendTransactional appends a batch once it is known to be in a transaction.
@@ -176,7 +218,7 @@ func (s *Server) appendTransactional(ctx context.Context, a *produceAnswer, tp r
 // looking for another leader.
 func produceError(err error, version int16) error {
 	switch {
-	case errors.Is(err, txn.ErrConcurrent), errors.Is(err, errLoading), errors.Is(err, errNotCoordinator), errors.Is(err, errNoCoordinator):
+	case errors.Is(err, txn.ErrConcurrent), errors.Is(err, errLoading), errors.Is(err, errNotCoordinator), errors.Is(err, errNoCoordinator), errors.Is(err, errNoPeer):
 		return fmt.Errorf("%w: the transaction cannot be verified: %v", record.ErrNotEnoughReplicas, err)
 	case version < 11:
 		err = oldState(err)

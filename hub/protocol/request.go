@@ -43,6 +43,7 @@ type request struct {
 	session     **fetchSession // the connection's, of handle alone
 	shares      *shareSessions // likewise
 	wait        time.Duration  // that a quota of what it changed wants
+	peer        bool           // another node of the site asks
 	handed      int            // bytes of batches that a ShareFetch is answered with
 }
 

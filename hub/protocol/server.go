@@ -3,7 +3,8 @@
 // Raft: partitions and the catalog are interfaces declared here (ports.go) and
 // joined to the real ones by package hub. README.md maps the files.
 //
-// Goroutines: Run owns the loops of the three coordinators and their loads. Serve owns
+// Goroutines: Run owns the loops of the three coordinators, their loads and the
+// calls to other nodes, each of which ends within seconds. Serve owns
 // the accept loop and, like ServeConn, three goroutines for each connection: one reads
 // frames, one handles them in order, one writes answers in order. A connection
 // ends when its client closes it, when it misbehaves or is idle for too long,
@@ -37,6 +38,7 @@ type Server struct {
 	marks  markers
 	open   *openTransactions
 	shares *shares
+	peers  *peers
 
 	requests  *budget // bytes of requests that are read and not yet answered
 	strangers *budget // those of clients that are not logged in yet
@@ -62,12 +64,13 @@ func New(cfg Config, parts Partitions, meta Meta) *Server {
 	}
 	s := &Server{cfg: cfg, parts: parts, meta: meta, log: cfg.Logger, table: apis[:]}
 	s.requests, s.strangers = newBudget(cfg.Limits.InFlight), newBudget(cfg.Limits.Strangers)
+	s.peers = newPeers(cfg)
 	s.groups = newCoordinator(cfg, parts, meta)
 	s.open = newOpenTransactions()
 	s.shares = newShares(cfg, parts, meta)
 	s.groups.shared = s.shares.keeps
 	s.marks = markers{parts: parts, meta: meta, groups: s.groups, open: s.open}
-	s.txns = newTransactions(cfg, parts, meta, s.marks)
+	s.txns = newTransactions(cfg, parts, meta, s.marks, s.peers)
 	s.conns.mu.perIP = map[string]int{}
 	s.pids.turn = make(chan struct{}, 1)
 	return s
@@ -77,6 +80,7 @@ func New(cfg Config, parts Partitions, meta Meta) *Server {
 func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	wg.Go(func() { s.peers.run(ctx) })
 	wg.Go(func() { s.txns.run(ctx) })
 	wg.Go(func() { s.shares.run(ctx) })
 	s.groups.run(ctx)

@@ -37,6 +37,7 @@ type shards[S anyShard[S]] struct {
 	all   map[int32]S
 	next  time.Time // when due has to be called; zero: never
 	sweep time.Time // when what has expired is looked for
+	watch time.Time // when it is seen to that all that is loaded is still led here
 	look  time.Time // eager: when it is seen to that all is loaded
 	pause time.Duration
 }
@@ -125,6 +126,7 @@ func (c *shards[S]) run(ctx context.Context) {
 		for _, e := range c.mail.all() {
 			c.dispatch(now, e)
 		}
+		c.lookAround(now)
 		c.loadAll(now)
 		c.due(now)
 		for _, sh := range c.all {
@@ -146,19 +148,10 @@ func (c *shards[S]) dispatch(now time.Time, e event[S]) {
 		return
 	}
 	p := sh.common()
-	log, err := c.parts.Partition(c.topic, e.partition)
-	if err == nil {
-		err = log.Serving()
-	}
+	log, err := c.led(sh)
 	if err != nil {
-		err = coordinatorError(err)
-		c.unload(sh, err)
 		e.run(now, sh, err)
 		return
-	}
-	if epoch := log.Offsets().LeaderEpoch; p.state != unloaded && p.epoch != epoch {
-		// Another node may have written since.
-		c.unload(sh, errNotCoordinator)
 	}
 	if p.state == ready {
 		e.run(now, sh, nil)
@@ -167,6 +160,45 @@ func (c *shards[S]) dispatch(now time.Time, e event[S]) {
 	p.waiting = append(p.waiting, e)
 	if p.state == unloaded {
 		c.load(now, sh, log)
+	}
+}
+
+// led is the log of a shard, if it is led here. A shard that was loaded under
+// another leadership is dropped: somebody else may have written since.
+func (c *shards[S]) led(sh S) (Partition, error) {
+	p := sh.common()
+	log, err := c.parts.Partition(c.topic, p.partition)
+	if err == nil {
+		err = log.Serving()
+	}
+	if err != nil {
+		err = coordinatorError(err)
+		c.unload(sh, err)
+		return nil, err
+	}
+	if p.state != unloaded && p.epoch != log.Offsets().LeaderEpoch {
+		c.unload(sh, errNotCoordinator)
+	}
+	return log, nil
+}
+
+// watchEvery is how often it is seen to that what is loaded is still led here,
+// without being asked: who waits for an answer has to look elsewhere.
+const watchEvery = 200 * time.Millisecond
+
+// lookAround drops what is not led here any more.
+func (c *shards[S]) lookAround(now time.Time) {
+	if now.Before(c.watch) {
+		return
+	}
+	c.watch = time.Time{}
+	for _, sh := range c.all {
+		if p := sh.common(); p.state == unloaded {
+			continue
+		}
+		if _, err := c.led(sh); err == nil {
+			c.watch = now.Add(watchEvery)
+		}
 	}
 }
 
@@ -202,6 +234,9 @@ func (c *shards[S]) load(now time.Time, sh S, log Partition) {
 	p.state, p.since, p.log, p.cancel = loading, now, log, cancel
 	p.epoch = log.Offsets().LeaderEpoch
 	c.wakeBy(now.Add(patience))
+	if c.watch.IsZero() {
+		c.watch = now.Add(watchEvery)
+	}
 	epoch := p.epoch
 	c.loads.Go(func() {
 		live, err := c.keep.read(ctx, log)
@@ -297,6 +332,9 @@ func (c *shards[S]) wake() time.Time {
 	}
 	if c.eager && c.look.Before(d) {
 		d = c.look
+	}
+	if !c.watch.IsZero() && c.watch.Before(d) {
+		d = c.watch
 	}
 	return d
 }

@@ -174,7 +174,7 @@ func (c *shares) flush(sh *shareShard) {
 		c.written(partition, fresh, waiting, err)
 		return
 	}
-	sh.log.Append(batches, func(_ []record.Appended, err error) { c.written(partition, fresh, waiting, coordinatorError(err)) })
+	sh.log.AppendFenced(batches, sh.epoch, -1, func(_ []record.Appended, err error) { c.written(partition, fresh, waiting, coordinatorError(err)) })
 }
 
 // written reports the outcome of a write, the first for some windows. After one

@@ -17,6 +17,7 @@ import (
 type transactions struct {
 	shards[*txnShard]
 	marks markers
+	peers *peers
 
 	// The rest belongs to run's goroutine.
 	parked map[txn.Ticket]func(txn.Answer)
@@ -28,6 +29,7 @@ type txnShard struct {
 	part[*txnShard]
 	txns   map[string]*txn.Txn
 	writes []txnWrite
+	marks  []retry // markers to be written
 	again  []retry // markers that failed
 }
 
@@ -37,8 +39,8 @@ type txnWrite struct {
 	w *txn.Write
 }
 
-func newTransactions(cfg Config, parts Partitions, meta Meta, marks markers) *transactions {
-	c := &transactions{marks: marks, parked: map[txn.Ticket]func(txn.Answer){}}
+func newTransactions(cfg Config, parts Partitions, meta Meta, marks markers, peers *peers) *transactions {
+	c := &transactions{marks: marks, peers: peers, parked: map[txn.Ticket]func(txn.Answer){}}
 	c.shards = newShards(cfg, parts, meta, catalog.TransactionsTopic, cfg.TransactionsPartitions, c)
 	c.eager = true
 	return c
@@ -65,7 +67,7 @@ func (c *transactions) read(ctx context.Context, log Partition) (func(time.Time,
 // drop implements keeper.
 func (c *transactions) drop(_ time.Time, sh *txnShard, err error) {
 	all := sh.txns
-	sh.txns, sh.writes, sh.again = nil, nil, nil
+	sh.txns, sh.writes, sh.marks, sh.again = nil, nil, nil, nil
 	for _, x := range all {
 		c.apply(sh, x, x.Close(err))
 	}
@@ -102,7 +104,7 @@ func (c *transactions) apply(sh *txnShard, x *txn.Txn, out txn.Output) {
 		sh.writes = append(sh.writes, txnWrite{x, out.Write})
 	}
 	for _, m := range out.Markers {
-		c.mark(sh, x, m, 0)
+		sh.marks = append(sh.marks, retry{x: x, m: m})
 	}
 	if x.State() == txn.Dead || x.Vacant() {
 		delete(sh.txns, x.ID())
@@ -111,8 +113,10 @@ func (c *transactions) apply(sh *txnShard, x *txn.Txn, out txn.Output) {
 	c.wakeBy(x.Deadline())
 }
 
-// flush implements keeper: it makes few batches of all writes.
+// flush implements keeper: it makes few batches of all writes, and few requests
+// of all markers.
 func (c *transactions) flush(sh *txnShard) {
+	c.mark(sh)
 	for len(sh.writes) > 0 {
 		b := record.NewBuilder(record.None)
 		now := c.cfg.Clock().UnixMilli()
@@ -133,7 +137,7 @@ func (c *transactions) flush(sh *txnShard) {
 			continue
 		}
 		partition := sh.partition
-		sh.log.Append([]record.Batch{batch}, func(_ []record.Appended, err error) {
+		sh.log.AppendFenced([]record.Batch{batch}, sh.epoch, -1, func(_ []record.Appended, err error) {
 			c.written(partition, writes, coordinatorError(err))
 		})
 	}

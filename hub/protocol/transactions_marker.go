@@ -1,8 +1,12 @@
 package protocol
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/txn"
@@ -41,32 +45,90 @@ func (m markers) gone(tp record.TopicPartition) bool {
 	return !ok || int(tp.Partition) >= len(t.Partitions) || t.Mirror != nil
 }
 
-// retry is a marker to be tried again.
+// retry is a marker to be written, for the first time or again.
 type retry struct {
 	at    time.Time
 	x     *txn.Txn
 	m     txn.Marker
 	tries int
+	gone  bool // its partition was not in the catalog at the last try
 }
 
-// mark writes a marker, again and again until it is committed.
-func (c *transactions) mark(sh *txnShard, x *txn.Txn, m txn.Marker, tries int) {
+// mark writes all markers that are to be written, again and again until they
+// are committed: those of partitions that are led here, and by one request for
+// each other node all that it leads.
+func (c *transactions) mark(sh *txnShard) {
+	marks := sh.marks
+	sh.marks = nil
+	away := map[int32][]retry{}
+	for _, r := range marks {
+		node, _ := c.parts.Leader(r.m.Topic, r.m.Partition)
+		if c.peers.other(node) {
+			away[node] = append(away[node], r)
+			continue
+		}
+		c.marks.write(r.m.TopicPartition, record.TransactionMarker{
+			ProducerID: r.m.Producer.ID, ProducerEpoch: r.m.Producer.Epoch, Commit: r.m.Commit, CoordinatorEpoch: sh.epoch,
+		}, func(err error) { c.tried(sh.partition, r, err) })
+	}
+	for node, rs := range away {
+		c.markAt(sh, node, rs)
+	}
+}
+
+// markAt has another node write markers.
+func (c *transactions) markAt(sh *txnShard, node int32, rs []retry) {
 	partition := sh.partition
-	c.marks.write(m.TopicPartition, record.TransactionMarker{
-		ProducerID: m.Producer.ID, ProducerEpoch: m.Producer.Epoch, Commit: m.Commit, CoordinatorEpoch: sh.epoch,
-	}, func(err error) {
-		c.mail.put(event[*txnShard]{partition: partition, always: true, run: func(now time.Time, sh *txnShard, _ error) {
-			if sh.txns[x.ID()] == x {
-				c.marked(now, sh, retry{x: x, m: m, tries: tries + 1}, err)
+	c.peers.start(node, markersRequest(rs, sh.epoch), func(resp kmsg.Response, err error) {
+		got, err := askOf[*kmsg.WriteTxnMarkersResponse](resp, err)
+		for i, r := range rs {
+			if err == nil {
+				c.tried(partition, r, markerOutcome(got, i))
+				continue
 			}
-		}})
+			c.tried(partition, r, err)
+		}
 	})
+}
+
+// markersRequest has one entry for each marker, so that the answer has, too.
+func markersRequest(rs []retry, epoch int32) *kmsg.WriteTxnMarkersRequest {
+	req := kmsg.NewPtrWriteTxnMarkersRequest()
+	req.Version = writeTxnMarkersAPI.max
+	for _, r := range rs {
+		m := kmsg.NewWriteTxnMarkersRequestMarker()
+		m.ProducerID, m.ProducerEpoch, m.Committed, m.CoordinatorEpoch = r.m.Producer.ID, r.m.Producer.Epoch, r.m.Commit, epoch
+		m.Topics = []kmsg.WriteTxnMarkersRequestMarkerTopic{{Topic: r.m.Topic, Partitions: []int32{r.m.Partition}}}
+		req.Markers = append(req.Markers, m)
+	}
+	return req
+}
+
+// markerOutcome is what became of the i-th marker of a request.
+func markerOutcome(got *kmsg.WriteTxnMarkersResponse, i int) error {
+	if i >= len(got.Markers) || len(got.Markers[i].Topics) != 1 || len(got.Markers[i].Topics[0].Partitions) != 1 {
+		return fmt.Errorf("%w: no outcome of a marker", errNoPeer)
+	}
+	return failure(got.Markers[i].Topics[0].Partitions[0].ErrorCode)
+}
+
+// tried reports the outcome of one try.
+func (c *transactions) tried(partition int32, r retry, err error) {
+	c.mail.put(event[*txnShard]{partition: partition, always: true, run: func(now time.Time, sh *txnShard, _ error) {
+		if sh.txns[r.x.ID()] == r.x {
+			r.tries++
+			c.marked(now, sh, r, err)
+		}
+	}})
 }
 
 // marked is the outcome of one try.
 func (c *transactions) marked(now time.Time, sh *txnShard, r retry, err error) {
 	switch {
 	case err == nil:
+	case !r.gone && c.marks.gone(r.m.TopicPartition):
+		c.makeSure(sh.partition, r)
+		return
 	case c.marks.gone(r.m.TopicPartition):
 	case errors.Is(err, record.ErrProducerFenced):
 		// The partition has seen a later epoch, whose own marker ends what is open.
@@ -80,7 +142,7 @@ func (c *transactions) marked(now time.Time, sh *txnShard, r retry, err error) {
 			c.log.Warn("the marker of a transaction cannot be written, its producer has to wait", "transactional_id", r.x.ID(),
 				"topic", r.m.Topic, "partition", r.m.Partition, "error", err)
 		}
-		r.at = now.Add(c.cfg.Txn.Retry)
+		r.at, r.gone = now.Add(c.cfg.Txn.Retry), false
 		sh.again = append(sh.again, r)
 		c.wakeBy(r.at)
 		return
@@ -91,7 +153,7 @@ func (c *transactions) marked(now time.Time, sh *txnShard, r retry, err error) {
 // slowMarker is the failed try after which a marker is worth a warning.
 const slowMarker = 20
 
-// markAgain tries the markers again that are due.
+// markAgain has those markers tried again that are due.
 func (c *transactions) markAgain(now time.Time, sh *txnShard) {
 	all := sh.again
 	sh.again = nil
@@ -101,6 +163,27 @@ func (c *transactions) markAgain(now time.Time, sh *txnShard) {
 			c.wakeBy(r.at)
 			continue
 		}
-		c.mark(sh, r.x, r.m, r.tries)
+		sh.marks = append(sh.marks, r)
 	}
+}
+
+// makeSure tries a marker again once this node's catalog is as new as the site's
+// is now. One that is behind does not know of partitions that were made a
+// moment ago, whose transactions would stay open for ever.
+func (c *transactions) makeSure(partition int32, r retry) {
+	name, id := c.meta.State().Site()
+	c.loads.Go(func() {
+		ctx, cancel := context.WithTimeout(c.ctx, patience)
+		defer cancel()
+		// What is there already changes nothing, and is applied here after all
+		// that was decided before.
+		_, err := c.meta.Propose(ctx, catalog.SiteInit{Site: name, SiteID: id})
+		c.mail.put(event[*txnShard]{partition: partition, always: true, run: func(now time.Time, sh *txnShard, _ error) {
+			if sh.txns[r.x.ID()] == r.x {
+				r.gone, r.at = err == nil, now.Add(c.cfg.Txn.Retry)
+				sh.again = append(sh.again, r)
+				c.wakeBy(r.at)
+			}
+		}})
+	})
 }

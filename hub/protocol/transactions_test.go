@@ -9,14 +9,20 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/entrepot-hub/entrepot/hub/txn"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
 // inTransaction is a batch of a transactional producer.
 func inTransaction(t testing.TB, id int64, seq int32, values ...string) record.Batch {
 	t.Helper()
+	return inTransactionOf(t, txn.Producer{ID: id}, seq, values...)
+}
+
+func inTransactionOf(t testing.TB, p txn.Producer, seq int32, values ...string) record.Batch {
+	t.Helper()
 	b := record.NewBuilder(record.None)
-	b.ProducerID, b.ProducerEpoch, b.BaseSequence, b.Transactional = id, 0, seq, true
+	b.ProducerID, b.ProducerEpoch, b.BaseSequence, b.Transactional = p.ID, p.Epoch, seq, true
 	for i, v := range values {
 		if err := b.Append(record.Record{Timestamp: 1000 + int64(i), Value: []byte(v)}); err != nil {
 			t.Fatal(err)

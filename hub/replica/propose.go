@@ -15,6 +15,7 @@ type proposal struct {
 	kind    proposalKind
 	batches []record.Batch // append, mirrored
 	guard   MirrorGuard    // mirrored
+	epoch   int32          // append: only in this leader epoch; 0: in any
 	guarded bool           // append: only if ended is the guard of the producer
 	ended   int64          // record.Transaction.Guard
 	marker  record.TransactionMarker
@@ -111,6 +112,9 @@ func (c *core) stageAppend(p *proposal) ([]record.Appended, error) {
 		return nil, fmt.Errorf("%w: it is written at site %q", record.ErrReadOnly, ctl.mirror.Source)
 	case ctl.readOnly || c.cfg.topic.ReadOnly:
 		return nil, fmt.Errorf("%w: no link holds it at present", record.ErrReadOnly)
+	}
+	if p.epoch != 0 && p.epoch != c.epoch() {
+		return nil, fmt.Errorf("%w: %d, now %d", record.ErrFencedEpoch, p.epoch, c.epoch())
 	}
 	batches := p.batches
 	if id := batches[0].ProducerID(); p.guarded && c.tail.producers.byID[id].guard() != p.ended {

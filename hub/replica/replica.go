@@ -89,6 +89,13 @@ func (r *Replica) AppendTransactional(batches []record.Batch, guard int64, done 
 	r.submitBatches(context.Background(), &proposal{kind: propAppend, batches: batches, guarded: true, ended: guard, appended: done})
 }
 
+// AppendFenced is Append for who has read the log under a leader epoch, refused
+// with record.ErrFencedEpoch in another one: there may be in it what it does not
+// know of. With a guard of 0 or more it is AppendTransactional besides.
+func (r *Replica) AppendFenced(batches []record.Batch, epoch int32, guard int64, done func([]record.Appended, error)) {
+	r.submitBatches(context.Background(), &proposal{kind: propAppend, batches: batches, epoch: epoch, guarded: guard >= 0, ended: guard, appended: done})
+}
+
 // submitBatches checks what protocol must have checked, and submits.
 func (r *Replica) submitBatches(ctx context.Context, p *proposal) {
 	for _, b := range p.batches {

@@ -100,6 +100,35 @@ func TestProducersOfVersion1(t *testing.T) {
 	}
 }
 
+// Who read the log under one leadership appends under no other one, and not
+// behind a marker that came since.
+func TestAppendFenced(t *testing.T) {
+	n := startNode(t, vfs.NewMem(), "data", small, Config{})
+	r := n.add(Spec{ID: clicks(0)})
+	_, epoch := r.Leader()
+	try := func(epoch int32, guard int64, seq int32) error {
+		done := make(chan error, 1)
+		r.AppendFenced([]record.Batch{transactional(t, 1, 0, seq, "v")}, epoch, guard, func(_ []record.Appended, err error) { done <- err })
+		return <-done
+	}
+	for _, other := range []int32{epoch - 1, epoch + 1} {
+		if err := try(other, -1, 0); !errors.Is(err, record.ErrFencedEpoch) {
+			t.Errorf("epoch %d, now %d: %v", other, epoch, err)
+		}
+	}
+	if err := errors.Join(try(epoch, -1, 0), try(epoch, 0, 1)); err != nil {
+		t.Error(err)
+	}
+	done := make(chan error, 1)
+	r.EndTransaction(record.TransactionMarker{ProducerID: 1, Commit: true}, func(err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if err := try(epoch, 0, 2); !errors.Is(err, record.ErrTransactionState) {
+		t.Errorf("behind the marker: %v", err)
+	}
+}
+
 // Transactions through a running node, over restarts and new segments: what
 // lies below the list is found in the log, with the same answer.
 func TestAbortedAfterRestart(t *testing.T) {

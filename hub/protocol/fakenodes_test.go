@@ -1,0 +1,202 @@
+package protocol
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// memNode is a site as one of its nodes sees it.
+type memNode struct {
+	m  *memSite
+	id int32
+}
+
+var (
+	_ Partitions = memNode{}
+	_ Peers      = memNode{}
+	_ Meta       = memNode{}
+)
+
+// State implements Meta.
+func (n memNode) State() *catalog.State {
+	n.m.mu.Lock()
+	defer n.m.mu.Unlock()
+	return n.m.mu.state
+}
+
+// Propose implements Meta.
+func (n memNode) Propose(_ context.Context, cmd catalog.Command) (any, error) {
+	n.m.mu.Lock()
+	defer n.m.mu.Unlock()
+	next, v, err := n.m.mu.state.Apply(cmd)
+	n.m.mu.state = next
+	return v, err
+}
+
+// Leader implements Partitions.
+func (n memNode) Leader(topic string, p int32) (int32, int32) {
+	leader := n.m.leader(topic, p)
+	l, err := n.m.log(topic, p)
+	if leader == 0 || err != nil {
+		return -1, -1
+	}
+	return leader, l.Offsets().LeaderEpoch
+}
+
+// Partition implements Partitions.
+func (n memNode) Partition(topic string, p int32) (Partition, error) {
+	l, err := n.m.log(topic, p)
+	if err != nil {
+		return nil, err
+	}
+	part := memPart{l, n, topic, p}
+	return part, part.leads()
+}
+
+// Call implements Peers.
+func (n memNode) Call(ctx context.Context, node int32, request []byte) ([]byte, error) {
+	n.m.mu.Lock()
+	srv := n.m.mu.servers[node]
+	cut := n.m.mu.down[node] || srv == nil
+	n.m.mu.Unlock()
+	if cut {
+		return nil, errors.New("no connection")
+	}
+	return srv.Answer(ctx, slices.Clone(request))
+}
+
+// Up implements Peers.
+func (n memNode) Up(node int32) bool {
+	n.m.mu.Lock()
+	defer n.m.mu.Unlock()
+	return !n.m.mu.down[node]
+}
+
+// memPart is a partition at one node. Like a real one it is good for as long as
+// its log is, and refuses everything while another node leads.
+type memPart struct {
+	*memLog
+	n     memNode
+	topic string
+	p     int32
+}
+
+func (p memPart) leads() error {
+	if at := p.n.m.leader(p.topic, p.p); at != p.n.id {
+		return fmt.Errorf("%w: node %d asks for %s-%d, which node %d leads", record.ErrNotLeader, p.n.id, p.topic, p.p, at)
+	}
+	return nil
+}
+
+func (p memPart) Append(batches []record.Batch, done func([]record.Appended, error)) {
+	p.AppendFenced(batches, 0, -1, done)
+}
+
+func (p memPart) AppendTransactional(batches []record.Batch, guard int64, done func([]record.Appended, error)) {
+	p.AppendFenced(batches, 0, guard, done)
+}
+
+func (p memPart) AppendFenced(batches []record.Batch, epoch int32, guard int64, done func([]record.Appended, error)) {
+	if err := p.leads(); err != nil {
+		done(nil, err)
+		return
+	}
+	p.memLog.AppendFenced(batches, epoch, guard, done)
+}
+
+func (p memPart) EndTransaction(m record.TransactionMarker, done func(error)) {
+	if err := p.leads(); err != nil {
+		done(err)
+		return
+	}
+	p.memLog.EndTransaction(m, done)
+}
+
+func (p memPart) Transaction(id int64) (record.Transaction, error) {
+	if err := p.leads(); err != nil {
+		return record.Transaction{Epoch: -1, First: -1}, err
+	}
+	return p.memLog.Transaction(id)
+}
+
+func (p memPart) Read(offset int64, maxBytes int) (record.Chunk, error) {
+	if err := p.leads(); err != nil {
+		return record.Chunk{Offsets: p.Offsets()}, err
+	}
+	return p.memLog.Read(offset, maxBytes)
+}
+
+func (p memPart) Serving() error {
+	if err := p.leads(); err != nil {
+		return err
+	}
+	return p.memLog.Serving()
+}
+
+// move lets another node lead a partition, with a new epoch; 0: nobody. What was
+// appended and not committed is lost, and its callers hear so.
+func (m *memSite) move(topic string, p int32, to int32) error {
+	l, err := m.log(topic, p)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.mu.leaders[record.TopicPartition{Topic: topic, Partition: p}] = to
+	m.mu.Unlock()
+	l.supersede()
+	return nil
+}
+
+// cut makes a node unreachable for the others, or ends that. It still reaches
+// them.
+func (m *memSite) cut(node int32, down bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mu.down[node] = down
+}
+
+// supersede begins a new epoch at the high watermark.
+func (l *memLog) supersede() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, ack := range l.mu.waiting {
+		l.commits <- func() { ack.done(record.ErrNotLeader) }
+	}
+	l.mu.waiting, l.mu.held = nil, false
+	l.mu.batches = slices.DeleteFunc(l.mu.batches, func(b record.Batch) bool { return b.BaseOffset() >= l.mu.hw })
+	l.mu.next = l.mu.hw
+	l.rebuild()
+	l.mu.epoch++
+	l.mu.ends = append(l.mu.ends, record.EpochEnd{Epoch: l.mu.epoch, End: l.mu.next})
+	l.wake()
+}
+
+// rebuild computes the producers anew from what is in the log, as every replica
+// can.
+func (l *memLog) rebuild() {
+	l.mu.producers = map[int64]*memProducer{}
+	for _, b := range l.mu.batches {
+		if b.ProducerID() == record.NoProducer {
+			continue
+		}
+		p := l.producer(b.ProducerID())
+		if b.ProducerEpoch() != p.epoch {
+			p.epoch, p.last = b.ProducerEpoch(), nil
+		}
+		switch {
+		case b.IsControl():
+			_, coordinator, _ := b.Marker()
+			p.open, p.guard, p.coordinator = -1, b.NextOffset(), coordinator
+			continue
+		case b.IsTransactional() && p.open < 0:
+			p.open = b.BaseOffset()
+		}
+		p.last = append(p.last, memBatch{b.BaseSequence(), b.LastSequence(), b.BaseOffset()})
+		p.last = p.last[max(0, len(p.last)-5):]
+	}
+}
