@@ -57,6 +57,20 @@ func (s *State) apply(cmd Command) (*State, any, error) {
 		return s.setConnector(c)
 	case DeleteConnector:
 		return s.deleteConnector(c)
+	case AlterPartitionReassignments:
+		return s.alterPartitionReassignments(c)
+	case CompleteMove:
+		return s.completeMove(c)
+	case DrainNode:
+		return s.drainNode(c)
+	case DecommissionNode:
+		return s.decommissionNode(c)
+	case ReplaceNode:
+		return s.replaceNode(c)
+	case RemoveNode:
+		return s.removeNode(c)
+	case RenewPartition:
+		return s.renewPartition(c)
 	}
 	return nil, nil, fmt.Errorf("%w: catalog command %T", record.ErrInvalidRequest, cmd)
 }

@@ -29,6 +29,7 @@ type State struct {
 	siteID   int32
 	cluster  string                       // the site's random ID; empty in a site from before there was one
 	lastNode int32                        // highest broker ID ever given; IDs are not used twice
+	lastMove int64                        // highest number ever given to a move
 	producer int64                        // counter of the next producer ID, without the site's bits
 	nodes    []Node                       // by ID
 	topics   []*Topic                     // by name
@@ -64,6 +65,7 @@ type Partition struct {
 	// Born are the first members of the partition's Raft group, by which every
 	// replica begins its log; they never change. nil: those of BornMembers.
 	Born []uint64 `json:",omitempty"`
+	Move *Move    `json:",omitempty"` // nil: the group is where it shall be
 }
 
 // BornMembers are the members of the partition's Raft group when it was

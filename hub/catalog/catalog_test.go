@@ -33,6 +33,8 @@ func (e *env) do(verb string, a storytest.Args) string {
 		return show(e.state)
 	case "task", "member", "place":
 		return e.placement(verb, a)
+	case "pending", "plan", "loss", "meta", "holds":
+		return e.look(verb, a)
 	case "settings":
 		topic, ok := e.state.Topic(a.Bare())
 		if !ok {
@@ -80,6 +82,10 @@ func (e *env) apply(c Command) string {
 		return "ok"
 	case *Topic:
 		return showTopic(r)
+	case []error:
+		return showErrors(r)
+	case Partition:
+		return fmt.Sprintf("generation %d born on %s", r.Generation, members(r.BornMembers()))
 	case Registered:
 		return fmt.Sprintf("node %d", r.ID) + incarnation(r.Incarnation)
 	default:
@@ -138,6 +144,8 @@ func command(t *testing.T, verb string, a storytest.Args) Command {
 		return ReleaseLease{Task: a.Bare(), Node: int32(a.Int("node", 0)), Epoch: a.Int("epoch", 0)}
 	case "connector":
 		return SetConnector{Name: a.Bare(), Config: config(a), New: a.Get("new") == "yes", Desired: a.Get("desired")}
+	case "reassign", "cancel", "done", "drain", "undrain", "decommission", "recommission", "replace", "remove", "renew":
+		return nodeCommand(t, verb, a)
 	case "forget":
 		return DeleteConnector{Name: a.Bare()}
 	case "set-mirror":
@@ -200,7 +208,7 @@ func show(s *State) string {
 	name, id := s.Site()
 	fmt.Fprintf(&b, "site %q %d\n", name, id)
 	for _, n := range s.Nodes() {
-		fmt.Fprintf(&b, "node %d %s%s at %s\n", n.ID, n.Name, incarnation(n.Incarnation), n.Kafka)
+		fmt.Fprintf(&b, "node %d %s%s%s at %s\n", n.ID, n.Name, incarnation(n.Incarnation), lifecycle(n), n.Kafka)
 	}
 	for _, t := range s.Topics() {
 		b.WriteString(showTopic(t) + "\n")
@@ -247,8 +255,18 @@ func showTopic(t *Topic) string {
 	s := fmt.Sprintf("topic %s id %d", t.Name, t.ID[15])
 	for i, p := range t.Partitions {
 		s += fmt.Sprintf(" %d@%v", i, p.Replicas)
+		if p.Generation > 0 {
+			s += fmt.Sprintf("(generation %d)", p.Generation)
+		}
 		if p.Born != nil {
 			s += fmt.Sprintf("(born %s)", members(p.Born))
+		}
+		if m := p.Move; m != nil {
+			s += fmt.Sprintf("(move %d from %s", m.Seq, members(m.From))
+			if m.Through != nil {
+				s += " through " + members(m.Through)
+			}
+			s += ")"
 		}
 	}
 	for _, k := range sortedKeys(t.Config) {

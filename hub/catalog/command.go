@@ -31,6 +31,13 @@ const (
 	kindReleaseLease
 	kindSetConnector
 	kindDeleteConnector
+	kindAlterPartitionReassignments
+	kindCompleteMove
+	kindDrainNode
+	kindDecommissionNode
+	kindReplaceNode
+	kindRemoveNode
+	kindRenewPartition
 )
 
 // CreateTopic makes a topic. Result: *Topic.
@@ -176,6 +183,20 @@ func decodeBody(kind byte, body []byte) (Command, error) {
 		return into[SetConnector](body)
 	case kindDeleteConnector:
 		return into[DeleteConnector](body)
+	case kindAlterPartitionReassignments:
+		return into[AlterPartitionReassignments](body)
+	case kindCompleteMove:
+		return into[CompleteMove](body)
+	case kindDrainNode:
+		return into[DrainNode](body)
+	case kindDecommissionNode:
+		return into[DecommissionNode](body)
+	case kindReplaceNode:
+		return into[ReplaceNode](body)
+	case kindRemoveNode:
+		return into[RemoveNode](body)
+	case kindRenewPartition:
+		return into[RenewPartition](body)
 	}
 	return nil, fmt.Errorf("unknown kind")
 }

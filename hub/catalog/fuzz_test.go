@@ -25,6 +25,16 @@ func FuzzDecodeCommand(f *testing.F) {
 		AlterGroupConfig{Group: "g", Set: map[string]string{GroupShareReset: "earliest"}, Remove: []string{GroupShareLock}},
 		SetConnector{Name: "lake", Config: map[string]string{"connector.class": "files-sink"}, New: true},
 		DeleteConnector{"lake"},
+		SiteInit{Site: "east", SiteID: 1, Cluster: "c", Founders: []Founder{{Name: "a", Nonce: "d", Peer: "a:1"}, {Name: "b"}}},
+		RegisterNode{Name: "a", Site: "east", Nonce: "e", Wiped: true},
+		RegisterNode{Name: "a", Site: "east", Node: 1, Incarnation: 1},
+		AlterPartitionReassignments{[]Reassignment{{Topic: "t", Replicas: []int32{1, 2}, Was: []int32{1}, KeepFactor: true}, {Topic: "t", Partition: 1}}},
+		CompleteMove{Topic: "t", Seq: 1, Members: []uint64{1, 1<<32 | 2}},
+		DrainNode{Node: 1, Off: true},
+		DecommissionNode{Node: 2, Cancel: true},
+		ReplaceNode{Node: 2, With: 3},
+		RemoveNode{Node: 2},
+		RenewPartition{Topic: "t"},
 	} {
 		b, err := Encode(c)
 		if err != nil {
@@ -44,7 +54,11 @@ func FuzzDecodeCommand(f *testing.F) {
 		}
 		// Whatever decodes can be applied, and what comes of it can be kept.
 		s, _, _ := New().Apply(SiteInit{Site: "east", SiteID: 1})
-		s, _, _ = s.Apply(RegisterNode{Name: "a", Site: "east"})
+		for _, name := range []string{"a", "b", "c"} {
+			s, _, _ = s.Apply(RegisterNode{Name: name, Site: "east"})
+		}
+		s, _, _ = s.Apply(CreateTopic{Name: "t", ID: topicID(1), Assignment: [][]int32{{1, 2}, {2}}})
+		s, _, _ = s.Apply(AlterPartitionReassignments{[]Reassignment{{Topic: "t", Replicas: []int32{1, 3}}}})
 		next, _, _ := s.Apply(c)
 		kept, err := next.Encode()
 		if err != nil {
@@ -64,6 +78,10 @@ func FuzzDecodeState(f *testing.F) {
 		CreateTopic{Name: "clicks", ID: topicID(1), Partitions: 2, Replicas: 1},
 		SetJob{"lake", JobPaused},
 		SetConnector{Name: "lake", Config: map[string]string{"topic": "clicks"}},
+		RegisterNode{Name: "b", Site: "east", Nonce: "d"},
+		AlterPartitionReassignments{[]Reassignment{{Topic: "clicks", Replicas: []int32{1, 2}}}},
+		RegisterNode{Name: "b", Site: "east", Nonce: "e", Wiped: true},
+		DecommissionNode{Node: 2},
 	} {
 		s, _, _ = s.Apply(c)
 	}
@@ -83,5 +101,11 @@ func FuzzDecodeState(f *testing.F) {
 			t.Fatalf("%q decodes and encodes to %q: %v", b, again, err)
 		}
 		s.Apply(CreateTopic{Name: "t", ID: topicID(9), Partitions: 1, Replicas: 1})
+		s.PendingMoves(MoveLimits{}, nil)
+		s.PlanLeaving()
+		s.PlanInternal(3)
+		s.PlanLevel(nil, 0)
+		s.MetaMembers(nil, nil)
+		s.MayLose()
 	})
 }

@@ -35,6 +35,10 @@ type Node struct {
 	// Nonce was drawn for the present data directory; empty for a directory
 	// from before there were several nodes.
 	Nonce string `json:",omitempty"`
+
+	Draining bool `json:",omitempty"` // leads nothing if others can: it is about to be restarted
+	Leaving  bool `json:",omitempty"` // gets no replicas and loses those it has
+	Lost     bool `json:",omitempty"` // it was replaced by another one and is not expected back
 }
 
 // Member is the node's present ID in Raft groups: incarnation << 32 | broker ID.
@@ -141,6 +145,7 @@ func (s *State) registerNode(c RegisterNode) (*State, any, error) {
 	n := Node{
 		ID: old.ID, Name: c.Name, Site: c.Site, Kafka: c.Kafka, Peer: c.Peer, Admin: c.Admin, Rack: c.Rack,
 		Listeners: maps.Clone(c.Listeners), Incarnation: old.Incarnation, Nonce: old.Nonce,
+		Draining: old.Draining, Leaving: old.Leaving,
 	}
 	switch {
 	case c.Node != 0:
@@ -157,7 +162,29 @@ func (s *State) registerNode(c RegisterNode) (*State, any, error) {
 	}
 	next := s.withNode(n)
 	next.lastNode = max(next.lastNode, n.ID)
+	if known && n.Incarnation != old.Incarnation {
+		next = next.rebuild(old)
+	}
 	return next, Registered{n.ID, n.Incarnation}, nil
+}
+
+// rebuild makes all groups of which a node was a member take its new incarnation
+// in the place of the old one.
+func (s *State) rebuild(old Node) *State {
+	e := s.edit()
+	s.eachPartition(func(t *Topic, n int32, p Partition) bool {
+		if i := slices.Index(p.Replicas, old.ID); i >= 0 {
+			was := s.Members(p)
+			was[i] = old.Member()
+			c, err := e.partition(t.Name, n)
+			if err != nil {
+				panic("catalog: a partition that is there is not found: " + err.Error())
+			}
+			e.wish(c, was)
+		}
+		return true
+	})
+	return e.done()
 }
 
 func (s *State) checkRegistration(c RegisterNode) error {

@@ -21,6 +21,7 @@ type snapshot struct {
 	SiteID      int32                        `json:",omitempty"`
 	Cluster     string                       `json:",omitempty"`
 	LastNode    int32                        `json:",omitempty"`
+	LastMove    int64                        `json:",omitempty"`
 	ProducerIDs int64                        `json:",omitempty"`
 	Nodes       []Node                       `json:",omitempty"`
 	Topics      []*Topic                     `json:",omitempty"` // by name
@@ -35,7 +36,7 @@ type snapshot struct {
 // Encode writes the whole state. Equal states give equal bytes.
 func (s *State) Encode() ([]byte, error) {
 	body, err := json.Marshal(snapshot{
-		Site: s.site, SiteID: s.siteID, Cluster: s.cluster, LastNode: s.lastNode, ProducerIDs: s.producer, Nodes: s.nodes, Topics: s.topics,
+		Site: s.site, SiteID: s.siteID, Cluster: s.cluster, LastNode: s.lastNode, LastMove: s.lastMove, ProducerIDs: s.producer, Nodes: s.nodes, Topics: s.topics,
 		Jobs: s.jobs, Security: s.security, Groups: s.groups, Deleted: s.deleted, Leases: s.leases, Connectors: s.connectors,
 	})
 	if err != nil {
@@ -54,7 +55,7 @@ func DecodeState(b []byte) (*State, error) {
 		return nil, fmt.Errorf("decode catalog: %w", err)
 	}
 	s := &State{
-		site: doc.Site, siteID: doc.SiteID, cluster: doc.Cluster, lastNode: doc.LastNode, producer: doc.ProducerIDs, nodes: doc.Nodes, topics: doc.Topics,
+		site: doc.Site, siteID: doc.SiteID, cluster: doc.Cluster, lastNode: doc.LastNode, lastMove: doc.LastMove, producer: doc.ProducerIDs, nodes: doc.Nodes, topics: doc.Topics,
 		jobs: doc.Jobs, security: doc.Security, groups: doc.Groups, deleted: doc.Deleted, leases: doc.Leases, connectors: doc.Connectors,
 	}
 	if err := s.check(); err != nil {
@@ -149,7 +150,7 @@ func (s *State) checkTopic(t *Topic) error {
 		if err := s.checkReplicas(t.Name, p.Replicas); err != nil {
 			return err
 		}
-		if err := s.checkMembers(p.Born); err != nil {
+		if err := errors.Join(s.checkMembers(p.Born), s.checkMove(p)); err != nil {
 			return err
 		}
 	}

@@ -2,7 +2,6 @@ package catalog
 
 import (
 	"fmt"
-	"hash/fnv"
 	"maps"
 	"slices"
 	"strings"
@@ -67,42 +66,6 @@ func (s *State) checkCollision(name string) error {
 		}
 	}
 	return nil
-}
-
-// place chooses the nodes of count partitions numbered from first: as assigned,
-// or else round the site's nodes, starting somewhere that depends on the name
-// so that small topics do not all begin at the first node.
-func (s *State) place(topic string, first, count, replicas int32, assigned [][]int32) ([]Partition, error) {
-	if assigned != nil {
-		count = int32(min(len(assigned), MaxPartitions+1))
-	}
-	if count < 1 || first+count > MaxPartitions {
-		return nil, fmt.Errorf("%w: topic %q would have %d, want 1 to %d", record.ErrInvalidPartitions, topic, first+count, MaxPartitions)
-	}
-	parts := make([]Partition, count)
-	if assigned != nil {
-		for i, nodes := range assigned {
-			if err := s.checkReplicas(topic, nodes); err != nil {
-				return nil, err
-			}
-			parts[i] = s.born(slices.Clone(nodes))
-		}
-		return parts, nil
-	}
-	if replicas < 1 || int(replicas) > len(s.nodes) {
-		return nil, fmt.Errorf("%w: %d replicas for topic %q, the site has %d nodes", record.ErrInvalidReplicas, replicas, topic, len(s.nodes))
-	}
-	h := fnv.New32a()
-	h.Write([]byte(topic)) // never fails
-	start := int(h.Sum32()) % len(s.nodes)
-	for i := range parts {
-		nodes := make([]int32, replicas)
-		for r := range nodes {
-			nodes[r] = s.nodes[(start+int(first)+i+r)%len(s.nodes)].ID
-		}
-		parts[i] = s.born(nodes)
-	}
-	return parts, nil
 }
 
 // born is a new partition on nodes.
