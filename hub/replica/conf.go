@@ -27,7 +27,7 @@ type confChange struct {
 }
 
 func (c *confState) observe(index uint64, payload []byte) {
-	if isConfChange(payload) {
+	if isConfChange(payload) && index > c.index { // a snapshot's may be ahead of its entries
 		c.pending = append(c.pending, confChange{index, payload})
 	}
 }

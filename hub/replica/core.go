@@ -10,6 +10,7 @@ import (
 	"github.com/entrepot-hub/entrepot/storage"
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 )
 
 // core is one replica as a step function: messages, ticks, proposals and
@@ -47,6 +48,7 @@ type core struct {
 	heldApply     []pb.Message // committed entries that wait for durableCommit (Invariant 11)
 
 	// What waits.
+	props    []*proposal     // of this step, not looked at yet
 	staged   []storage.Entry // given to Raft in this step, not seen in a Ready yet
 	pending  queue[pending]
 	inflight queue[inflight]
@@ -65,7 +67,8 @@ type core struct {
 	snapshotAt  uint64       // the same of the newest durable header
 	checkpoints []storage.State
 
-	elapsed, timeout int // ticks since a leader was heard; ticks until a campaign
+	elapsed, timeout int               // ticks since a leader was heard, or as one since looked after lost snapshots; ticks until a campaign
+	behind           map[uint64]uint64 // leader: who was sent a snapshot of which index and had not taken it at the last look
 	campaigned       bool
 	failed           error
 }
@@ -132,7 +135,8 @@ type inflight struct {
 }
 
 // step takes everything in and returns what to do.
-func (c *core) step(in *input) *output {
+func (c *core) step(in *input) (out *output) {
+	out = &c.out // also when reading the log fails half-way
 	c.out.rounds, c.out.msgs, c.out.acks, c.out.trim = c.out.rounds[:0], c.out.msgs[:0], clearAcks(c.out.acks), false
 	c.now, c.roll = in.now, in.roll
 	if in.err != nil && c.failed == nil {
@@ -142,8 +146,9 @@ func (c *core) step(in *input) *output {
 		for _, p := range in.props {
 			c.refuse(p, c.failed)
 		}
-		return &c.out
+		return out
 	}
+	c.props = in.props
 	defer c.endOnReadError()
 	if in.trimmed {
 		c.log.first = c.log.log.Whole()
@@ -161,11 +166,11 @@ func (c *core) step(in *input) *output {
 	if in.expire != 0 {
 		c.tail.producers.expire(in.expire)
 	}
-	c.propose(in.props, in.diskFull)
+	c.propose(in.diskFull)
 	if in.flush || in.rollNow {
 		c.flushHard(in.rollNow)
 	}
-	return &c.out
+	return out
 }
 
 func clearAcks(acks []ack) []ack {
@@ -197,6 +202,10 @@ func (c *core) tick(n int) {
 		if c.role == raft.StateLeader {
 			c.rn.Tick()
 			c.pump()
+			if c.elapsed++; c.elapsed >= c.cfg.electionTicks {
+				c.elapsed = 0
+				c.sendSnapshotsAgain()
+			}
 			continue
 		}
 		c.rn.TickQuiesced() // Raft's lease on its leader runs on it; its own timeout does not
@@ -204,6 +213,27 @@ func (c *core) tick(n int) {
 			c.campaign()
 		}
 	}
+}
+
+// sendSnapshotsAgain gives those up that were not taken between two looks: Raft
+// sends nothing to a follower until its snapshot has arrived, and a message may
+// be lost.
+func (c *core) sendSnapshotsAgain() {
+	was := c.behind
+	c.behind = nil
+	c.rn.WithProgress(func(id uint64, _ raft.ProgressType, p tracker.Progress) {
+		switch {
+		case p.State != tracker.StateSnapshot:
+		case was[id] == p.PendingSnapshot:
+			c.rn.ReportSnapshot(id, raft.SnapshotFailure)
+		default:
+			if c.behind == nil {
+				c.behind = map[uint64]uint64{}
+			}
+			c.behind[id] = p.PendingSnapshot
+		}
+	})
+	c.pump()
 }
 
 func (c *core) campaign() {
@@ -312,4 +342,8 @@ func (c *core) endOnReadError() {
 	}
 	recover() //nolint:errcheck // the panic repeats log.err
 	c.fail(c.log.err)
+	for _, p := range c.props {
+		c.refuse(p, c.failed)
+	}
+	c.props = nil
 }

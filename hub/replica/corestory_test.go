@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -67,7 +68,9 @@ func (e *cluster) do(verb string, a storytest.Args) string {
 	case "deliver":
 		e.deliver()
 	case "drop":
-		e.net = nil
+		e.net = slices.DeleteFunc(e.net, func(m pb.Message) bool { return a.Bare() == "" || m.To == e.node(a).id })
+	case "unreadable":
+		e.node(a).log.damage = errors.New("checksum of the frame header does not match")
 	case "cut":
 		e.cut[e.node(a).id] = true
 	case "heal":
@@ -257,8 +260,11 @@ func (e *cluster) propose(verb string, m *member, a storytest.Args) {
 		p.guard = MirrorGuard{Link: a.Get("link"), Epoch: a.Int("epoch", 0), Next: a.Int("next", 0)}
 	case "control":
 		p.kind, p.control = propControl, controlEntry(e.t, a)
-	case "add-voter", "remove-voter":
+	case "add-voter", "add-learner", "remove-voter":
 		change := pb.ConfChangeSingle{Type: pb.ConfChangeAddNode, NodeID: uint64(a.Int("id", 0))}
+		if verb == "add-learner" {
+			change.Type = pb.ConfChangeAddLearnerNode
+		}
 		if verb == "remove-voter" {
 			change.Type = pb.ConfChangeRemoveNode
 		} else if e.nodes[change.NodeID] == nil {
@@ -360,6 +366,9 @@ func (e *cluster) show(verb string, m *member, a storytest.Args) string {
 		fmt.Fprintf(&b, "%s term %d lead %d, last %d applied %d, log start %d hw %d next %d, leader epoch %d\n",
 			strings.ToLower(strings.TrimPrefix(c.role.String(), "State")), c.term, c.lead, c.tail.index, c.applied, c.control.logStart, c.hw, c.tail.next, c.offsets().LeaderEpoch)
 		fmt.Fprintf(&b, "lineage %v voters %v\n", c.control.lineage, c.conf.state.Voters)
+		if l := c.conf.state.Learners; len(l) > 0 {
+			fmt.Fprintf(&b, "learners %v\n", l)
+		}
 		if mi := c.control.mirror; mi != (Mirror{}) || c.control.readOnly {
 			fmt.Fprintf(&b, "mirror %+v read-only %v\n", mi, c.control.readOnly)
 		}
@@ -436,6 +445,9 @@ func (e *cluster) checkTransactions(m *member) {
 // checkRebuilt opens a second core on the same log: producer and control state
 // must be those of the first one.
 func (e *cluster) checkRebuilt(m *member) {
+	if m.log.damage != nil {
+		return
+	}
 	again, err := openCore(m.core.cfg, m.log, e.now)
 	if err != nil {
 		e.t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 type memLog struct {
 	written, durable memState
 	rounds           []storage.Round // written, not durable
+	damage           error           // of what is read from the disk
 }
 
 // memState is what a log holds: segments, the last of which is written to.
@@ -131,6 +132,8 @@ func (l *memLog) Entries(lo, hi uint64, maxBytes int) ([]storage.Entry, error) {
 	first := l.First().Index + 1
 	last, _ := l.Last()
 	switch {
+	case l.damage != nil:
+		return nil, l.damage
 	case lo < first:
 		return nil, storage.ErrCompacted
 	case hi > last+1:

@@ -41,33 +41,40 @@ const (
 	propConfChange
 )
 
-// propose checks all proposals against the end of the log, writes offsets and
-// epochs into the batches, and gives what passes to Raft in one message.
-func (c *core) propose(props []*proposal, diskFull bool) {
-	if len(props) == 0 {
+// propose checks all proposals of the step against the end of the log, writes
+// offsets and epochs into the batches, and gives what passes to Raft in one
+// message.
+func (c *core) propose(diskFull bool) {
+	if len(c.props) == 0 {
 		return
 	}
-	if err := c.mayPropose(); err != nil {
-		for _, p := range props {
-			c.refuse(p, err)
-		}
-		return
-	}
-	for _, p := range props {
-		if p.kind == propConfChange {
+	refused := c.mayPropose()
+	for len(c.props) > 0 {
+		p := c.props[0]
+		switch {
+		case refused != nil:
+			c.refuse(p, refused)
+		case p.kind == propConfChange:
 			c.flushStaged()
 			c.proposeConfChange(p)
-			continue
+		default:
+			c.stageProposal(p, diskFull)
 		}
-		appended, err := c.stage(p, diskFull)
-		if err != nil {
-			c.refuse(p, err)
-			continue
-		}
-		c.pending.push(pending{index: c.tail.index, p: p, appended: appended})
+		c.props = c.props[1:]
 	}
-	c.flushStaged()
-	c.answer() // what was in the log before, and is committed
+	if refused == nil {
+		c.flushStaged()
+		c.answer() // what was in the log before, and is committed
+	}
+}
+
+func (c *core) stageProposal(p *proposal, diskFull bool) {
+	appended, err := c.stage(p, diskFull)
+	if err != nil {
+		c.refuse(p, err)
+		return
+	}
+	c.pending.push(pending{index: c.tail.index, p: p, appended: appended})
 }
 
 func (c *core) mayPropose() error {

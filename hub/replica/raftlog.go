@@ -31,6 +31,7 @@ type raftLog struct {
 	first, last uint64 // first index in the log, last index handed to it
 	hard        storage.HardState
 	conf        pb.ConfState // as of the index applied at open
+	snapshot    func() (storage.State, pb.ConfState, error)
 	err         error
 }
 
@@ -84,25 +85,20 @@ func (l *raftLog) recent(lo, hi, maxSize uint64) []pb.Entry {
 	return out
 }
 
-// Snapshot is the state before the first segment: what a follower that is
-// behind the log's start begins from (Invariant 12). The segments that follow
-// bring the rest.
+// Snapshot is what a follower that is behind the log's start begins from
+// (Invariant 12). The segments that follow bring the rest.
 func (l *raftLog) Snapshot() (pb.Snapshot, error) {
-	first := l.log.First()
-	if l.log.Whole() != first.Index+1 {
-		// Compacted segments go to a follower as files: messages have no holes.
-		return pb.Snapshot{}, raft.ErrSnapshotTemporarilyUnavailable
-	}
-	conf, err := decodeConf(first.Conf)
-	if err == nil {
-		err = conf.fold(first.Index) // what is trimmed was committed
-	}
+	st, conf, err := l.snapshot()
 	if err != nil {
 		return pb.Snapshot{}, l.fail(err)
 	}
+	if l.log.Whole() > st.Index+1 {
+		// Compacted segments go to a follower as files: messages have no holes.
+		return pb.Snapshot{}, raft.ErrSnapshotTemporarilyUnavailable
+	}
 	return pb.Snapshot{
-		Data:     encodeSnapshot(first),
-		Metadata: pb.SnapshotMetadata{ConfState: conf.state, Index: first.Index, Term: first.Term},
+		Data:     encodeSnapshot(st),
+		Metadata: pb.SnapshotMetadata{ConfState: conf, Index: st.Index, Term: st.Term},
 	}, nil
 }
 

@@ -11,6 +11,31 @@ import (
 // snapshotVersion is the first byte of the data of a Raft snapshot message.
 const snapshotVersion = 1
 
+// snapshot is the state that a follower behind the log's start begins from:
+// that before the first segment, or of a machine group, whose log is of no use
+// without its machine, that at the last entry applied.
+//
+// The configuration is the present one, which may be of an entry that the
+// follower is yet to get: Raft takes no snapshot in whose configuration the
+// follower is missing, and one that was added lately is missing in the old one.
+// To act under it early is safe. It is committed, so nobody without its entry
+// can win an election under it.
+func (c *core) snapshot() (storage.State, pb.ConfState, error) {
+	st := c.log.log.First()
+	if c.cfg.machine != nil {
+		term, err := c.log.Term(c.applied)
+		if err != nil {
+			return st, pb.ConfState{}, err
+		}
+		none := producers{}
+		st = storage.State{Index: c.applied, Term: term, NextOffset: c.hw}
+		st.Control, st.Producers = c.control.encode(c.machineSnapshot()), none.encode()
+	}
+	conf := confState{index: c.conf.index, state: c.conf.state}
+	st.Conf = conf.encode()
+	return st, conf.state, nil
+}
+
 // encodeSnapshot writes a segment header's state, without its hard state,
 // which is the sender's own.
 func encodeSnapshot(s storage.State) []byte {
