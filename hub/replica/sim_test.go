@@ -18,9 +18,22 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("sim.seeds", 400, "how many seeds the simulation runs")
-	simFirst = flag.Uint64("sim.seed", 1, "the first seed")
+	simSeeds = flag.Int("sim.seeds", 0, "how many seeds a simulation runs; 0: as many as is usual, or the one of -sim.seed")
+	simFirst = flag.Uint64("sim.seed", 0, "the first seed; 0: 1")
 )
+
+// simRange is the first seed to run and how many.
+func simRange(usual int) (first uint64, n int) {
+	first, n = max(*simFirst, 1), *simSeeds
+	switch {
+	case n > 0:
+	case *simFirst > 0:
+		n = 1
+	default:
+		n = usual
+	}
+	return first, n
+}
 
 // TestSimulation runs a node without goroutines on a file system that is cut
 // off in the middle of things: groups of one voter over real logs, idempotent
@@ -29,17 +42,18 @@ var (
 // there afterwards, once, at its offset, with its epoch.
 func TestSimulation(t *testing.T) {
 	var sum simCounts
-	for i := range *simSeeds {
-		seed := *simFirst + uint64(i)
+	first, n := simRange(400)
+	for i := range n {
+		seed := first + uint64(i)
 		s := newSim(t, seed)
 		s.run(150)
 		if t.Failed() {
-			t.Fatalf("seed %d: run it alone with -run TestSimulation -sim.seed=%d -sim.seeds=1", seed, seed)
+			t.Fatalf("seed %d: run it alone with -run 'TestSimulation$' -sim.seed=%d", seed, seed)
 		}
 		sum.add(s.counts)
 	}
-	t.Logf("%d seeds: %+v", *simSeeds, sum)
-	if *simSeeds >= 100 && (sum.cuts == 0 || sum.segments == 0 || sum.trims == 0 || sum.duplicates == 0 || sum.mirrored == 0 || sum.commands == 0 || sum.fenced == 0 ||
+	t.Logf("%d seeds: %+v", n, sum)
+	if n >= 100 && (sum.cuts == 0 || sum.segments == 0 || sum.trims == 0 || sum.duplicates == 0 || sum.mirrored == 0 || sum.commands == 0 || sum.fenced == 0 ||
 		sum.commits == 0 || sum.aborts == 0 || sum.refused == 0 || sum.openStarts == 0) {
 		t.Errorf("the simulation did not do what it is for: %+v", sum)
 	}

@@ -1,0 +1,204 @@
+package replica
+
+import (
+	"errors"
+	"slices"
+
+	"github.com/entrepot-hub/entrepot/record"
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+)
+
+func inConf(c *pb.ConfState, member uint64) bool {
+	for _, ids := range [][]uint64{c.Voters, c.Learners, c.VotersOutgoing, c.LearnersNext} {
+		if slices.Contains(ids, member) {
+			return true
+		}
+	}
+	return false
+}
+
+// mayHave reports whether a member is in the group, or a change that makes it
+// one may be on its way.
+func (g *siteGroup) mayHave(member uint64) bool {
+	if inConf(&g.conf, member) {
+		return true
+	}
+	for _, n := range g.s.nodes {
+		r := n.reps[g.at]
+		if r == nil || r.bad || !inConf(&g.conf, r.member) {
+			continue
+		}
+		if r.core == nil {
+			return true
+		}
+		if p := r.core.conf.pending; len(p) > 0 && p[len(p)-1].index > g.confAt {
+			return true
+		}
+	}
+	return false
+}
+
+// evMembers changes who is in a group, or deletes what is not any more.
+func (s *simSite) evMembers() {
+	s.regain()
+	g := s.groups[s.rng.IntN(len(s.groups))]
+	if g.keyed {
+		return
+	}
+	if s.rng.IntN(3) == 0 {
+		s.cleanUp(g)
+		return
+	}
+	g.changeMembers()
+}
+
+// cleanUp deletes the replicas of members that were removed.
+func (s *simSite) cleanUp(g *siteGroup) {
+	for _, n := range s.nodes {
+		r := n.reps[g.at]
+		if r == nil || !n.up || n.paused || n.mem.Dead() || !g.ever[r.member] || inConf(&g.conf, r.member) {
+			continue
+		}
+		s.note("%s is deleted", r)
+		r.stop()
+		if r.log != nil {
+			_ = r.log.Close()
+		}
+		if err := n.store.Remove(g.id); err != nil && !n.mem.Dead() && !n.offline {
+			s.fail("%s: remove: %v", r, err)
+		}
+		if !n.mem.Dead() && !n.offline {
+			n.reps[g.at] = nil
+		}
+	}
+}
+
+// place gives a node a replica that is to be added to the group: another member
+// than any before.
+func (g *siteGroup) place(n *siteNode) *siteReplica {
+	r := newSiteReplica(n, g, siteMember(n.broker, g.next[n.broker]))
+	if !g.s.plant.sameMember {
+		g.next[n.broker]++
+	} else if g.next[n.broker] > 0 {
+		r.member = siteMember(n.broker, g.next[n.broker]-1)
+	}
+	n.reps[g.at] = r
+	if n.up && !n.mem.Dead() {
+		r.open()
+	}
+	return r
+}
+
+// changeMembers has the leader take a step: a lost member is replaced first.
+func (g *siteGroup) changeMembers() {
+	s := g.s
+	r := g.target()
+	if r == nil || r.core.role != raft.StateLeader || len(r.core.conf.pending) > 0 {
+		return
+	}
+	conf := &r.core.conf.state
+	if len(conf.VotersOutgoing) > 0 {
+		g.change(r, pb.ConfChangeV2{})
+		return
+	}
+	if lost, ok := g.lostMember(conf); ok {
+		g.replace(r, lost)
+		return
+	}
+	rng := s.rng
+	if n := len(conf.Learners); n > 0 && rng.IntN(2) == 0 {
+		l := conf.Learners[rng.IntN(n)]
+		switch {
+		case rng.IntN(4) == 0:
+			g.change(r, single(pb.ConfChangeRemoveNode, l))
+		case len(conf.Voters) < 5 && rng.IntN(3) == 0:
+			g.change(r, single(pb.ConfChangeAddNode, l))
+		default:
+			g.swap(r, l, conf.Voters[rng.IntN(len(conf.Voters))])
+		}
+		return
+	}
+	if len(conf.Voters) > 3 && rng.IntN(2) == 0 {
+		g.change(r, single(pb.ConfChangeRemoveNode, conf.Voters[rng.IntN(len(conf.Voters))]))
+		return
+	}
+	g.addLearner(r)
+}
+
+// lostMember is a member whose data is gone.
+func (g *siteGroup) lostMember(conf *pb.ConfState) (uint64, bool) {
+	if g.s.lost == nil {
+		return 0, false
+	}
+	for _, l := range g.s.lost.gone {
+		if l.g == g && inConf(conf, l.member) {
+			return l.member, true
+		}
+	}
+	return 0, false
+}
+
+// replace puts a new member in the place of a lost one: as a learner, and once
+// that has caught up, in one joint change.
+func (g *siteGroup) replace(r *siteReplica, lost uint64) {
+	conf := &r.core.conf.state
+	if slices.Contains(conf.Learners, lost) {
+		g.change(r, single(pb.ConfChangeRemoveNode, lost))
+		return
+	}
+	for _, l := range conf.Learners {
+		n := g.s.nodes[brokerOf(l)-1]
+		if o := n.reps[g.at]; o.working() && o.member == l && o.core.applied+8 >= r.core.applied {
+			g.swap(r, l, lost)
+			return
+		}
+	}
+	g.addLearner(r)
+}
+
+func (g *siteGroup) addLearner(r *siteReplica) {
+	var free []*siteNode
+	for _, n := range g.s.nodes {
+		if o := n.reps[g.at]; !n.damaged && n.up && (o == nil || !g.ever[o.member] && !inConf(&r.core.conf.state, o.member)) {
+			free = append(free, n)
+		}
+	}
+	if len(free) == 0 {
+		return
+	}
+	n := free[g.s.rng.IntN(len(free))]
+	o := n.reps[g.at]
+	if o == nil {
+		o = g.place(n)
+	}
+	g.change(r, single(pb.ConfChangeAddLearnerNode, o.member))
+}
+
+func single(t pb.ConfChangeType, member uint64) pb.ConfChangeV2 {
+	return pb.ConfChangeV2{Changes: []pb.ConfChangeSingle{{Type: t, NodeID: member}}}
+}
+
+// swap makes a learner a voter in the place of another, in one joint change.
+func (g *siteGroup) swap(r *siteReplica, in, out uint64) {
+	how := pb.ConfChangeTransitionJointExplicit
+	if g.s.rng.IntN(3) == 0 {
+		how = pb.ConfChangeTransitionJointImplicit
+	}
+	g.change(r, pb.ConfChangeV2{Transition: how, Changes: []pb.ConfChangeSingle{
+		{Type: pb.ConfChangeAddNode, NodeID: in}, {Type: pb.ConfChangeRemoveNode, NodeID: out},
+	}})
+}
+
+func (g *siteGroup) change(r *siteReplica, cc pb.ConfChangeV2) {
+	g.s.note("%s proposes %v", r, cc.Changes)
+	// Now or never: one that is proposed later could bring a member back whose
+	// replica has been deleted meanwhile.
+	p := &proposal{kind: propConfChange, change: cc, failed: func(err error) {
+		if err != nil && !uncertain(err) && !errors.Is(err, record.ErrInvalidRequest) {
+			g.s.fail("%s: change of membership: %v", r, err)
+		}
+	}}
+	r.in.props = append(r.in.props, p)
+	r.step()
+}
