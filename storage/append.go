@@ -41,6 +41,11 @@ func (l *Log) append(r *Round) error {
 		hard := l.Hard()
 		r.Hard = &hard
 	}
+	if r.Hard != nil {
+		if err := l.promise(r.Hard.Term); err != nil {
+			return err
+		}
+	}
 	write := l.writeRound
 	if r.Reset != nil || r.Before != nil {
 		write = l.beginSegment

@@ -2,7 +2,9 @@ package storage
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -109,6 +111,7 @@ func appendAll(b *testing.B, l *Log, batch record.Batch, n, depth int) {
 		one := append(record.Batch(nil), batch...)
 		one.SetBaseOffset(next)
 		one.SetLeaderEpoch(0)
+		one.SetLeaderEpoch(0)
 		next = one.NextOffset()
 		r := Round{Done: done, Entries: []Entry{{Index: uint64(i) + 1, Term: 1, Kind: KindData, BaseOffset: one.BaseOffset(), Payload: one}}}
 		if l.ShouldRoll(l.store.cfg.Clock()) {
@@ -122,4 +125,72 @@ func appendAll(b *testing.B, l *Log, batch record.Batch, n, depth int) {
 	for range depth {
 		slots <- struct{}{}
 	}
+}
+
+// BenchmarkInstall copies a log of 512 MiB to another store on the same disk,
+// checks it and puts it in place: what a replica does that begins anew, without
+// the network.
+func BenchmarkInstall(b *testing.B) {
+	src, err := Open(vfs.OS(), filepath.Join(b.TempDir(), "from"), Config{ReserveBytes: -1})
+	if err != nil {
+		b.Fatal(err)
+	}
+	from, err := src.Create(LogID{Topic: "t"}, State{Hard: HardState{Term: 1}})
+	if err != nil {
+		b.Fatal(err)
+	}
+	fillBig(b, src, from, 512<<20)
+	m, err := from.Manifest(endState(from))
+	if err != nil {
+		b.Fatal(err)
+	}
+	open := func(_ context.Context, f ManifestFile, at int64) (io.ReadCloser, error) {
+		return from.OpenSegment(f, at)
+	}
+	b.SetBytes(m.Bytes())
+	b.ResetTimer()
+	for range b.N {
+		dst, err := Open(vfs.OS(), filepath.Join(b.TempDir(), "to"), Config{ReserveBytes: -1})
+		if err != nil {
+			b.Fatal(err)
+		}
+		l, err := dst.Create(m.Log, State{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		g, err := dst.Stage(m)
+		if err == nil {
+			err = g.Fetch(context.Background(), open)
+		}
+		if err == nil {
+			err = l.Install(g, HardState{Term: 1})
+		}
+		if err = errors.Join(err, dst.Close()); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// fillBig appends batches of about 1 MiB.
+func fillBig(tb testing.TB, s *Store, l *Log, size int64) {
+	tb.Helper()
+	batch := batchOf(tb, 64, 16<<10)
+	for l.Size() < size {
+		last, _ := l.Last()
+		_, next := l.Offsets()
+		one := append(batch[:0:0], batch...)
+		one.SetBaseOffset(next)
+		one.SetLeaderEpoch(0)
+		r := Round{Entries: []Entry{{Index: last + 1, Term: 1, Kind: KindData, BaseOffset: next, Payload: one}}}
+		if l.ShouldRoll(s.cfg.Clock()) {
+			r.Before = &Aux{}
+		}
+		if err := l.Append(r); err != nil {
+			tb.Fatal(err)
+		}
+		if last%16 == 0 {
+			s.Step(s.cfg.Clock())
+		}
+	}
+	s.Step(s.cfg.Clock())
 }

@@ -13,6 +13,10 @@ var (
 	ErrFormat = errors.New("the data directory has another format")
 	// ErrNotFound: the store has no such log.
 	ErrNotFound = errors.New("no such log")
+	// ErrLost: the store had this log, and its folder is gone. What it promised
+	// is not known any more, so that it must not simply begin anew: see
+	// Store.CreateLost.
+	ErrLost = errors.New("the log was here and is gone")
 	// ErrExists: the store already has this log, or one in its place.
 	ErrExists = errors.New("the log exists already")
 	// ErrNeedBefore: this round must begin a new segment, so it must carry the

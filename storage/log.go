@@ -53,6 +53,8 @@ type Log struct {
 		// the log ends, entries above the commit may be ones that a lost header
 		// had superseded.
 		readable uint64
+		lives    int  // counts what was installed here
+		certain  bool // the hard state is what was written last: see Promised
 		closed   bool
 		removed  bool
 	}

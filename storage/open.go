@@ -33,7 +33,7 @@ func (s *Store) openLog(id LogID) (*Log, error) {
 	defer r.close()
 	err := r.run()
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNotFound
+		return nil, s.absent(id)
 	}
 	if corrupt := (*record.CorruptionError)(nil); errors.As(err, &corrupt) {
 		r.damage, err = corrupt, nil
@@ -42,7 +42,7 @@ func (s *Store) openLog(id LogID) (*Log, error) {
 	case err != nil:
 		return nil, err
 	case len(r.chain) == 0 && r.damage == nil:
-		return nil, ErrNotFound
+		return nil, s.absent(id)
 	case len(r.chain) == 0:
 		return nil, fmt.Errorf("%w: %w", record.ErrQuarantined, r.damage)
 	case *r.id != id:
@@ -50,6 +50,10 @@ func (s *Store) openLog(id LogID) (*Log, error) {
 	}
 	l := s.newLog(id, dir)
 	if err := l.load(r); err != nil {
+		return nil, err
+	}
+	// On a full disk the first round has to try again.
+	if err := l.promise(l.mu.hard.Term); err != nil && !errors.Is(err, record.ErrDiskFull) {
 		return nil, err
 	}
 	return s.remember(l)
@@ -100,6 +104,7 @@ func (l *Log) load(r *recovery) error {
 	l.mu.synced = position{last.header.seq, last.p.end}
 	l.mu.stated = maxPosition(r.stated, last.p.stated)
 	l.mu.proven = l.mu.stated
+	l.mu.certain = r.damage == nil
 	if err := l.loadDamage(r); err != nil {
 		return err
 	}
@@ -156,14 +161,15 @@ func (r *recovery) deadFiles() (dead []deadFile) {
 // The log is durable when Create returns (Invariant 9a). It wraps ErrExists
 // when the log, or another one of its name, is there.
 func (s *Store) Create(id LogID, first State) (*Log, error) {
-	l, err := s.create(id, first)
+	l, err := s.create(id, first, nil)
 	if err != nil {
 		return nil, fmt.Errorf("create log %s: %w", id, err)
 	}
 	return l, nil
 }
 
-func (s *Store) create(id LogID, first State) (*Log, error) {
+// create runs before, unless nil, when there is a folder and no log in it yet.
+func (s *Store) create(id LogID, first State, before func() error) (*Log, error) {
 	if s.lookup(id) != nil {
 		return nil, ErrExists
 	}
@@ -174,7 +180,16 @@ func (s *Store) create(id LogID, first State) (*Log, error) {
 	if err := l.claimDir(); err != nil {
 		return nil, err
 	}
+	if before != nil {
+		if err := before(); err != nil {
+			return nil, err
+		}
+	}
 	if err := l.begin(first); err != nil {
+		return nil, err
+	}
+	// Not before: a log whose creation was cut short has promised nothing.
+	if err := l.promise(first.Hard.Term); err != nil {
 		return nil, err
 	}
 	l, err := s.remember(l)
@@ -204,7 +219,7 @@ func (l *Log) begin(first State) error {
 	l.adopt(seg, &h, place{})
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.mu.first, l.mu.hard = first, first.Hard
+	l.mu.first, l.mu.hard, l.mu.certain = first, first.Hard, true
 	l.mu.synced = position{h.seq, h.length}
 	return nil
 }
@@ -235,5 +250,9 @@ func (l *Log) claimDir() error {
 		l.mu.maxSeq = max(l.mu.maxSeq, f.header.seq)
 	}
 	l.mu.dead = r.deadFiles()
+	// A quarantine without a log is what a CreateLost left that was cut short.
+	if err := s.fs.Remove(path.Join(l.dir, markerName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	return nil
 }

@@ -28,6 +28,9 @@ func (s *Store) remove(id LogID) error {
 	} else if held, ok := s.identify(dir); ok && held != id {
 		return fmt.Errorf("%w: %s holds another topic of this name, with id %s", ErrNotFound, dir, held.ID)
 	}
+	if err := errors.Join(s.forgetKnown(id), s.discardStaged(dir+stagingSuffix)); err != nil {
+		return err
+	}
 	gone, err := s.removedName()
 	if err != nil {
 		return err

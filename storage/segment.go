@@ -27,6 +27,7 @@ type segment struct {
 	// replaced is that segment.
 	pinned   *segFile
 	replaced *segment
+	gone     bool // another log was installed in the place of this one
 }
 
 func segmentName(seq uint32, first uint64) string { return fmt.Sprintf("%010d-%020d.log", seq, first) }
@@ -214,11 +215,10 @@ func (l *Log) view(s *segment) (*view, error) {
 // its file a compacted one may have taken its name: then it looks again.
 func (l *Log) openView(s *segment) (*view, error) {
 	for {
-		v := l.held(s)
-		if v.file != nil {
-			return v, nil
+		v, err := l.held(s)
+		if err != nil || v.file != nil {
+			return v, err
 		}
-		var err error
 		s = v.seg
 		v.file, err = l.store.handles.acquire(s, l.path(s.name))
 		if !l.moved(s) {
@@ -235,11 +235,14 @@ func (l *Log) openView(s *segment) (*view, error) {
 }
 
 // held is a view with the file that the log itself holds, if it does.
-func (l *Log) held(s *segment) *view {
+func (l *Log) held(s *segment) (*view, error) {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
 	for s.replaced != nil {
 		s = s.replaced
+	}
+	if s.gone {
+		return nil, ErrCompacted
 	}
 	v := &view{seg: s, p: s.p}
 	if v.file, v.active = s.file, s.file != nil; !v.active {
@@ -248,7 +251,7 @@ func (l *Log) held(s *segment) *view {
 	if v.file != nil {
 		v.file.retain() // the log's own reference is there while we hold the lock
 	}
-	return v
+	return v, nil
 }
 
 // moved reports whether a file that was opened by the segment's name may be
@@ -256,7 +259,7 @@ func (l *Log) held(s *segment) *view {
 func (l *Log) moved(s *segment) bool {
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	return s.pinned != nil || s.replaced != nil
+	return s.pinned != nil || s.replaced != nil || s.gone
 }
 
 // loadLists reads the index of a segment that is not active: from its footer,

@@ -32,9 +32,10 @@ type Store struct {
 	idle     *idleLogs
 	point    *pointFile
 	disk     diskWatch
+	known    known
 	// planted are mistakes that the simulation plants to see that it notices
 	// them, where no wrapper of the file system can: always zero elsewhere.
-	planted struct{ skipOver bool }
+	planted struct{ skipOver, trustSize bool }
 
 	mu struct {
 		sync.Mutex
@@ -92,7 +93,8 @@ func (s *Store) begin() error {
 	if err := s.fs.SyncFS(s.dir); err != nil {
 		return err
 	}
-	if err := s.finishRemovals(); err != nil {
+	// In this order: what a received log replaces is removed with the rest.
+	if err := errors.Join(s.finishInstalls(), s.finishRemovals(), s.loadKnown()); err != nil {
 		return err
 	}
 	s.point = readPoint(s.fs, path.Join(s.dir, pointName), s.log)

@@ -42,6 +42,7 @@ type flushItem struct {
 	end   position
 	// Highest statement in what is being flushed.
 	stated position
+	lives  int // of the log: what was in it before Install says nothing about it
 }
 
 func newFlusher() *flusher {
@@ -213,14 +214,14 @@ func (l *Log) beginFlush(it *flushItem) {
 	it.names, l.mu.newNames = l.mu.newNames, false
 	l.mu.flushing = it.files
 	s := l.last()
-	it.end, it.stated = position{s.header.seq, s.p.end}, l.mu.stated
+	it.end, it.stated, it.lives = position{s.header.seq, s.p.end}, l.mu.stated, l.mu.lives
 }
 
 // endFlush moves the synced position and gives the files back.
 func (l *Log) endFlush(it *flushItem, ok bool) {
 	l.mu.Lock()
 	l.mu.flushing = nil
-	if ok {
+	if ok && it.lives == l.mu.lives {
 		l.mu.synced = maxPosition(l.mu.synced, it.end)
 		l.mu.proven = maxPosition(l.mu.proven, it.stated)
 	}
