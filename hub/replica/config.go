@@ -134,7 +134,10 @@ type Spec struct {
 	// them and for ever. Where this node has no log of the group yet, it begins
 	// with an empty one: as one of them, or, if it is not, to wait until it is
 	// added and the leader brings it what there is.
-	Born    []uint64
+	Born []uint64
+	// Alone: no other node has a replica. Then a log whose folder is gone begins
+	// anew, since nobody can bring it back; otherwise it is quarantined.
+	Alone   bool
 	Topic   TopicConfig
 	Machine Machine // nil for a partition
 }

@@ -24,6 +24,15 @@ func firstState(voters []uint64) storage.State {
 	}
 }
 
+// joiningState is the state of a member that the group was not created with:
+// nothing at all, not even the entry before the first one, so that a leader
+// always begins by sending it a state.
+func joiningState() storage.State {
+	var conf confState
+	var control controlState
+	return storage.State{Aux: storage.Aux{Conf: conf.encode(), Control: control.encode(machineSnapshot{}), Producers: (&producers{}).encode()}}
+}
+
 // openCore rebuilds a core from its log: the newest segment header's state and
 // what follows it. now is in ms.
 func openCore(cfg coreConfig, log entryLog, now int64) (*core, error) {

@@ -80,10 +80,24 @@ func (s *Set) openLog(spec Spec) (*storage.Log, error) {
 		return nil, storage.ErrExists
 	}
 	log, err := s.store.OpenLog(spec.ID)
-	if errors.Is(err, storage.ErrNotFound) {
-		return s.store.Create(spec.ID, firstState(spec.Born))
+	alone := spec.Alone || s.cfg.Transport == nil
+	switch lost := errors.Is(err, storage.ErrLost); {
+	case lost && !alone, errors.Is(err, record.ErrQuarantined) && !alone:
+		// It may have voted and acknowledged what nobody knows here any more.
+		return s.store.CreateLost(spec.ID)
+	case lost, errors.Is(err, storage.ErrNotFound):
+		return s.store.Create(spec.ID, s.stateAtBirth(spec.Born))
 	}
 	return log, err
+}
+
+// stateAtBirth is what this node's log of a group begins with: as one that the
+// group was created with, or as one that joins.
+func (s *Set) stateAtBirth(born []uint64) storage.State {
+	if slices.Contains(born, s.cfg.Member) {
+		return firstState(born)
+	}
+	return joiningState()
 }
 
 // start makes the core of a sound log, and the view of a damaged one.
