@@ -36,6 +36,10 @@ type Config struct {
 	// InflightBytes bounds the appends on the way to one follower of one
 	// group; default 8 MiB.
 	InflightBytes int64
+	// ReceiveBytes bounds the entries that have come from other nodes and are
+	// not in a log yet, over all groups; default 64 MiB. What is more is
+	// dropped, and its leader sends it again.
+	ReceiveBytes int64
 	// RetentionEvery is the time between two looks at what is too old or too
 	// much; default 1 min. A volume below its low watermark is looked at
 	// every second.
@@ -84,6 +88,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.GroupBytes, 16<<20)
 	orDefault(&c.TotalBytes, max(256<<20, c.GroupBytes))
 	orDefault(&c.InflightBytes, 8<<20)
+	orDefault(&c.ReceiveBytes, 64<<20)
 	orDefault(&c.RetentionEvery, time.Minute)
 	orDefault(&c.ProducerExpiry, 24*time.Hour)
 	orDefault(&c.MaxProducers, 20_000)

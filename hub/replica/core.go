@@ -94,12 +94,14 @@ type input struct {
 	durable  int   // rounds completed since the last step, oldest first
 	err      error // the log cannot be written any more
 	msgs     []pb.Message
+	unsent   []pb.Message // could not be sent; of their fields only Type and To
 	ticks    int
 	campaign bool // there is reason to think that the leader has failed (Invariant 16)
 	props    []*proposal
 	diskFull bool  // refuse what clients write
 	expire   int64 // forget producers not seen since then, ms; 0: none
 	flush    bool  // write a hard state that waits
+	received int64 // bytes of msgs, for the driver
 }
 
 // output is what one step asks for. It is valid until the next step.
@@ -156,6 +158,9 @@ func (c *core) step(in *input) (out *output) {
 	for range in.durable {
 		c.durable()
 	}
+	for i := range in.unsent {
+		c.notSent(&in.unsent[i])
+	}
 	for i := range in.msgs {
 		c.receive(in.msgs[i])
 	}
@@ -180,6 +185,11 @@ func clearAcks(acks []ack) []ack {
 
 // receive takes a message of a peer.
 func (c *core) receive(m pb.Message) {
+	if m.Type == pb.MsgHeartbeat && m.Term >= c.term && m.Commit > c.tail.index {
+		// A leader states no more than what this member acknowledged to it.
+		c.fail(fmt.Errorf("%w: the log ends at entry %d, its leader knows that it had entry %d", record.ErrQuarantined, c.tail.index, m.Commit))
+		return
+	}
 	// An error says that the sender is not in the configuration or the message
 	// is not for a network: there is nobody to tell.
 	_ = c.rn.Step(m)

@@ -23,8 +23,10 @@ type inbox struct {
 		expire  int64
 		calls   []func(*core)
 		trimmed bool
+		unsent  []pb.Message
 		// campaign: there is reason to think that nobody leads.
 		campaign bool
+		received int64         // bytes of msgs, which the set counts
 		closed   error         // not nil: nothing is taken any more
 		idle     chan struct{} // closed when a worker lets go of a closed group
 	}
@@ -52,13 +54,14 @@ func (b *inbox) propose(p *proposal) error {
 
 // receive takes a message of another member. It reports false for a group that
 // is closed.
-func (b *inbox) receive(m pb.Message) bool {
+func (b *inbox) receive(m pb.Message, bytes int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.mu.closed != nil {
 		return false
 	}
 	b.mu.msgs = append(b.mu.msgs, m)
+	b.mu.received += bytes
 	return true
 }
 
@@ -127,6 +130,8 @@ func (b *inbox) begin(in *input) (calls []func(*core), ok bool) {
 	in.err, in.ticks, in.rollNow, in.expire, in.trimmed = b.mu.err, b.mu.ticks, b.mu.rollNow, b.mu.expire, b.mu.trimmed
 	b.mu.ticks, b.mu.rollNow, b.mu.expire, b.mu.trimmed = 0, false, 0, false
 	in.campaign, b.mu.campaign = b.mu.campaign, false
+	in.unsent, b.mu.unsent = b.mu.unsent, in.unsent[:0]
+	in.received, b.mu.received = b.mu.received, 0
 	calls, b.mu.calls = b.mu.calls, nil
 	return calls, true
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
 )
 
@@ -22,22 +23,25 @@ func (s *Set) Receive(from uint64, class Class, frame []byte) error {
 		return nil
 	}
 	for i := range msgs {
-		s.mu.Lock()
-		r := s.mu.byKey[msgs[i].group]
-		s.mu.Unlock()
-		if r != nil && r.inbox.receive(msgs[i].msg) {
-			s.ready(r)
-		}
+		s.deliver(&msgs[i])
 	}
 	return nil
 }
 
-// Campaign makes this member stand for election now rather than when it has
-// heard of no leader for long enough: the group is new, or its leader is said to
-// have failed. While a leader is heard the others refuse it (Invariant 16).
-func (r *Replica) Campaign() {
-	r.inbox.post(func(b *inbox) { b.mu.campaign = true })
-	r.set.ready(r)
+// deliver gives a message to its group.
+func (s *Set) deliver(m *groupMessage) {
+	s.mu.Lock()
+	r := s.mu.byKey[m.group]
+	s.mu.Unlock()
+	if r == nil {
+		return
+	}
+	n := int64(m.bytes)
+	if s.received.Add(n) > s.cfg.ReceiveBytes && n > 0 || !r.inbox.receive(m.msg, n) {
+		s.received.Add(-n)
+		return
+	}
+	s.ready(r)
 }
 
 // send hands the messages of a step to the transport. Raft needs nothing to
@@ -47,11 +51,36 @@ func (r *Replica) send(msgs []pb.Message) {
 		return
 	}
 	for i := range msgs {
+		if to, class := msgs[i].To, classOf(msgs[i].Type); to != raft.None {
+			r.sendFrame(msgs[i:], to, class)
+		}
+	}
+}
+
+// frameBytes is how much one frame carries, unless its first message is larger.
+const frameBytes = 1 << 20
+
+// sendFrame sends the messages of a class to one member, as many as fit, and
+// clears them. When they do not get away, the next step hears of it: there is
+// no hurry, a member that cannot be reached is tried again at the next tick.
+func (r *Replica) sendFrame(msgs []pb.Message, to uint64, class Class) {
+	var w frameWriter
+	var sent []pb.Message
+	size := 0
+	for i := range msgs {
 		m := &msgs[i]
-		var w frameWriter
+		if m.To != to || classOf(m.Type) != class {
+			continue
+		}
+		if size += m.Size(); size > frameBytes && len(sent) > 0 {
+			break
+		}
 		w.add(keyOf(r.id), m)
-		r.set.cfg.Transport.Send(m.To, classOf(m.Type), w.frame(m.To))
+		sent = append(sent, pb.Message{Type: m.Type, To: to})
 		*m = pb.Message{}
+	}
+	if !r.set.cfg.Transport.Send(to, class, w.frame(to)) && class != ClassHeartbeat {
+		r.inbox.post(func(b *inbox) { b.mu.unsent = append(b.mu.unsent, sent...) })
 	}
 }
 

@@ -22,7 +22,8 @@ type proposal struct {
 	control ControlEntry // control
 	payload []byte       // command: the control payload
 	change  pb.ConfChangeV2
-	bytes   int // that it holds of the budget
+	to      uint64 // transfer: the member that is to lead
+	bytes   int    // that it holds of the budget
 
 	// The callback, one of these.
 	appended func([]record.Appended, error)
@@ -39,6 +40,7 @@ const (
 	propControl
 	propCommand
 	propConfChange
+	propTransfer
 )
 
 // propose checks all proposals of the step against the end of the log, writes
@@ -54,9 +56,9 @@ func (c *core) propose(diskFull bool) {
 		switch {
 		case refused != nil:
 			c.refuse(p, refused)
-		case p.kind == propConfChange:
+		case p.kind == propConfChange || p.kind == propTransfer:
 			c.flushStaged()
-			c.proposeConfChange(p)
+			c.proposeMembers(p)
 		default:
 			c.stageProposal(p, diskFull)
 		}
@@ -272,6 +274,17 @@ func (c *core) flushStaged() {
 		return
 	}
 	c.pump()
+}
+
+// proposeMembers takes what is about the members and not about the log.
+func (c *core) proposeMembers(p *proposal) {
+	if err := c.mayPropose(); err != nil { // a proposal before it may have changed that
+		c.refuse(p, err)
+	} else if p.kind == propTransfer {
+		c.transfer(p)
+	} else {
+		c.proposeConfChange(p)
+	}
 }
 
 // proposeConfChange gives a configuration change to Raft, which refuses it by

@@ -22,6 +22,7 @@ type Set struct {
 	queue    *runQueue
 	room     *budget
 	diskFull atomic.Bool
+	received atomic.Int64 // bytes of entries that came from other nodes and no step has taken yet
 
 	compactions compactions
 

@@ -26,7 +26,9 @@ type view struct {
 	leader                       uint64
 	term, commit, applied, index uint64
 	serving                      bool
-	ticks                        bool  // there are other members: time matters
+	ticks                        bool // there are other members: time matters
+	handingOver                  bool // it leads and lets another one lead
+	members                      Members
 	err                          error // of a replica that is quarantined or failed
 	stalled                      bool
 	offsets                      record.Offsets
@@ -44,7 +46,7 @@ func (r *Replica) publish() {
 	v := r.core.view()
 	v.stalled = len(r.stalled) > 0
 	r.view.Store(v)
-	if old == nil || old.offsets != v.offsets || old.serving != v.serving || old.leader != v.leader || old.role != v.role {
+	if old == nil || old.offsets != v.offsets || old.serving != v.serving || old.leader != v.leader || old.role != v.role || old.handingOver != v.handingOver {
 		r.wake()
 	}
 }
@@ -54,8 +56,9 @@ func (c *core) view() *view {
 		role: RoleFollower, leader: c.lead, term: c.term, commit: c.hard.Commit, applied: c.applied, index: c.tail.index,
 		serving: c.serving(), ticks: !c.single(), err: c.failed, offsets: c.offsets(),
 		next: c.tail.next, lastEpoch: -1, lineage: c.control.lineage, mirror: c.control.mirror, readOnly: c.control.readOnly,
-		aborted: c.tail.producers.aborted,
+		aborted: c.tail.producers.aborted, members: membersOf(&c.conf.state),
 	}
+	v.handingOver = c.role == raft.StateLeader && c.rn.BasicStatus().LeadTransferee != raft.None
 	if l := c.tail.control.lineage; len(l) > 0 {
 		v.lastEpoch = l[len(l)-1].epoch
 	}

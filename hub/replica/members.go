@@ -1,0 +1,93 @@
+package replica
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"github.com/entrepot-hub/entrepot/record"
+	"go.etcd.io/raft/v3"
+	pb "go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
+)
+
+// notSent takes that a message did not get away. Of small ones Raft sends
+// another sooner or later.
+func (c *core) notSent(m *pb.Message) {
+	switch m.Type {
+	case pb.MsgApp:
+		c.rn.ReportUnreachable(m.To)
+	case pb.MsgSnap:
+		c.rn.ReportSnapshot(m.To, raft.SnapshotFailure)
+	}
+	c.pump()
+}
+
+// transfer hands the leadership over. The answer means that it is under way:
+// until it is decided no proposal is taken.
+func (c *core) transfer(p *proposal) {
+	if p.to == c.cfg.id {
+		c.out.acks = append(c.out.acks, ack{p: p})
+		return
+	}
+	all := c.progress()
+	i := slices.IndexFunc(all, func(m Progress) bool { return m.Member == p.to })
+	if i < 0 {
+		c.refuse(p, fmt.Errorf("%w: member %d of node %d is not in the group", record.ErrInvalidReplicas, p.to, NodeOf(p.to)))
+		return
+	}
+	if m := all[i]; m.Learner || !m.Caught || !m.Active {
+		c.refuse(p, fmt.Errorf("%w: node %d cannot lead now: %s", record.ErrInvalidReplicas, NodeOf(p.to), m))
+		return
+	}
+	c.rn.TransferLeader(p.to)
+	c.pump()
+	c.out.acks = append(c.out.acks, ack{p: p})
+}
+
+// Progress is how far a member of a group is, as its leader knows.
+type Progress struct {
+	Member   uint64
+	Learner  bool   // it does not vote
+	Match    uint64 // its log is the leader's up to this entry
+	Caught   bool   // it has all that is committed, but for what is on its way
+	Snapshot bool   // it is being sent a whole state
+	Active   bool   // it was heard lately
+	Behind   int64  // bytes on the leader's disk that it lacks, about
+}
+
+// Node is the member's broker ID.
+func (p Progress) Node() int32 { return NodeOf(p.Member) }
+
+// String is for people.
+func (p Progress) String() string {
+	switch {
+	case !p.Active:
+		return "it is silent"
+	case p.Snapshot:
+		return "it takes in a whole state"
+	case !p.Caught:
+		return fmt.Sprintf("it is at entry %d", p.Match)
+	case p.Learner:
+		return "it is a learner"
+	}
+	return "it has everything"
+}
+
+// progress is what this leader knows of the members, by their IDs; nil when it
+// does not lead.
+func (c *core) progress() (all []Progress) {
+	if c.failed != nil || c.role != raft.StateLeader {
+		return nil
+	}
+	c.rn.WithProgress(func(id uint64, kind raft.ProgressType, pr tracker.Progress) {
+		self := id == c.cfg.id
+		all = append(all, Progress{
+			Member: id, Learner: kind == raft.ProgressTypeLearner, Match: pr.Match, Snapshot: pr.State == tracker.StateSnapshot,
+			Caught: self || pr.State == tracker.StateReplicate && pr.Next > c.hard.Commit,
+			Active: self || pr.RecentActive,
+		})
+	})
+	slices.SortFunc(all, func(a, b Progress) int { return cmp.Compare(a.Member, b.Member) })
+	return all
+}
