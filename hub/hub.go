@@ -185,6 +185,7 @@ func (h *Hub) join(context.Context) error {
 	pc.Group.Consumer, pc.Group.Bounds = h.cfg.ConsumerGroups.timing()
 	pc.Logger = h.log.With("part", "kafka")
 	pc.Authorize = h.cfg.Security.authorize()
+	pc.Peers = kafkaPeers{h}
 	if pc.SASL, err = h.logins(); err != nil {
 		return err
 	}

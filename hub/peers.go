@@ -21,6 +21,7 @@ const (
 	callBootstrap = "bootstrap" // to begin a site together
 	callJoin      = "join"      // to become a node of the site
 	callPropose   = "propose"   // a command for the catalog
+	callKafka     = "kafka"     // what one Kafka server asks of another
 )
 
 func (h *Hub) openPeers(context.Context) error {
@@ -90,6 +91,10 @@ func (p peerHandler) Call(ctx context.Context, from peer.Peer, method string, bo
 		if from.Registered() {
 			return h.meta.forwarded(ctx, body)
 		}
+	case callKafka:
+		if from.Registered() {
+			return h.server.Answer(ctx, body)
+		}
 	}
 	return nil, fmt.Errorf("node %s does not do %q for node %s", h.cfg.Node.ID, method, from.Name)
 }
@@ -105,6 +110,17 @@ func (p peerHandler) Link(to peer.Peer, class peer.Class, up bool) {
 		p.h.announcer.link(to.Node, up)
 	}
 }
+
+// kafkaPeers are the other nodes as this one's Kafka server sees them.
+type kafkaPeers struct{ h *Hub }
+
+// Call implements protocol.Peers.
+func (k kafkaPeers) Call(ctx context.Context, node int32, request []byte) ([]byte, error) {
+	return k.h.peers.Call(ctx, node, callKafka, request)
+}
+
+// Up implements protocol.Peers.
+func (k kafkaPeers) Up(node int32) bool { return k.h.peers.Connected(node) }
 
 // transport carries the messages of Raft groups.
 type transport struct{ h *Hub }

@@ -9,7 +9,6 @@ import (
 	"net"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -21,9 +20,6 @@ type Peers struct {
 	bulk    *throttle
 	changed chan struct{} // has a token when Run has to look at the nodes
 	told    told
-
-	callOnly chan struct{} // a token for each accepted connection that is for one call
-	tickets  atomic.Int64  // given to accepted connections
 
 	mu struct {
 		sync.Mutex
@@ -40,7 +36,6 @@ type node struct {
 	links    [Classes]*link
 	ended    [Classes]<-chan struct{} // the links before; nil: none
 	in       [Classes]*inbound
-	ticket   [Classes]int64 // the newest accepted connection's
 	accepted [Classes]traffic
 }
 
@@ -59,7 +54,7 @@ func New(cfg Config, self Identity, handler Handler) (*Peers, error) {
 			return d.DialContext(ctx, "tcp", addr)
 		}
 	}
-	p := &Peers{cfg: cfg, log: cfg.Logger, handler: handler, bulk: newThrottle(), changed: make(chan struct{}, 1), callOnly: make(chan struct{}, mostCallOnly)}
+	p := &Peers{cfg: cfg, log: cfg.Logger, handler: handler, bulk: newThrottle(), changed: make(chan struct{}, 1)}
 	p.mu.nodes = map[int32]*node{}
 	return p, p.SetSelf(self)
 }
@@ -296,6 +291,13 @@ func (p *Peers) Send(node int32, class Class, parts net.Buffers) bool {
 	}
 	l.traffic.dropped.Add(1)
 	return false
+}
+
+// Connected reports whether there is a connection to a node for what is urgent:
+// one that does not answer any more has none soon.
+func (p *Peers) Connected(node int32) bool {
+	_, err := p.caller(node, Heartbeat)
+	return err == nil
 }
 
 // caller is the connection to a node in a class.

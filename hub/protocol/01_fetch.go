@@ -3,6 +3,7 @@ package protocol
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -134,11 +135,21 @@ func (f *fetch) locate(p *fetchPart) {
 // refuse ends a partition with an error, which is answered at once.
 func (f *fetch) refuse(p *fetchPart, err error) {
 	p.out.reset(p.req.Partition)
+	err = fetchFault(err)
 	p.out.code = code(err)
 	f.settled = true
 	if p.topic != nil && p.out.code != 0 && isLeadership(p.out.code) {
 		p.out.leader, p.out.leaderEpoch = f.s.parts.Leader(p.topic.Name, p.req.Partition)
 	}
+}
+
+// fetchFault is err in the codes that Java's consumer knows in the answer to a
+// Fetch: LEADER_NOT_AVAILABLE, which it takes everywhere else, ends it.
+func fetchFault(err error) error {
+	if errors.Is(err, record.ErrLeaderUnknown) {
+		return fmt.Errorf("%w: %v", record.ErrNotLeader, err)
+	}
+	return err
 }
 
 // read fills all partitions from what the logs have now.

@@ -15,9 +15,13 @@ import (
 //
 // Behaviour:
 //   - No list of topics is all of them, an empty one none (in v0, empty is all).
-//   - Brokers are this site's nodes, with the address that fits the listener
-//     the client came in on. The controller is the node that answers: any node
-//     takes changes of the catalog.
+//   - Brokers are those of this site's nodes that can be reached from this one,
+//     with the address that fits the listener the client came in on. The
+//     controller is the node that leads the catalog, or the one that answers: any
+//     node takes changes of the catalog.
+//   - Replicas of a partition on nodes that cannot be reached are offline; the
+//     others that are not new count as in sync: only the leader knows how far
+//     each is. While a partition is moved, those that come and go are among them.
 //   - Topics that do not exist are created when both the request (v4+; before,
 //     always) and Config.AutoCreate want it. The answer that creates one says
 //     LEADER_NOT_AVAILABLE, the next one tells of it.
@@ -37,7 +41,7 @@ var metadataAPI = api{
 
 func (s *Server) metadata(ctx context.Context, r *request, req *kmsg.MetadataRequest) kmsg.Response {
 	resp := kmsg.NewPtrMetadataResponse()
-	resp.ClusterID, resp.ControllerID = &s.cfg.ClusterID, s.cfg.Node
+	resp.ClusterID, resp.ControllerID = &s.cfg.ClusterID, s.controller(r)
 	if req.IncludeClusterAuthorizedOperations {
 		resp.AuthorizedOperations = s.siteOperations(r)
 	}
@@ -49,7 +53,7 @@ func (s *Server) metadata(ctx context.Context, r *request, req *kmsg.MetadataReq
 	for i := range req.Topics {
 		resp.Topics = append(resp.Topics, s.metadataTopic(ctx, r, req, &req.Topics[i]))
 	}
-	for _, n := range s.reachable(r) {
+	for _, n := range s.brokers(r, leadersOf(resp)) {
 		b := kmsg.NewMetadataResponseBroker()
 		b.NodeID, b.Rack = n.ID, rack(n)
 		b.Host, b.Port = s.advertised(r, n)
@@ -133,7 +137,7 @@ func (s *Server) describeTopic(r *request, req *kmsg.MetadataRequest, t *catalog
 		if op.Leader < 0 {
 			op.ErrorCode = code(record.ErrLeaderUnknown)
 		}
-		op.Replicas, op.ISR = p.Replicas, p.Replicas
+		op.Replicas, op.ISR, op.OfflineReplicas = s.replicas(p)
 		out.Partitions = append(out.Partitions, op)
 	}
 	return out

@@ -2,7 +2,10 @@ package protocol
 
 import (
 	"context"
+	"encoding/base64"
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -15,16 +18,17 @@ import (
 // Behaviour:
 //   - A group's coordinator is the leader of its partition of
 //     __consumer_offsets, that of a transactional ID the leader of its partition
-//     of __transaction_state. The first request creates the topic.
-//   - Coordinators of share groups get INVALID_REQUEST: a client that asked
-//     again would do so for ever.
+//     of __transaction_state, that of what a share group has of a partition
+//     (v6+, which brokers and tools ask for, with the key
+//     group:topic ID:partition) the leader of its partition of
+//     __share_group_state. The first request creates the topic.
 //
 // Version notes:
-//   - v1: type and error message; v3: flexible; v4: several keys
+//   - v1: type and error message; v3: flexible; v4: several keys; v6: share groups
 var findCoordinatorAPI = api{
 	key: 10, name: "FindCoordinator", min: 0, max: 6,
 	shape:  body(3, str().to(3), fixed(1).from(1), list(str()).from(4)),
-	needs:  needs(on(catalog.OpDescribe, catalog.ResourceGroup, catalog.ResourceTransactionalID)),
+	needs:  needs([]right{{catalog.OpDescribe, catalog.ResourceGroup}, {catalog.OpDescribe, catalog.ResourceTransactionalID}, {catalog.OpClusterAction, catalog.ResourceCluster}}),
 	handle: plain[kmsg.FindCoordinatorRequest]((*Server).findCoordinator),
 }
 
@@ -32,6 +36,7 @@ var findCoordinatorAPI = api{
 const (
 	coordinatorOfGroup       = 0
 	coordinatorOfTransaction = 1
+	coordinatorOfShare       = 2
 )
 
 func (s *Server) findCoordinator(ctx context.Context, r *request, req *kmsg.FindCoordinatorRequest) kmsg.Response {
@@ -62,15 +67,23 @@ func (s *Server) findOne(ctx context.Context, r *request, kind int8, key string)
 }
 
 func (s *Server) coordinatorOf(ctx context.Context, r *request, kind int8, key string) (catalog.Node, error) {
-	topic, shardOf, resource := catalog.OffsetsTopic, s.groups.shardOf, catalog.ResourceGroup
-	switch kind {
-	case coordinatorOfGroup:
-	case coordinatorOfTransaction:
-		topic, shardOf, resource = catalog.TransactionsTopic, s.txns.shardOf, catalog.ResourceTransactionalID
+	var topic string
+	var shardOf func(context.Context, string) (int32, error)
+	var err error
+	switch {
+	case kind == coordinatorOfGroup:
+		topic, shardOf, err = catalog.OffsetsTopic, s.groups.shardOf, s.mayGroup(r, catalog.OpDescribe, key)
+	case kind == coordinatorOfTransaction:
+		topic, shardOf, err = catalog.TransactionsTopic, s.txns.shardOf, s.may(r, catalog.OpDescribe, catalog.ResourceTransactionalID, key)
+	case kind == coordinatorOfShare && r.version >= 6:
+		topic, shardOf, err = catalog.ShareStateTopic, s.shares.shardOf, s.maySite(r, catalog.OpClusterAction)
+		if err == nil {
+			err = checkShareKey(key)
+		}
 	default:
-		return catalog.Node{}, fmt.Errorf("%w: coordinator type %d, want %d or %d", record.ErrInvalidRequest, kind, coordinatorOfGroup, coordinatorOfTransaction)
+		err = fmt.Errorf("%w: coordinator type %d, want %d or %d, or from version 6 on %d", record.ErrInvalidRequest, kind, coordinatorOfGroup, coordinatorOfTransaction, coordinatorOfShare)
 	}
-	if err := s.may(r, catalog.OpDescribe, resource, key); err != nil {
+	if err != nil {
 		return catalog.Node{}, err
 	}
 	p, err := shardOf(ctx, key)
@@ -83,4 +96,16 @@ func (s *Server) coordinatorOf(ctx context.Context, r *request, kind int8, key s
 		return n, fmt.Errorf("%w: nobody leads %s-%d at present", errNoCoordinator, topic, p)
 	}
 	return n, nil
+}
+
+// checkShareKey checks that a key is group:topic ID:partition, the ID in base64.
+func checkShareKey(key string) error {
+	parts := strings.Split(key, ":")
+	if n := len(parts); n >= 3 && strings.Join(parts[:n-2], ":") != "" {
+		id, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[n-2], "="))
+		if _, perr := strconv.ParseUint(parts[n-1], 10, 31); err == nil && perr == nil && len(id) == 16 {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: key %q, want group:topic ID in base64:partition", record.ErrInvalidRequest, key)
 }

@@ -16,7 +16,8 @@ import (
 // CreateTopics: v2-7
 //
 // Behaviour:
-//   - -1 partitions or replicas are Config's defaults. Assignments are taken as
+//   - -1 partitions or replicas are Config's defaults: replicas, one for each node
+//     and three at most. Assignments are taken as
 //     they are.
 //   - ValidateOnly goes as far as the catalog's own checks and changes nothing.
 //
@@ -93,12 +94,31 @@ func (s *Server) newTopic(name string, partitions, replicas int32) (catalog.Crea
 		partitions = s.cfg.Partitions
 	}
 	if replicas == -1 {
-		replicas = s.cfg.Replicas
+		replicas = s.defaultReplicas()
 	}
 	id, err := record.NewTopicID(s.cfg.Rand)
 	return catalog.CreateTopic{
 		Name: name, ID: id, Partitions: partitions, Replicas: replicas, Created: s.cfg.Clock().UnixMilli(),
 	}, err
+}
+
+// defaultReplicas is for topics that are created without a number.
+func (s *Server) defaultReplicas() int32 {
+	if s.cfg.Replicas > 0 {
+		return s.cfg.Replicas
+	}
+	return enoughReplicas(s.meta.State())
+}
+
+// enoughReplicas outlive the loss of any one node, if the site has so many.
+func enoughReplicas(st *catalog.State) int32 {
+	n := int32(0)
+	for _, node := range st.Nodes() {
+		if !node.Leaving {
+			n++
+		}
+	}
+	return max(1, min(n, 3))
 }
 
 // assignment puts the replicas of a request in the order of the partitions.

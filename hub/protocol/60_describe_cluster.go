@@ -30,7 +30,7 @@ const (
 
 func (s *Server) describeCluster(_ context.Context, r *request, req *kmsg.DescribeClusterRequest) kmsg.Response {
 	resp := kmsg.NewPtrDescribeClusterResponse()
-	resp.ClusterID, resp.ControllerID, resp.EndpointType = s.cfg.ClusterID, s.cfg.Node, endpointBrokers
+	resp.ClusterID, resp.ControllerID, resp.EndpointType = s.cfg.ClusterID, s.controller(r), endpointBrokers
 	if req.Version >= 1 && req.EndpointType != endpointBrokers {
 		resp.ErrorCode = kerr.MismatchedEndpointType.Code
 		if req.EndpointType != endpointControllers {
@@ -43,7 +43,7 @@ func (s *Server) describeCluster(_ context.Context, r *request, req *kmsg.Descri
 	if req.IncludeClusterAuthorizedOperations {
 		resp.ClusterAuthorizedOperations = s.siteOperations(r)
 	}
-	for _, n := range s.reachable(r) {
+	for _, n := range s.brokers(r, nil) {
 		b := kmsg.NewDescribeClusterResponseBroker()
 		b.NodeID, b.Rack = n.ID, rack(n)
 		b.Host, b.Port = s.advertised(r, n)

@@ -167,6 +167,7 @@ func (f *shareFetch) read(ctx context.Context) {
 		held, size, err := f.readPart(ctx, p, records, left)
 		if err != nil {
 			out := f.part(p)
+			err = fetchFault(err)
 			out.ErrorCode, out.ErrorMessage = code(err), message(err)
 			out.CurrentLeader.LeaderID, out.CurrentLeader.LeaderEpoch = f.s.shareLeader(p, out.ErrorCode)
 			f.got = true

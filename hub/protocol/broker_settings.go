@@ -25,7 +25,7 @@ func (s *Server) brokerSettings() []setting {
 	})
 	number("broker.id", int64(c.Node), catalog.TypeInt, "This node's number.")
 	number("connections.max.idle.ms", l.Idle.Milliseconds(), catalog.TypeLong, "A connection without a request for as long is closed.")
-	number("default.replication.factor", int64(c.Replicas), catalog.TypeInt, "Replicas of topics created without a number.")
+	number("default.replication.factor", int64(s.defaultReplicas()), catalog.TypeInt, "Replicas of topics created without a number.")
 	number("fetch.max.bytes", int64(l.Fetch), catalog.TypeInt, "The largest answer to a fetch, in bytes; one batch is always returned.")
 	number("group.consumer.heartbeat.interval.ms", g.Consumer.Interval.Milliseconds(), catalog.TypeInt, "How often members of the consumer protocol are heard.")
 	number("group.consumer.max.heartbeat.interval.ms", g.Bounds.Max.Interval.Milliseconds(), catalog.TypeInt, "The longest heartbeat interval that can be set for a group.")

@@ -21,7 +21,7 @@ type Config struct {
 
 	AutoCreate bool  // Metadata and Produce create topics that do not exist
 	Partitions int32 // of topics created without a number
-	Replicas   int32 // of topics created without a number
+	Replicas   int32 // of topics created without a number; 0: one for each node, three at most
 
 	OffsetsPartitions int32 // of __consumer_offsets, when it is created
 	Group             group.Config
@@ -76,7 +76,6 @@ func Default() Config {
 	return Config{
 		ClusterID:         "entrepot",
 		Partitions:        1,
-		Replicas:          1,
 		OffsetsPartitions: 8,
 		Group:             group.Default(),
 		Share:             share.Default(),
@@ -128,7 +127,7 @@ func (c Config) Validate() error {
 		name string
 		v    int64
 	}{
-		{"Partitions", int64(c.Partitions)}, {"Replicas", int64(c.Replicas)},
+		{"Partitions", int64(c.Partitions)},
 		{"OffsetsPartitions", int64(c.OffsetsPartitions)}, {"TransactionsPartitions", int64(c.TransactionsPartitions)},
 		{"Txn.MaxTimeout", int64(c.Txn.MaxTimeout)}, {"Txn.Expiration", int64(c.Txn.Expiration)}, {"Txn.Retry", int64(c.Txn.Retry)},
 		{"GroupSweep", int64(c.GroupSweep)},
@@ -143,6 +142,9 @@ func (c Config) Validate() error {
 		{"Group.MinSession", int64(c.Group.MinSession)}, {"Group.MaxMembers", int64(c.Group.MaxMembers)},
 	} {
 		positive(f.name, f.v)
+	}
+	if c.Replicas < 0 {
+		errs = append(errs, fmt.Errorf("Replicas is %d, want 0 or more", c.Replicas))
 	}
 	if int64(l.Request) > l.InFlight {
 		errs = append(errs, fmt.Errorf("Limits.Request %d is above Limits.InFlight %d: the largest request could never be read", l.Request, l.InFlight))

@@ -8,6 +8,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 
 	"github.com/entrepot-hub/entrepot/hub/auth"
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/group"
 	"github.com/entrepot-hub/entrepot/hub/share"
 	"github.com/entrepot-hub/entrepot/hub/txn"
@@ -139,8 +140,10 @@ var codes = []struct {
 	{errUnknownMode, kerr.UnsupportedVersion},
 	{errLedAlready, kerr.ElectionNotNeeded},
 	{errNotEligible, kerr.PreferredLeaderNotAvailable},
-	{errNotMoving, kerr.NoReassignmentInProgress},
-	{errCannotMove, kerr.InvalidReplicaAssignment},
+	{errUnclean, kerr.EligibleLeadersNotAvailable},
+	{catalog.ErrNotMoving, kerr.NoReassignmentInProgress},
+	{catalog.ErrInvalidAssignment, kerr.InvalidReplicaAssignment},
+	{catalog.ErrMoveSuperseded, kerr.InvalidRequest},
 	{errNoLogDir, kerr.LogDirNotFound},
 	{errSession, kerr.FetchSessionIDNotFound},
 	{errSessionEpoch, kerr.InvalidFetchSessionEpoch},

@@ -495,6 +495,9 @@ func (l *memLog) SetLogStart(_ context.Context, offset int64) error {
 	return nil
 }
 
+// TransferTo implements Partition; see memPart.
+func (l *memLog) TransferTo(context.Context, int32) error { return record.ErrNotLeader }
+
 func (l *memLog) Producers() (all []Producer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -109,6 +109,17 @@ func (p memPart) AppendFenced(batches []record.Batch, epoch int32, guard int64, 
 	p.memLog.AppendFenced(batches, epoch, guard, done)
 }
 
+// TransferTo implements Partition.
+func (p memPart) TransferTo(_ context.Context, node int32) error {
+	if err := p.leads(); err != nil {
+		return err
+	}
+	if !p.n.Up(node) {
+		return fmt.Errorf("node %d is not heard", node)
+	}
+	return p.n.m.move(p.topic, p.p, node)
+}
+
 func (p memPart) EndTransaction(m record.TransactionMarker, done func(error)) {
 	if err := p.leads(); err != nil {
 		done(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/entrepot-hub/entrepot/hub/auth"
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 )
 
 // Nodes of a site ask each other in Kafka's own protocol: a request is what it
@@ -23,7 +24,7 @@ import (
 const answerMargin = 500 * time.Millisecond
 
 // asked are the APIs that one node asks of another.
-var asked = [...]int16{addPartitionsToTxnAPI.key, writeTxnMarkersAPI.key}
+var asked = [...]int16{addPartitionsToTxnAPI.key, writeTxnMarkersAPI.key, electLeadersAPI.key}
 
 // peers are the calls to other nodes that are on their way.
 type peers struct {
@@ -123,6 +124,49 @@ func askOf[R kmsg.Response](resp kmsg.Response, err error) (R, error) {
 		err = fmt.Errorf("%w: %T is no answer to what was asked", errNoPeer, resp)
 	}
 	return r, err
+}
+
+// brokers are the nodes that the request's client can be sent to: those that are
+// up, and those that lead all the same.
+func (s *Server) brokers(r *request, lead map[int32]bool) []catalog.Node {
+	return slices.DeleteFunc(s.reachable(r), func(n catalog.Node) bool { return !lead[n.ID] && !s.peers.up(n.ID) })
+}
+
+// leadersOf are the leaders that an answer names.
+func leadersOf(resp *kmsg.MetadataResponse) map[int32]bool {
+	lead := map[int32]bool{}
+	for i := range resp.Topics {
+		for j := range resp.Topics[i].Partitions {
+			lead[resp.Topics[i].Partitions[j].Leader] = true
+		}
+	}
+	return lead
+}
+
+// controller is the node that clients send changes of the catalog to.
+func (s *Server) controller(r *request) int32 {
+	leader, _ := s.parts.Leader(catalog.MetaGroup, 0)
+	n, ok := s.meta.State().Node(leader)
+	if _, reachable := addressOf(n, r.listener); !ok || !reachable || !s.peers.up(leader) {
+		return s.cfg.Node
+	}
+	return leader
+}
+
+// replicas are those of a partition, those in sync and those offline, as far as
+// this node knows.
+func (s *Server) replicas(p catalog.Partition) (all, inSync, offline []int32) {
+	all, adding := p.AllReplicas(), p.Adding()
+	inSync, offline = []int32{}, []int32{}
+	for _, n := range all {
+		switch {
+		case !s.peers.up(n):
+			offline = append(offline, n)
+		case !slices.Contains(adding, n):
+			inSync = append(inSync, n)
+		}
+	}
+	return all, inSync, offline
 }
 
 // Answer answers a request of another node of the site, which belongs to it from

@@ -65,6 +65,9 @@ type Partition interface {
 	// SetLogStart deletes the records below offset (DeleteRecords).
 	SetLogStart(ctx context.Context, offset int64) error
 	Producers() []Producer
+	// TransferTo lets the replica of another node lead. It returns once another
+	// one leads, or with what keeps this one leading.
+	TransferTo(ctx context.Context, node int32) error
 	Size() int64 // bytes on disk
 }
 

@@ -394,8 +394,7 @@ func (c *shards[S]) partitions(ctx context.Context) (int32, error) {
 	if err != nil {
 		return 0, err
 	}
-	replicas := max(1, min(int32(len(st.Nodes())), 3))
-	cmd := catalog.InternalTopic(c.topic, id, c.count, replicas, c.cfg.Clock().UnixMilli())
+	cmd := catalog.InternalTopic(c.topic, id, c.count, enoughReplicas(st), c.cfg.Clock().UnixMilli())
 	if _, err := c.meta.Propose(ctx, cmd); err != nil && !errors.Is(err, record.ErrTopicExists) {
 		return 0, fmt.Errorf("%w: create %s: %w", errNoCoordinator, c.topic, err)
 	}
