@@ -24,7 +24,7 @@ const maxUnregistered = 1 << 20
 // inbound is a connection that another node dialed.
 type inbound struct {
 	c     *conn
-	ended chan struct{} // closed when nothing of it reaches the handler any more
+	ended chan struct{} // closed when no message of it reaches the handler any more
 }
 
 // accept serves connections until the listener is closed. Its error is nil if
@@ -84,44 +84,77 @@ func (p *Peers) receive(ctx context.Context, nc net.Conn) (*conn, error) {
 func (p *Peers) serve(ctx context.Context, c *conn) {
 	stop := context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })
 	defer stop()
-	if !c.callOnly {
-		in := &inbound{c: c, ended: make(chan struct{})}
-		defer close(in.ended)
-		if !p.admit(in) {
-			return
-		}
-		defer p.leave(in)
+	end, err := p.admit(c)
+	if err != nil {
+		c.fail(err)
+		return
 	}
-	err := newAnswerer(c, p.handler).run(ctx)
+	a := newAnswerer(c, p.handler)
+	err = a.run(ctx)
+	end()
 	if c.class == Heartbeat && errors.Is(err, errSilent) && ctx.Err() == nil {
 		p.cut(c.peer.Node, err)
 	}
+	a.wg.Wait()
 }
 
 // errReplaced ends a connection when the other node has dialed anew.
 var errReplaced = errors.New("the other node has made a new connection")
 
-// admit takes the place of the connection before, and waits until nothing of
-// that one reaches the handler any more: what was sent first must not come
-// second.
-func (p *Peers) admit(in *inbound) bool {
-	if err := p.met(in.c); err != nil {
-		in.c.fail(err)
-		return false
+// mostCallOnly bounds the connections that others made for one call.
+const mostCallOnly = 256
+
+// admit gives a connection its place; end gives it up, when no message of it
+// reaches the handler any more. A lasting one takes the place of the one
+// before and waits for its end: what was sent first must not come second.
+func (p *Peers) admit(c *conn) (end func(), err error) {
+	if c.callOnly {
+		select {
+		case p.callOnly <- struct{}{}:
+			return func() { <-p.callOnly }, nil
+		default:
+			return nil, errors.New("too many connections for one call")
+		}
 	}
-	p.mu.Lock()
-	n := p.node(in.c.peer.Node)
-	before := n.in[in.c.class]
-	n.in[in.c.class] = in
-	if in.c.class == Heartbeat {
-		n.knock()
+	if err := p.met(c); err != nil {
+		return nil, err
 	}
-	p.mu.Unlock()
+	in := &inbound{c: c, ended: make(chan struct{})}
+	before, err := p.place(in)
+	if err != nil {
+		return nil, err
+	}
 	if before != nil {
 		before.c.fail(errReplaced)
 		<-before.ended
 	}
-	return true
+	return func() { p.leave(in); close(in.ended) }, nil
+}
+
+// place puts a connection into its place and returns the one that was there.
+//
+// The end of a handshake can be late:
+//
+//  1. the other node takes the handshake for done, sends, and is cut off;
+//  2. it dials again, shakes hands and sends more, which arrives;
+//  3. now the first one's last word arrives, and what was sent with it.
+//
+// So a connection that said hello before the newest one is refused. A dialing
+// end says its last word only after this one has read its hello, and dials
+// again only after that, so hellos are read in the order that counts.
+func (p *Peers) place(in *inbound) (before *inbound, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n, class := p.node(in.c.peer.Node), in.c.class
+	if in.c.ticket < n.ticket[class] {
+		return nil, errReplaced
+	}
+	n.ticket[class] = in.c.ticket
+	before, n.in[class] = n.in[class], in
+	if class == Heartbeat {
+		n.knock()
+	}
+	return before, nil
 }
 
 // leave gives up the connection's place, if it still has it.

@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// What one connection may ask for at the same time; more is answered with an
-// error at once.
+// What one connection may ask for at the same time, besides bodies of one frame's
+// bound in all; more is answered with an error at once.
 const (
 	maxCalls   = 256
 	maxStreams = 16
@@ -32,6 +32,7 @@ type answerer struct {
 		sync.Mutex
 		jobs    map[uint64]*job
 		streams int
+		bytes   int // of the bodies
 	}
 }
 
@@ -39,6 +40,7 @@ type answerer struct {
 type job struct {
 	cancel context.CancelCauseFunc
 	stream *streamWriter // nil for a call
+	bytes  int           // of its body
 }
 
 func newAnswerer(c *conn, handler Handler) *answerer {
@@ -47,12 +49,12 @@ func newAnswerer(c *conn, handler Handler) *answerer {
 	return a
 }
 
-// run answers until the connection ends, and waits for what it began.
+// run answers until the connection ends. What it began may go on until it sees
+// the end of its context; wg waits for it.
 func (a *answerer) run(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	err := a.c.run(func(h header, payload []byte) error { return a.take(ctx, h, payload) })
 	cancel(ErrDisconnected)
-	a.wg.Wait()
 	return err
 }
 
@@ -86,17 +88,18 @@ func (a *answerer) job(id uint64) *job {
 }
 
 // begin notes a job and makes its context, unless there are too many.
-func (a *answerer) begin(ctx context.Context, id uint64, w *streamWriter) (context.Context, error) {
+func (a *answerer) begin(ctx context.Context, id uint64, bytes int, w *streamWriter) (context.Context, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if w != nil && a.mu.streams >= maxStreams {
 		return nil, fmt.Errorf("busy: %d streams are open over this connection", a.mu.streams)
 	}
-	if len(a.mu.jobs) >= maxCalls {
-		return nil, fmt.Errorf("busy: %d calls are under way over this connection", len(a.mu.jobs))
+	if n := len(a.mu.jobs); n >= maxCalls || n > 0 && bytes > a.c.maxFrame-a.mu.bytes {
+		return nil, fmt.Errorf("busy: %d calls with %d bytes are under way over this connection", n, a.mu.bytes)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	a.mu.jobs[id] = &job{cancel: cancel, stream: w}
+	a.mu.jobs[id] = &job{cancel: cancel, stream: w, bytes: bytes}
+	a.mu.bytes += bytes
 	if w != nil {
 		a.mu.streams++
 	}
@@ -108,6 +111,7 @@ func (a *answerer) finish(id uint64) {
 	defer a.mu.Unlock()
 	j := a.mu.jobs[id]
 	delete(a.mu.jobs, id)
+	a.mu.bytes -= j.bytes
 	if j.stream != nil {
 		a.mu.streams--
 	}
@@ -123,7 +127,7 @@ func (a *answerer) call(ctx context.Context, id uint64, payload []byte) error {
 	if a.job(id) != nil {
 		return fmt.Errorf("call %d is under way", id)
 	}
-	jobCtx, err := a.begin(ctx, id, nil)
+	jobCtx, err := a.begin(ctx, id, len(payload), nil)
 	if err != nil {
 		a.c.out.force(failure(id, err))
 		return nil
@@ -167,7 +171,7 @@ func (a *answerer) open(ctx context.Context, id uint64, payload []byte) error {
 	}
 	w := &streamWriter{c: a.c, id: id, more: make(chan struct{}, 1)}
 	w.mu.credit = int64(binary.BigEndian.Uint32(payload))
-	jobCtx, err := a.begin(ctx, id, w)
+	jobCtx, err := a.begin(ctx, id, len(payload), w)
 	if err != nil {
 		a.c.out.force(failure(id, err))
 		return nil

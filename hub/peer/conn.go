@@ -29,8 +29,9 @@ type conn struct {
 	raw       net.Conn // nc without TLS, which would say goodbye and wait for it
 	peer      Peer
 	class     Class
-	dialed    bool // by this end
-	callOnly  bool // for one call, beside the lasting connections
+	dialed    bool  // by this end
+	callOnly  bool  // for one call, beside the lasting connections
+	ticket    int64 // of an accepted one: in the order in which hellos were read
 	keepAlive time.Duration
 	timeout   time.Duration
 	maxFrame  int

@@ -92,6 +92,7 @@ func (p *Peers) welcome(ctx context.Context, nc net.Conn) (*conn, hello, error) 
 	if err != nil {
 		return nil, other, err
 	}
+	ticket := p.tickets.Add(1)
 	own := p.hello(other.class, other.callOnly)
 	version, mine := judge(own, other, anyNode, p.newest)
 	b := appendEnvelope(nil, own.text())
@@ -112,7 +113,9 @@ func (p *Peers) welcome(ctx context.Context, nc net.Conn) (*conn, hello, error) 
 		return nil, other, err
 	}
 	setUserTimeout(raw, p.cfg.timeout(other.class))
-	return p.newConn(nc, raw, other, version, p.accepted(other)), other, nil
+	c := p.newConn(nc, raw, other, version, p.accepted(other))
+	c.ticket = ticket
+	return c, other, nil
 }
 
 func firstRefusal(mine, theirs *RefusedError) error {

@@ -56,10 +56,10 @@ func judge(own, other hello, want int32, known func(node int32) (newest uint32))
 		return refuse(RefusedCluster, "node %s is of cluster %x, node %s of %x: a data directory or an address of another site", other.Name, other.Cluster, own.Name, own.Cluster)
 	case own.Registered() && other.Registered() && own.Node == other.Node:
 		return refuse(RefusedSelf, "nodes %s and %s both have ID %d", own.Name, other.Name, own.Node)
-	case want != anyNode && other.Node != want:
-		return refuse(RefusedNode, "node %s with ID %d answers where node %d was dialed", other.Name, other.Node, want)
 	case !(own.callOnly || other.callOnly) && !(own.Registered() && other.Registered()):
 		return refuse(RefusedUnregistered, "of nodes %s and %s one does not belong to a cluster yet, and may only call and be called", own.Name, other.Name)
+	case want != anyNode && other.Node != want:
+		return refuse(RefusedNode, "node %s with ID %d answers where node %d was dialed", other.Name, other.Node, want)
 	case other.Registered() && other.Incarnation < known(other.Node):
 		return refuse(RefusedIncarnation, "node %s (ID %d) comes as incarnation %d, and %d is known: an old data directory, or the node was replaced", other.Name, other.Node, other.Incarnation, known(other.Node))
 	}

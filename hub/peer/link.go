@@ -66,6 +66,9 @@ func (l *link) run(ctx context.Context, before <-chan struct{}) {
 		if l.connect(ctx) {
 			wait.reset()
 		}
+		if _, refused := errors.AsType[*RefusedError](l.lastError()); refused {
+			wait.next = dialOther // it will be so for a while; if it changes, the other node knocks
+		}
 		// A knock shortens the wait and does not leave it out, or two nodes
 		// that cut each other off would do nothing else.
 		pause(ctx, dialFirst/2, nil)
@@ -105,10 +108,15 @@ func (l *link) connect(ctx context.Context) (lasted bool) {
 	l.up(k)
 	stop := context.AfterFunc(ctx, func() { c.fail(context.Cause(ctx)) })
 	defer stop()
+	// What the handler does when it hears of the connection may need it.
+	var running sync.WaitGroup
+	running.Go(func() {
+		err = c.run(k.take)
+		l.current.Store(nil)
+		k.end()
+	})
 	l.p.handler.Link(c.peer, l.class, true)
-	err = c.run(k.take)
-	l.current.Store(nil)
-	k.end()
+	running.Wait()
 	l.p.handler.Link(c.peer, l.class, false)
 	l.down(ctx, c, err)
 	return time.Since(c.began) > l.p.cfg.Dead

@@ -113,6 +113,7 @@ type Handler interface {
 
 	// Link tells that this node's connection to another is up, or down. Up:
 	// messages that were sent in the class before may be lost, and those sent
-	// from now on are not until it is down.
+	// from now on are not until it is down. It may send and call, and should
+	// return soon: the next connection waits for it.
 	Link(to Peer, class Class, up bool)
 }

@@ -9,6 +9,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -20,6 +21,9 @@ type Peers struct {
 	bulk    *throttle
 	changed chan struct{} // has a token when Run has to look at the nodes
 	told    told
+
+	callOnly chan struct{} // a token for each accepted connection that is for one call
+	tickets  atomic.Int64  // given to accepted connections
 
 	mu struct {
 		sync.Mutex
@@ -36,6 +40,7 @@ type node struct {
 	links    [Classes]*link
 	ended    [Classes]<-chan struct{} // the links before; nil: none
 	in       [Classes]*inbound
+	ticket   [Classes]int64 // the newest accepted connection's
 	accepted [Classes]traffic
 }
 
@@ -54,7 +59,7 @@ func New(cfg Config, self Identity, handler Handler) (*Peers, error) {
 			return d.DialContext(ctx, "tcp", addr)
 		}
 	}
-	p := &Peers{cfg: cfg, log: cfg.Logger, handler: handler, bulk: newThrottle(), changed: make(chan struct{}, 1)}
+	p := &Peers{cfg: cfg, log: cfg.Logger, handler: handler, bulk: newThrottle(), changed: make(chan struct{}, 1), callOnly: make(chan struct{}, mostCallOnly)}
 	p.mu.nodes = map[int32]*node{}
 	return p, p.SetSelf(self)
 }

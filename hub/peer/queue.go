@@ -29,7 +29,8 @@ type queue struct {
 	limit int
 	mu    struct {
 		sync.Mutex
-		frames []frame
+		frames []frame       // those before first were taken
+		first  int           // never beyond half of a large queue
 		bytes  int           // of what is queued and what is being written
 		closed bool          // nothing is taken any more
 		room   chan struct{} // closed when bytes fall; nil: nobody waits
@@ -100,15 +101,18 @@ func (q *queue) tryPut(f frame, limit int, wantRoom bool) (ok bool, room <-chan 
 func (q *queue) take(into []frame, most int) []frame {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n, bytes := 0, 0
+	n, bytes := q.mu.first, 0
 	for n < len(q.mu.frames) && bytes < most {
 		bytes += q.mu.frames[n].size()
 		n++
 	}
-	into = append(into, q.mu.frames[:n]...)
-	left := copy(q.mu.frames, q.mu.frames[n:])
-	clear(q.mu.frames[left:])
-	q.mu.frames = q.mu.frames[:left]
+	into = append(into, q.mu.frames[q.mu.first:n]...)
+	clear(q.mu.frames[q.mu.first:n])
+	if q.mu.first = n; n > len(q.mu.frames)/2 {
+		left := copy(q.mu.frames, q.mu.frames[n:])
+		clear(q.mu.frames[left:])
+		q.mu.frames, q.mu.first = q.mu.frames[:left], 0
+	}
 	return into
 }
 
@@ -128,8 +132,8 @@ func (q *queue) done(frames []frame) {
 // close lets go of what is queued and returns how many messages that were.
 func (q *queue) close() (messages int) {
 	q.mu.Lock()
-	frames := q.mu.frames
-	q.mu.frames, q.mu.closed = nil, true
+	frames := q.mu.frames[q.mu.first:]
+	q.mu.frames, q.mu.first, q.mu.closed = nil, 0, true
 	q.wake()
 	q.mu.Unlock()
 	release(frames)

@@ -20,7 +20,7 @@ var cluster = ClusterID{1, 2, 3}
 // testNode is a node on loopback.
 type testNode struct {
 	*Peers
-	t    *testing.T
+	t    testing.TB
 	id   Identity
 	addr string
 	stop func() // ends Run and waits for it
@@ -30,6 +30,7 @@ type testNode struct {
 	onCall   func(ctx context.Context, from Peer, method string, body []byte) ([]byte, error)
 	onStream func(ctx context.Context, from Peer, method string, body []byte, w io.Writer) error
 	onFrame  func(from Peer, class Class, frame []byte)
+	forget   bool // frames are not kept
 
 	mu     sync.Mutex
 	frames map[string][][]byte // by node and class
@@ -46,6 +47,9 @@ func (h testHandler) Message(from Peer, class Class, frame []byte) {
 	n := h.n
 	if n.onFrame != nil {
 		n.onFrame(from, class, frame)
+	}
+	if n.forget {
+		return
 	}
 	n.note(func() { n.frames[key(from.Name, class)] = append(n.frames[key(from.Name, class)], frame) })
 }
@@ -166,7 +170,7 @@ func identity(id int32) Identity {
 }
 
 // newNode makes a node that does not run.
-func newNode(t *testing.T, cfg Config, id Identity) *testNode {
+func newNode(t testing.TB, cfg Config, id Identity) *testNode {
 	t.Helper()
 	n := &testNode{t: t, id: id, frames: map[string][][]byte{}, news: make(chan struct{}), log: new(logText)}
 	cfg.Logger = slog.New(slog.NewTextHandler(n.log, nil))
@@ -185,7 +189,7 @@ func start(t *testing.T, cfg Config, id Identity) *testNode {
 	return n
 }
 
-func listen(t *testing.T, addr string) net.Listener {
+func listen(t testing.TB, addr string) net.Listener {
 	t.Helper()
 	ln, err := net.Listen("tcp", addr)
 	if err != nil {

@@ -146,6 +146,11 @@ func (s *stream) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	select {
+	case <-s.broken:
+		return 0, s.failure() // what came before is worth nothing
+	default:
+	}
 	for len(s.rest) == 0 {
 		if err := s.next(); err != nil {
 			return 0, err
