@@ -25,6 +25,7 @@ type env struct {
 	t     *testing.T
 	state *State
 	placing
+	leading
 }
 
 func (e *env) do(verb string, a storytest.Args) string {
@@ -35,6 +36,8 @@ func (e *env) do(verb string, a storytest.Args) string {
 		return e.placement(verb, a)
 	case "pending", "plan", "loss", "meta", "holds":
 		return e.look(verb, a)
+	case "group", "node", "transfer":
+		return e.lead(verb, a)
 	case "settings":
 		topic, ok := e.state.Topic(a.Bare())
 		if !ok {
