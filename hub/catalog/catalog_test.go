@@ -34,7 +34,7 @@ func (e *env) do(verb string, a storytest.Args) string {
 		return show(e.state)
 	case "task", "member", "place":
 		return e.placement(verb, a)
-	case "pending", "plan", "loss", "meta", "holds":
+	case "pending", "plan", "chores", "loss", "meta", "holds":
 		return e.look(verb, a)
 	case "group", "node", "transfer":
 		return e.lead(verb, a)

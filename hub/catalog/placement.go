@@ -21,7 +21,8 @@ const (
 // Health is what gossip says of a node.
 type Health uint8
 
-// The states of a node. A node of which nothing is known has left.
+// The states of a node. A node of which nothing is known has left, and one that
+// drains or is being decommissioned counts as having left: its tasks go at once.
 const (
 	Left Health = iota
 	Alive

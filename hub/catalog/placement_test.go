@@ -144,3 +144,48 @@ func TestPlacementByWeight(t *testing.T) {
 		t.Errorf("%v, want about 1000 and 3000", counts)
 	}
 }
+
+// TestPlacementOfAnotherLeader: the catalog's leader changes at any time, and the
+// next one knows only the leases and what gossip shows. It moves nothing that
+// the one before would have left where it is, but one task at most.
+func TestPlacementOfAnotherLeader(t *testing.T) {
+	for seed := range uint64(30) {
+		rng := rand.New(rand.NewPCG(seed, 11))
+		s, _, _ := New().Apply(SiteInit{Site: "east", SiteID: 1, Founders: []Founder{{Name: "a"}, {Name: "b"}, {Name: "c"}}})
+		now := time.Unix(1000, 0)
+		members := []Member{{Node: 1, Health: Alive}, {Node: 2, Health: Alive}, {Node: 3, Health: Alive}}
+		var tasks []Task
+		for n := range 20 {
+			tasks = append(tasks, Task{Name: fmt.Sprint("job", n)})
+		}
+		old := &Placement{}
+		for range 200 {
+			now = now.Add(time.Duration(rng.IntN(3000)) * time.Millisecond)
+			if m := &members[rng.IntN(3)]; rng.IntN(6) == 0 {
+				m.Health, m.Since = Health(rng.IntN(3)), now
+			}
+			leases := s.Leases()
+			byNew, _ := (&Placement{}).Step(now, tasks, members, leases)
+			byOld, _ := old.Step(now, tasks, members, leases)
+			if len(byNew) > len(byOld)+1 {
+				t.Fatalf("seed %d: a new leader makes %d grants, the old one %d", seed, len(byNew), len(byOld))
+			}
+			if rng.IntN(5) == 0 {
+				old, byOld = &Placement{}, byNew
+			}
+			for _, g := range byOld {
+				next, _, err := s.Apply(g)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s = next
+			}
+			// What both propose is taken once: the second grant has not seen the first.
+			for _, g := range byNew {
+				if _, _, err := s.Apply(g); err == nil && s.Lease(g.Task).Node != g.Node && s.Lease(g.Task).Epoch != g.After {
+					t.Fatalf("seed %d: %+v is granted twice", seed, g)
+				}
+			}
+		}
+	}
+}
