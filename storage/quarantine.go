@@ -37,6 +37,12 @@ func (l *Log) quarantine(c *record.CorruptionError) error {
 	return errors.Join(record.ErrQuarantined, c)
 }
 
+// Quarantine marks the log as damaged, durably, for a reason that is not in its
+// bytes: it is not what it must be.
+func (l *Log) Quarantine(why error) {
+	_ = l.quarantine(&record.CorruptionError{File: l.dir, Err: why})
+}
+
 // loadDamage takes over damage that recovery found, now or earlier.
 func (l *Log) loadDamage(r *recovery) error {
 	earlier, err := readMarker(l.store.fs, l.dir)

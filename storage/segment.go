@@ -199,7 +199,10 @@ func (l *Log) view(s *segment) (*view, error) {
 	}
 	lists := v.file.lists.Load()
 	if lists == nil {
-		loaded, err := v.seg.loadLists(v.file.f, v.p.end)
+		loaded, rebuilt, err := v.seg.loadLists(v.file.f, v.p.end)
+		if rebuilt != nil {
+			l.store.log.Warn("the index at the end of a segment cannot be used and was made from its frames", "file", l.path(v.seg.name), "error", rebuilt)
+		}
 		if err != nil {
 			v.file.release()
 			return nil, l.damaged(v.seg, err)
@@ -264,14 +267,15 @@ func (l *Log) moved(s *segment) bool {
 
 // loadLists reads the index of a segment that is not active: from its footer,
 // or from its frames when it has none, or a damaged one, which repeats nothing
-// but what the frames say.
-func (s *segment) loadLists(f source, end uint32) (progress, error) {
+// but what the frames say: rebuilt tells why.
+func (s *segment) loadLists(f source, end uint32) (p progress, rebuilt, err error) {
 	if s.footer != 0 {
-		if p, err := loadSummary(f, s.header.sealing(), s.footer); err == nil {
-			return p, nil
+		if p, rebuilt = loadSummary(f, s.header.sealing(), s.footer); rebuilt == nil {
+			return p, nil, nil
 		}
 	}
-	return indexFrames(f, begin(&s.header), end)
+	p, err = indexFrames(f, begin(&s.header), end)
+	return p, rebuilt, err
 }
 
 // gone explains why a segment's file cannot be opened: it may have been

@@ -185,14 +185,17 @@ func (rep *SegmentReport) read(s *found) error {
 }
 
 // checkFooter compares a footer with the frames before it.
-func checkFooter(s *found, p progress) error {
-	got, err := loadSummary(s.f, s.header.sealing(), s.footer)
+func checkFooter(s *found, p progress) error { return footerDiffers(s.f, s.footer, p) }
+
+// footerDiffers returns why a footer does not describe the frames before it.
+func footerDiffers(f source, footer uint32, p progress) error {
+	got, err := loadSummary(f, p.sealing, footer)
 	if err != nil {
-		return fmt.Errorf("footer at byte %d: %w", s.footer, err)
+		return fmt.Errorf("footer at byte %d: %w", footer, err)
 	}
 	p.close()
 	if got.count != p.count || got.maxTime != p.maxTime || got.hard != p.hard || !slices.Equal(got.blocks, p.blocks) || !slices.Equal(got.runs, p.runs) {
-		return fmt.Errorf("footer at byte %d: it does not describe the frames before it", s.footer)
+		return fmt.Errorf("footer at byte %d: it does not describe the frames before it", footer)
 	}
 	return nil
 }

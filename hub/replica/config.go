@@ -20,6 +20,12 @@ type Config struct {
 	// Transport carries messages to other nodes; nil: there are none, and all
 	// groups are of this node alone.
 	Transport Transport
+	// Source is where replicas fetch logs from that they lack, as files; nil:
+	// from nowhere.
+	Source Source
+	// FilesAbove is the size in bytes from which on a log goes as files to a
+	// member that has nothing of it; default 64 MiB. A compacted one always does.
+	FilesAbove int64
 	// Workers step the groups that have something to do; default GOMAXPROCS.
 	Workers int
 	// Tick is the time between two ticks of groups with more than one voter;
@@ -82,6 +88,7 @@ func (c Config) Validate() error {
 }
 
 func (c Config) withDefaults() Config {
+	orDefault(&c.FilesAbove, 64<<20)
 	orDefault(&c.Workers, runtime.GOMAXPROCS(0))
 	orDefault(&c.Tick, 100*time.Millisecond)
 	orDefault(&c.ElectionTicks, 10)

@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -79,7 +80,8 @@ type coreConfig struct {
 	topic         TopicConfig
 	machine       Machine // nil for partitions
 	electionTicks int
-	maxInflight   uint64 // bytes of appends on the way to one follower
+	maxInflight   uint64      // bytes of appends on the way to one follower
+	byFiles       func() bool // the log is so large that who lacks all of it gets files; nil: never
 	mostProducers int
 	seed          uint64
 	logger        *slog.Logger
@@ -109,7 +111,8 @@ type output struct {
 	rounds []storage.Round // to append in order; each one's completion is counted in input.durable
 	msgs   []pb.Message    // to send, after nothing
 	acks   []ack
-	trim   bool // the log start or a snapshot moved: segments may be deleted
+	trim   bool   // the log start or a snapshot moved: segments may be deleted
+	fetch  uint64 // the leader, when what this member lacks comes as files only
 }
 
 // ack ends a proposal.
@@ -139,6 +142,7 @@ type inflight struct {
 // step takes everything in and returns what to do.
 func (c *core) step(in *input) (out *output) {
 	out = &c.out // also when reading the log fails half-way
+	c.out.fetch = raft.None
 	c.out.rounds, c.out.msgs, c.out.acks, c.out.trim = c.out.rounds[:0], c.out.msgs[:0], clearAcks(c.out.acks), false
 	c.now, c.roll = in.now, in.roll
 	if in.err != nil && c.failed == nil {
@@ -185,6 +189,10 @@ func clearAcks(acks []ack) []ack {
 
 // receive takes a message of a peer.
 func (c *core) receive(m pb.Message) {
+	if m.Type == pb.MsgSnap && ofFiles(m.Snapshot) {
+		c.offered(&m)
+		return
+	}
 	if m.Type == pb.MsgHeartbeat && m.Term >= c.term && m.Commit > c.tail.index {
 		// A leader states no more than what this member acknowledged to it.
 		c.fail(fmt.Errorf("%w: the log ends at entry %d, its leader knows that it had entry %d", record.ErrQuarantined, c.tail.index, m.Commit))
@@ -331,9 +339,26 @@ func leaderEpoch(term uint64, base int32) int32 {
 
 // fail ends the core: it answers everything with err from now on.
 func (c *core) fail(err error) {
+	if c.role == raft.StateLeader && !errors.Is(err, record.ErrStopped) {
+		c.handOver()
+	}
 	c.failed = err
 	c.role, c.lead = raft.StateFollower, raft.None
 	c.failPending(err)
+}
+
+// handOver has the voter that has most of the log stand for election at once:
+// this leader can do no more, and the others would only notice by its silence.
+func (c *core) handOver() {
+	best, match := uint64(raft.None), uint64(0)
+	c.rn.WithProgress(func(id uint64, kind raft.ProgressType, p tracker.Progress) {
+		if id != c.cfg.id && kind == raft.ProgressTypePeer && p.RecentActive && p.Match >= match {
+			best, match = id, p.Match
+		}
+	})
+	if best != raft.None {
+		c.out.msgs = append(c.out.msgs, pb.Message{Type: pb.MsgTimeoutNow, To: best, From: c.cfg.id, Term: c.term})
+	}
 }
 
 func (c *core) failPending(err error) {

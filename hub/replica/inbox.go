@@ -16,6 +16,7 @@ type inbox struct {
 		state   inboxState
 		props   []*proposal
 		msgs    []pb.Message
+		life    int // counts the cores
 		durable int
 		err     error
 		ticks   int
@@ -65,11 +66,13 @@ func (b *inbox) receive(m pb.Message, bytes int64) bool {
 	return true
 }
 
-// completed counts a round that is durable, or keeps why none will be.
-func (b *inbox) completed(err error) {
+// completed counts a round that is durable, or keeps why none will be. A round
+// of a core that is gone counts no more.
+func (b *inbox) completed(life int, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
+	case life != b.mu.life:
 	case err == nil && b.mu.err == nil:
 		b.mu.durable++
 	case b.mu.err == nil:

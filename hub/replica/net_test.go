@@ -24,6 +24,7 @@ type site struct {
 	disks map[uint64]vfs.FS
 	nodes map[uint64]*node
 	net   *memNet
+	links *linksConfig // nil: the nodes fetch nothing from each other
 }
 
 // memNet carries frames from set to set, in one piece and copied, as a wire
@@ -89,6 +90,9 @@ func newSite(t *testing.T, cfg Config, ids ...uint64) *site {
 func (s *site) start(id uint64) *node {
 	cfg := s.cfg
 	cfg.Member, cfg.Transport = id, port{s.net, id}
+	if s.links != nil {
+		cfg.Source = links{s.net, id, s.links}
+	}
 	n := startNode(s.t, s.disks[id], "data", s.store, cfg)
 	s.nodes[id] = n
 	s.net.set(func(net *memNet) { net.mu.sets[id] = n.set })

@@ -41,7 +41,7 @@ func openCore(cfg coreConfig, log entryLog, now int64) (*core, error) {
 	first := log.First().Index
 	c.hard.Commit = min(max(c.hard.Commit, first), last)
 	c.durableCommit, c.term = c.hard.Commit, c.hard.Term
-	c.log = &raftLog{log: log, window: &c.window, first: log.Whole(), last: last, hard: c.hard, snapshot: c.snapshot}
+	c.log = &raftLog{log: log, window: &c.window, first: log.Whole(), last: last, hard: c.hard, snapshot: c.snapshot, byFiles: cfg.byFiles}
 
 	snap, err := c.rebuild(log, last)
 	if err != nil {

@@ -40,6 +40,7 @@ const (
 	propControl
 	propCommand
 	propConfChange
+	propBarrier // an empty entry
 	propTransfer
 )
 
@@ -103,6 +104,8 @@ func (c *core) stage(p *proposal, diskFull bool) ([]record.Appended, error) {
 		return nil, c.stageMirrored(p.guard, p.batches)
 	case propControl:
 		return nil, c.stageControl(p.control)
+	case propBarrier:
+		return nil, c.stageEntry(storage.Entry{Kind: storage.KindControl})
 	case propCommand:
 		if c.cfg.machine == nil {
 			return nil, fmt.Errorf("%w: a command for a partition", record.ErrInvalidRequest)

@@ -32,6 +32,7 @@ type raftLog struct {
 	hard        storage.HardState
 	conf        pb.ConfState // as of the index applied at open
 	snapshot    func() (storage.State, pb.ConfState, error)
+	byFiles     func() bool // see coreConfig
 	err         error
 }
 
@@ -92,14 +93,26 @@ func (l *raftLog) Snapshot() (pb.Snapshot, error) {
 	if err != nil {
 		return pb.Snapshot{}, l.fail(err)
 	}
-	if l.log.Whole() > st.Index+1 {
-		// Compacted segments go to a follower as files: messages have no holes.
-		return pb.Snapshot{}, raft.ErrSnapshotTemporarilyUnavailable
+	if l.log.Whole() > st.Index+1 || l.byFiles != nil && l.byFiles() {
+		// Messages have no holes, and are a slow way for a large log.
+		return l.files(conf)
 	}
 	return pb.Snapshot{
 		Data:     encodeSnapshot(st),
 		Metadata: pb.SnapshotMetadata{ConfState: conf, Index: st.Index, Term: st.Term},
 	}, nil
+}
+
+// files is a snapshot that says only that there are files to be fetched. Raft
+// waits with a follower that was sent one until it has an entry from which
+// messages can go on.
+func (l *raftLog) files(conf pb.ConfState) (pb.Snapshot, error) {
+	index := l.log.Whole() - 1
+	term, err := l.log.Term(index)
+	if err != nil {
+		return pb.Snapshot{}, l.fail(err)
+	}
+	return pb.Snapshot{Data: []byte{snapshotFiles}, Metadata: pb.SnapshotMetadata{ConfState: conf, Index: index, Term: term}}, nil
 }
 
 // fail translates the log's errors into Raft's and keeps those that Raft does

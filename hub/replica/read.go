@@ -45,6 +45,9 @@ func (v *view) mayRead(offset int64) error {
 }
 
 func (r *Replica) readError(offset int64, err error) error {
+	if errors.Is(err, record.ErrQuarantined) {
+		r.noteDamage()
+	}
 	return fmt.Errorf("read %s at %d: %w", r.id, offset, err)
 }
 
@@ -66,6 +69,9 @@ func (r *Replica) OffsetForTime(ms int64) (record.TimeOffset, error) {
 	}
 	found, err := r.findTime(ms, v.offsets.Start, v.offsets.HighWatermark)
 	if err != nil {
+		if errors.Is(err, record.ErrQuarantined) {
+			r.noteDamage()
+		}
 		return found, fmt.Errorf("find time %d in %s: %w", ms, r.id, err)
 	}
 	return found, nil

@@ -9,8 +9,8 @@
 //
 // Goroutines: Set.Run starts a fixed number of workers, which step whatever
 // group has something to do, one that gives ticks to the groups with other
-// members, one that compacts logs, one at a time, and runs one ticker itself;
-// all end with its context. There is none per group. Callbacks of Append run on
+// members, one that compacts logs, one at a time, two that fetch logs from other
+// nodes (Config.Source), and runs one ticker itself; all end with its context. There is none per group. Callbacks of Append run on
 // a worker and must not block; Receive runs on the caller's goroutine.
 package replica
 
@@ -48,9 +48,12 @@ type Replica struct {
 	written atomic.Int64
 
 	// Of the worker that runs the group, and of nobody else.
-	core    *core // nil when quarantined
-	stalled []storage.Round
-	in      input
+	core      *core // nil when quarantined
+	stalled   []storage.Round
+	in        input
+	completed func(error) // the Done of every round
+
+	coreConfig coreConfig // does not change
 
 	mu struct {
 		sync.Mutex

@@ -25,6 +25,8 @@ type Set struct {
 	received atomic.Int64 // bytes of entries that came from other nodes and no step has taken yet
 
 	compactions compactions
+	fetches     *fetches
+	offline     atomic.Bool // every replica knows that the volume is
 
 	mu struct {
 		sync.Mutex
@@ -41,7 +43,7 @@ func Open(cfg Config, store *storage.Store) (*Set, error) {
 		return nil, fmt.Errorf("open replicas: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	s := &Set{cfg: cfg, store: store, queue: newRunQueue(), room: newBudget(cfg.TotalBytes)}
+	s := &Set{cfg: cfg, store: store, queue: newRunQueue(), room: newBudget(cfg.TotalBytes), fetches: newFetches()}
 	s.mu.byLog = map[storage.LogID]*Replica{}
 	s.mu.byName = map[record.TopicPartition]*Replica{}
 	s.mu.byKey = map[groupKey]*Replica{}
@@ -103,16 +105,11 @@ func (s *Set) stateAtBirth(born []uint64) storage.State {
 
 // start makes the core of a sound log, and the view of a damaged one.
 func (s *Set) start(r *Replica, spec Spec) error {
-	if damage := r.log.Damage(); damage != nil {
-		r.quarantine(damage)
-		return nil
-	}
 	var seed [8]byte
 	if _, err := io.ReadFull(s.cfg.Rand, seed[:]); err != nil {
 		return fmt.Errorf("draw a seed: %w", err)
 	}
-	var err error
-	r.core, err = openCore(coreConfig{
+	r.coreConfig = coreConfig{
 		id:            s.cfg.Member,
 		topic:         spec.Topic,
 		machine:       spec.Machine,
@@ -121,10 +118,19 @@ func (s *Set) start(r *Replica, spec Spec) error {
 		mostProducers: s.cfg.MaxProducers,
 		seed:          binary.LittleEndian.Uint64(seed[:]),
 		logger:        s.cfg.Logger.With("topic", spec.ID.Topic, "partition", spec.ID.Partition),
-	}, r.log, s.cfg.Clock().UnixMilli())
+	}
+	if s.cfg.Source != nil && spec.Machine == nil {
+		r.coreConfig.byFiles = func() bool { return r.log.Size() >= s.cfg.FilesAbove }
+	}
+	if damage := r.log.Damage(); damage != nil {
+		r.quarantine(damage, nil)
+		return nil
+	}
+	core, err := openCore(r.coreConfig, r.log, s.cfg.Clock().UnixMilli())
 	if err != nil {
 		return err
 	}
+	r.begin(core)
 	r.publish()
 	return nil
 }
@@ -223,6 +229,11 @@ func (s *Set) Run(ctx context.Context) error {
 	compacting.Go(func() { s.compact(ctx) })
 	var beating sync.WaitGroup
 	beating.Go(func() { s.beat(ctx) })
+	if s.cfg.Source != nil {
+		for range fetchers {
+			beating.Go(func() { s.fetching(ctx) })
+		}
+	}
 	s.tick(ctx)
 	beating.Wait()
 	compacting.Wait() // it asks the workers
@@ -264,6 +275,7 @@ func (s *Set) tick(ctx context.Context) {
 			return
 		case <-t.C:
 			s.wakeStalled()
+			s.repair(s.cfg.Clock())
 		}
 	}
 }

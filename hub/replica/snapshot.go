@@ -8,8 +8,15 @@ import (
 	pb "go.etcd.io/raft/v3/raftpb"
 )
 
-// snapshotVersion is the first byte of the data of a Raft snapshot message.
-const snapshotVersion = 1
+// The first byte of the data of a Raft snapshot message.
+const (
+	snapshotVersion = 1 // a state follows
+	snapshotFiles   = 2 // nothing follows: the log's segments are to be fetched
+)
+
+func ofFiles(s *pb.Snapshot) bool {
+	return s != nil && len(s.Data) == 1 && s.Data[0] == snapshotFiles
+}
 
 // snapshot is the state that a follower behind the log's start begins from:
 // that before the first segment, or of a machine group, whose log is of no use

@@ -93,27 +93,6 @@ func (c *core) lastStable() int64 {
 	return min(max(c.undecided.lowest, c.control.logStart), c.hw)
 }
 
-// quarantine is the view of a replica whose log is damaged: what is committed
-// below the damage can be read, nothing else is done.
-func (r *Replica) quarantine(damage error) {
-	v := &view{role: RoleQuarantined, err: fmt.Errorf("%w: %w", record.ErrQuarantined, damage), lastEpoch: -1}
-	v.term, v.commit = r.log.Hard().Term, r.log.Hard().Commit
-	v.index, _ = r.log.Last()
-	start, end := r.log.Offsets()
-	if v.index > v.commit {
-		// Above the commit nothing may be shown, and entries there begin at
-		// the offset where it ends.
-		end = start
-		if e, err := r.log.Entries(v.commit+1, v.commit+2, 1); err == nil && len(e) == 1 {
-			end = e[0].BaseOffset
-		}
-	}
-	v.next = end
-	v.offsets = record.Offsets{Start: start, LastStable: end, HighWatermark: end}
-	r.view.Store(v)
-	r.inbox.post(func(b *inbox) { b.mu.closed = v.err })
-}
-
 // Status describes a replica.
 type Status struct {
 	Role                  Role
@@ -130,6 +109,7 @@ type Status struct {
 	Buffered              int64 // taken and not answered, bytes
 	Mirror                Mirror
 	ReadOnly              bool
+	Fetching              *Fetching // its log from another node; nil when it is not
 }
 
 // Status is the replica as of its last step.
@@ -140,6 +120,7 @@ func (r *Replica) Status() Status {
 		Serving: v.serving, Quarantined: v.role == RoleQuarantined, Err: v.err,
 		Offsets: v.offsets, Next: v.next, LastEpoch: v.lastEpoch,
 		Bytes: r.log.Size(), Buffered: r.room.used(), Mirror: v.mirror, ReadOnly: v.readOnly,
+		Fetching: r.set.fetchProgress(r.id),
 	}
 }
 

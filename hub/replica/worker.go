@@ -94,8 +94,14 @@ func (r *Replica) step(calls []func(*core)) {
 	for _, f := range calls {
 		f(r.core)
 	}
+	if out.fetch != 0 {
+		r.set.want(r, NodeOf(out.fetch))
+	}
 	if out.trim {
 		r.trim()
+	}
+	if errors.Is(r.core.failed, record.ErrQuarantined) {
+		r.endQuarantined()
 	}
 }
 
@@ -155,11 +161,22 @@ func (r *Replica) retryStalled() {
 	r.stalled = rounds
 }
 
-// completed is the Done of every round: they complete in order, so that a
-// count is enough.
-func (r *Replica) completed(err error) {
-	r.inbox.completed(err)
-	r.set.ready(r)
+// begin gives the replica a core. The Done of its rounds counts them: they
+// complete in order. Those of a core before it are counted no more.
+func (r *Replica) begin(c *core) {
+	r.core, r.stalled = c, nil
+	var life int
+	r.inbox.post(func(b *inbox) {
+		b.mu.life++
+		life, b.mu.durable, b.mu.err = b.mu.life, 0, nil
+	})
+	r.completed = func(err error) {
+		r.inbox.completed(life, err)
+		r.set.ready(r)
+		if errors.Is(err, record.ErrOffline) {
+			r.set.volumeOffline(err)
+		}
+	}
 }
 
 func (r *Replica) answer(acks []ack) {

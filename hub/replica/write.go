@@ -198,6 +198,11 @@ func (c *core) auxAt(index uint64) (*storage.Aux, error) {
 	return &storage.Aux{Conf: conf.encode(), Control: s.control.encode(c.machineSnapshot()), Producers: s.producers.encode()}, nil
 }
 
+// auxAtEnd is the state at the end of the log.
+func (c *core) auxAtEnd(snap machineSnapshot) *storage.Aux {
+	return &storage.Aux{Conf: c.conf.encode(), Control: c.tail.control.encode(snap), Producers: c.tail.producers.encode()}
+}
+
 func (c *core) machineSnapshot() machineSnapshot {
 	if c.cfg.machine == nil {
 		return machineSnapshot{}
@@ -213,7 +218,7 @@ func (c *core) captureBefore(wanted bool) {
 	}
 	snap := c.machineSnapshot()
 	c.beforeSnap = snap.index
-	c.before = &storage.Aux{Conf: c.conf.encode(), Control: c.tail.control.encode(snap), Producers: c.tail.producers.encode()}
+	c.before = c.auxAtEnd(snap)
 	c.beforeAt = c.tail.index
 	if c.alone() {
 		return // nobody supersedes what a lone voter wrote

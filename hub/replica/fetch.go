@@ -1,0 +1,256 @@
+package replica
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storage"
+)
+
+// Source is where replicas get what they lack: other nodes.
+type Source interface {
+	// Call asks a node and returns its answer.
+	Call(ctx context.Context, node int32, method string, body []byte) ([]byte, error)
+	// Open asks a node for a stream of bytes.
+	Open(ctx context.Context, node int32, method string, body []byte) (io.ReadCloser, error)
+	// Holders are the nodes that may lead a group, the likeliest first; this
+	// one may be among them.
+	Holders(id storage.LogID) []int32
+}
+
+// The methods that Set.Answer and Set.Stream know.
+const (
+	methodOffer   = "replica/offer"
+	methodSegment = "replica/segment"
+	methodCheck   = "replica/check"
+)
+
+const (
+	fetchers     = 2 // logs that are fetched at the same time
+	fetchTries   = 5 // in a row without a byte more
+	fetchPause   = 500 * time.Millisecond
+	offerTimeout = 10 * time.Second // for the leader to commit something and answer
+	repairEvery  = 5 * time.Second  // between two attempts for one replica
+)
+
+// fetches are the logs that are being fetched, or wait for it.
+type fetches struct {
+	queue chan *fetch
+	mu    struct {
+		sync.Mutex
+		byLog map[storage.LogID]*fetch
+		tried map[storage.LogID]time.Time // quarantined ones
+	}
+}
+
+// fetch is the fetching of one log.
+type fetch struct {
+	r       *Replica
+	from    int32 // the leader's node, 0 when it has to be found
+	staging atomic.Pointer[storage.Staging]
+	began   time.Time
+	had     atomic.Int64 // bytes that were there when it began
+}
+
+func newFetches() *fetches {
+	f := &fetches{queue: make(chan *fetch, 1<<16)}
+	f.mu.byLog = map[storage.LogID]*fetch{}
+	f.mu.tried = map[storage.LogID]time.Time{}
+	return f
+}
+
+// want has a replica's log fetched, unless it is already. from is the leader's
+// node if it is known.
+func (s *Set) want(r *Replica, from int32) {
+	if s.cfg.Source == nil {
+		return
+	}
+	f := &fetch{r: r, from: from, began: s.cfg.Clock()}
+	s.fetches.mu.Lock()
+	defer s.fetches.mu.Unlock()
+	if s.fetches.mu.byLog[r.id] != nil {
+		return
+	}
+	select {
+	case s.fetches.queue <- f:
+		s.fetches.mu.byLog[r.id] = f
+	default: // it will be wanted again
+	}
+}
+
+// repair has the quarantined replicas fetch their logs, each now and then.
+func (s *Set) repair(now time.Time) {
+	if s.cfg.Source == nil {
+		return
+	}
+	for _, r := range s.All() {
+		if r.view.Load().role != RoleQuarantined {
+			continue
+		}
+		s.fetches.mu.Lock()
+		due := now.Sub(s.fetches.mu.tried[r.id]) >= repairEvery
+		if due {
+			s.fetches.mu.tried[r.id] = now
+		}
+		s.fetches.mu.Unlock()
+		if due {
+			s.want(r, 0)
+		}
+	}
+}
+
+// fetching runs fetches until ctx ends.
+func (s *Set) fetching(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case f := <-s.fetches.queue:
+			err := s.fetch(ctx, f)
+			s.fetches.mu.Lock()
+			delete(s.fetches.mu.byLog, f.r.id)
+			s.fetches.mu.Unlock()
+			if err != nil && ctx.Err() == nil {
+				s.cfg.Logger.Warn("the log was not fetched from another node; it will be tried again", "topic", f.r.id.Topic, "partition", f.r.id.Partition, "error", err)
+			}
+		}
+	}
+}
+
+// fetch brings a log from its leader and puts it in place. What was fetched is
+// kept when it fails, so that the next attempt goes on there.
+func (s *Set) fetch(ctx context.Context, f *fetch) error {
+	var last error
+	for tries := 0; tries < fetchTries; tries++ {
+		if last != nil && !pause(ctx, fetchPause) {
+			return last
+		}
+		before := f.done()
+		err := s.fetchOnce(ctx, f)
+		switch {
+		case err == nil, errors.Is(err, storage.ErrExists), errors.Is(err, record.ErrStopped), errors.Is(err, record.ErrOffline):
+			return err
+		case errors.Is(err, record.ErrDiskFull):
+			return errors.Join(err, s.store.DiscardStaged(f.r.id))
+		case f.done() > before:
+			tries = 0
+		}
+		last = err
+	}
+	return last
+}
+
+func (f *fetch) done() int64 {
+	if g := f.staging.Load(); g != nil {
+		done, _ := g.Progress()
+		return done
+	}
+	return 0
+}
+
+// pause waits; false: ctx has ended.
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+func (s *Set) fetchOnce(ctx context.Context, f *fetch) error {
+	node, o, err := s.askOffer(ctx, f)
+	if err != nil {
+		return err
+	}
+	g, err := s.store.Stage(o.manifest)
+	if err != nil {
+		return err
+	}
+	if f.staging.Swap(g) == nil {
+		done, _ := g.Progress()
+		f.had.Store(done)
+	}
+	err = g.Fetch(ctx, func(ctx context.Context, file storage.ManifestFile, from int64) (io.ReadCloser, error) {
+		return s.cfg.Source.Open(ctx, node, methodSegment, segmentRequest{f.r.id, file, from}.encode())
+	})
+	if damaged, ok := errors.AsType[*storage.DamagedCopyError](err); ok {
+		// It must find out by itself: then it does not lead any more.
+		_, cerr := s.cfg.Source.Call(ctx, node, methodCheck, segmentRequest{f.r.id, damaged.File, 0}.encode())
+		return errors.Join(err, cerr)
+	}
+	if err != nil {
+		return err
+	}
+	if err := f.r.become(ctx, g, o); err != nil {
+		return err
+	}
+	done, _ := g.Progress()
+	s.cfg.Logger.Info("a log was fetched from another node and is in place", "topic", f.r.id.Topic, "partition", f.r.id.Partition,
+		"node", node, "bytes", done, "fetched", done-f.had.Load(), "entry", o.manifest.State.Index, "took", s.cfg.Clock().Sub(f.began))
+	return nil
+}
+
+// askOffer asks who leads for its log. A quarantined replica does not know in
+// which term it is, so it takes an offer only of a leader that has committed
+// something since it was asked, which no deposed one can.
+func (s *Set) askOffer(ctx context.Context, f *fetch) (int32, offer, error) {
+	nodes := []int32{f.from}
+	quarantined := f.r.view.Load().role == RoleQuarantined
+	if f.from == 0 {
+		nodes = s.cfg.Source.Holders(f.r.id)
+	}
+	errs := []error{fmt.Errorf("%w: no other node answers with a log", record.ErrLeaderUnknown)}
+	for _, node := range nodes {
+		if node == NodeOf(s.cfg.Member) {
+			continue
+		}
+		one, cancel := context.WithTimeout(ctx, offerTimeout)
+		b, err := s.cfg.Source.Call(one, node, methodOffer, offerRequest{f.r.id, quarantined}.encode())
+		cancel()
+		var o offer
+		if err == nil {
+			o, err = decodeOffer(b)
+		}
+		if err == nil && o.manifest.Log != f.r.id {
+			err = fmt.Errorf("%w: it offers log %s", record.ErrInvalidRequest, o.manifest.Log)
+		}
+		if err == nil {
+			return node, o, nil
+		}
+		errs = append(errs, fmt.Errorf("node %d: %w", node, err))
+	}
+	return 0, offer{}, errors.Join(errs...)
+}
+
+// Fetching tells how far the fetching of a log is.
+type Fetching struct {
+	Done, Of int64         // bytes
+	Left     time.Duration // at the pace so far; 0 when nothing can be said
+}
+
+// progress is nil when the replica's log is not being fetched.
+func (s *Set) fetchProgress(id storage.LogID) *Fetching {
+	s.fetches.mu.Lock()
+	f := s.fetches.mu.byLog[id]
+	s.fetches.mu.Unlock()
+	if f == nil {
+		return nil
+	}
+	p := &Fetching{}
+	if g := f.staging.Load(); g != nil {
+		p.Done, p.Of = g.Progress()
+		if took, got := s.cfg.Clock().Sub(f.began), p.Done-f.had.Load(); got > 0 {
+			p.Left = time.Duration(float64(took) / float64(got) * float64(p.Of-p.Done)).Round(time.Second)
+		}
+	}
+	return p
+}

@@ -1,0 +1,397 @@
+package replica
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storage"
+	"github.com/entrepot-hub/entrepot/storage/vfs"
+)
+
+// links are a node's calls to the others.
+type links struct {
+	net  *memNet
+	from uint64
+	cfg  *linksConfig
+}
+
+// linksConfig is what a test does to all calls.
+type linksConfig struct {
+	segments atomic.Int64 // streams that were opened
+	cut      func(node int32, b []byte) []byte
+}
+
+func (l links) to(node int32) (*Set, error) {
+	l.net.mu.Lock()
+	defer l.net.mu.Unlock()
+	for id, set := range l.net.mu.sets {
+		if NodeOf(id) == node && !l.net.mu.cut[id] && !l.net.mu.cut[l.from] {
+			return set, nil
+		}
+	}
+	return nil, fmt.Errorf("node %d cannot be reached", node)
+}
+
+func (l links) Call(ctx context.Context, node int32, method string, body []byte) ([]byte, error) {
+	set, err := l.to(node)
+	if err != nil {
+		return nil, err
+	}
+	return set.Answer(ctx, method, body)
+}
+
+func (l links) Open(ctx context.Context, node int32, method string, body []byte) (io.ReadCloser, error) {
+	set, err := l.to(node)
+	if err != nil {
+		return nil, err
+	}
+	var b bytes.Buffer
+	if err := set.Stream(ctx, method, body, &b); err != nil {
+		return nil, err
+	}
+	l.cfg.segments.Add(1)
+	sent := b.Bytes()
+	if l.cfg.cut != nil {
+		sent = l.cfg.cut(node, sent)
+	}
+	return io.NopCloser(bytes.NewReader(sent)), nil
+}
+
+func (l links) Holders(storage.LogID) (nodes []int32) {
+	l.net.mu.Lock()
+	defer l.net.mu.Unlock()
+	for id := range l.net.mu.sets {
+		nodes = append(nodes, NodeOf(id))
+	}
+	slices.Sort(nodes)
+	return nodes
+}
+
+// fetchSite is a site whose nodes fetch from each other.
+func fetchSite(t *testing.T, cfg Config, ids ...uint64) (*site, *linksConfig) {
+	lc := &linksConfig{}
+	s := newSite(t, cfg)
+	s.links = lc
+	for _, id := range ids {
+		s.disks[id] = vfs.NewMem()
+		s.start(id)
+	}
+	return s, lc
+}
+
+// follower is a node that does not lead.
+func (s *site) follower(p int32) uint64 {
+	lead, _ := s.leader(p).Leader()
+	for _, id := range s.ids() {
+		if NodeOf(id) != lead {
+			return id
+		}
+	}
+	return 0
+}
+
+var manySegments = TopicConfig{SegmentBytes: 1500}
+
+// A member that joins a group with a large log gets it as files, in pieces if
+// the connection breaks, and goes on with messages.
+func TestJoinByFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, lc := fetchSite(t, Config{Workers: 2, FilesAbove: 1000}, 1, 2, 3, 4)
+		defer s.stopAll()
+		spec := Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments}
+		s.add(spec)
+		for i := range 60 {
+			s.write(0, fmt.Sprintf("value-%d", i))
+		}
+		var breaks int
+		lc.cut = func(_ int32, b []byte) []byte {
+			if breaks++; breaks%3 == 1 {
+				return b[:len(b)/2]
+			}
+			return b
+		}
+		s.reconcile(0, Members{Voters: []uint64{1, 2, 4}})
+		s.stop(3)
+		s.write(0, "last")
+		s.same(0)
+		r := s.replica(4, 0)
+		if n := lc.segments.Load(); n == 0 {
+			t.Error("nothing was fetched as a file")
+		}
+		if first := r.log.FirstIndex(); first != 2 {
+			t.Errorf("the log begins with entry %d, want all of it", first)
+		}
+		if st := r.Status(); st.Fetching != nil || st.Quarantined || st.Role == RoleFailed {
+			t.Errorf("%+v", st)
+		}
+		// The copy is as good as the others: it carries the group alone with one.
+		s.stop(1)
+		s.write(0, "after")
+		s.same(0)
+	})
+}
+
+// A log that is compacted goes to a follower that was away as files, holes and
+// all.
+func TestCompactedGoesByFiles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, lc := fetchSite(t, Config{Workers: 2, CompactEvery: time.Second, CompactRate: -1}, 1, 2, 3)
+		s.store.IdleAfter = time.Millisecond
+		defer s.stopAll()
+		topic := TopicConfig{SegmentBytes: 1500, Keep: true, Compact: Compaction{On: true, DirtyRatio: 0.1}}
+		s.add(Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: topic})
+		put := func(i int) {
+			eventually(t, func() bool {
+				_, err := appendWait(t, s.leader(0), keyed(t, fmt.Sprintf("k%d", i%5), fmt.Sprintf("v%d", i)))
+				return err == nil
+			})
+		}
+		put(0)
+		away := s.follower(0)
+		s.stop(away)
+		for i := 1; i < 200; i++ {
+			put(i)
+		}
+		lead := s.leader(0)
+		eventually(t, func() bool { return lead.log.Whole() > 100 })
+		s.start(away)
+		s.addTo(away, Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: topic})
+		put(200)
+		s.same(0)
+		if lc.segments.Load() == 0 {
+			t.Error("nothing was fetched as a file")
+		}
+		// Now it leads.
+		eventually(t, func() bool {
+			return s.leader(0).TransferTo(t.Context(), NodeOf(away)) == nil && s.leader(0) == s.replica(away, 0)
+		})
+		last, _ := lastOfKeys(t, s.replica(away, 0))
+		for k := range 5 {
+			if want := fmt.Sprintf("v%d", 195+(k+5)%5); k != 0 && last[fmt.Sprintf("k%d", k)] != want {
+				t.Errorf("k%d ends as %q, want %q", k, last[fmt.Sprintf("k%d", k)], want)
+			}
+		}
+	})
+}
+
+// damage flips a bit of a value in a node's disk while it is down.
+func (s *site) damage(id uint64, value string) {
+	s.t.Helper()
+	dir := path.Join("data", clicks(0).String())
+	names, err := s.disks[id].List(dir)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	mem := s.disks[id].(*vfs.Mem)
+	for _, name := range names {
+		f, err := mem.Open(path.Join(dir, name))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		size, _ := f.Size()
+		b := make([]byte, size)
+		_, _ = f.ReadAt(b, 0)
+		_ = f.Close()
+		if at := bytes.Index(b, []byte(value)); at >= 0 {
+			if err := mem.Flip(path.Join(dir, name), int64(at), 1); err != nil {
+				s.t.Fatal(err)
+			}
+			return
+		}
+	}
+	s.t.Fatalf("%q is in none of %q", value, names)
+}
+
+// A bit that flipped in a follower's and then in the leader's log is found,
+// served to nobody, and the replica is whole again by itself.
+func TestDamageIsRepaired(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := fetchSite(t, Config{Workers: 2}, 1, 2, 3)
+		s.store.TailCacheBytes = -1
+		for _, id := range s.ids() {
+			s.stop(id)
+			s.start(id)
+		}
+		defer s.stopAll()
+		s.add(Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments})
+		for i := range 60 {
+			s.write(0, fmt.Sprintf("value-%02d", i))
+		}
+		s.same(0)
+		for _, leads := range []bool{false, true} {
+			id := s.follower(0)
+			if leads {
+				node, _ := s.leader(0).Leader()
+				id = uint64(node)
+			}
+			r := s.replica(id, 0)
+			s.damage(id, "value-30")
+			if _, err := r.log.Read(30, 31, 100); !errors.Is(err, record.ErrQuarantined) {
+				t.Fatalf("read what is damaged: %v", err)
+			}
+			if leads {
+				if _, err := r.Read(30, 100); err == nil {
+					t.Fatal("the leader served what is damaged")
+				}
+			} else {
+				r.noteDamage()
+			}
+			eventually(t, func() bool { return r.Status().Quarantined })
+			if c, err := r.Read(3, 100); err != nil || len(c.Batches) == 0 {
+				t.Errorf("below the damage: %v", err)
+			}
+			s.write(0, "while it is quarantined")
+			eventually(t, func() bool { return !r.Status().Quarantined })
+			s.write(0, "when it is back")
+			s.same(0)
+			if r.log.Damage() != nil {
+				t.Errorf("damage %v", r.log.Damage())
+			}
+		}
+		// What was repaired is as good as the rest, over a restart, too.
+		for _, id := range s.ids() {
+			s.stop(id)
+			s.start(id)
+			s.addTo(id, Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments})
+			s.write(0, "after a restart")
+		}
+		s.same(0)
+	})
+}
+
+// A log whose folder was taken away does not begin anew: it comes back from the
+// leader, and its node is in a term in which it cannot have voted.
+func TestLostFolder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := fetchSite(t, Config{Workers: 2}, 1, 2, 3)
+		defer s.stopAll()
+		spec := Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments}
+		s.add(spec)
+		for i := range 40 {
+			s.write(0, fmt.Sprintf("value-%02d", i))
+		}
+		s.same(0)
+		id := s.follower(0)
+		was := s.replica(id, 0).Status()
+		s.stop(id)
+		removeAll(t, s.disks[id], path.Join("data", clicks(0).String()))
+		s.start(id)
+		r := s.addTo(id, spec)
+		if st := r.Status(); !st.Quarantined {
+			t.Fatalf("a lost log is %+v", st)
+		}
+		eventually(t, func() bool { return !r.Status().Quarantined })
+		s.write(0, "more")
+		s.same(0)
+		if h := r.log.Hard(); h.Term <= was.Term {
+			t.Errorf("hard state %+v, its votes up to term %d are lost", h, was.Term)
+		}
+	})
+}
+
+// Alone, a group has nobody to be repaired from: it stays quarantined, and says
+// so. A folder that is gone begins anew there, since nothing can bring it back.
+func TestNobodyToRepairFrom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := fetchSite(t, Config{Workers: 2}, 1)
+		defer s.stopAll()
+		spec := Spec{ID: clicks(0), Born: []uint64{1}, Alone: true, Topic: manySegments}
+		s.add(spec)
+		for i := range 40 {
+			s.write(0, fmt.Sprintf("value-%02d", i))
+		}
+		s.stop(1)
+		s.damage(1, "value-10")
+		s.start(1)
+		r := s.addTo(1, spec)
+		_, _ = s.leader(0).Read(10, 100)
+		eventually(t, func() bool { return r.Status().Quarantined })
+		<-time.After(time.Minute)
+		if !r.Status().Quarantined {
+			t.Error("repaired from nobody")
+		}
+		s.stop(1)
+		removeAll(t, s.disks[1], path.Join("data", clicks(0).String()))
+		s.start(1)
+		if st := s.addTo(1, spec).Status(); st.Quarantined {
+			t.Errorf("%+v", st)
+		}
+		s.write(0, "anew")
+	})
+}
+
+func removeAll(t *testing.T, fs vfs.FS, dir string) {
+	t.Helper()
+	names, err := fs.List(dir)
+	for _, n := range names {
+		err = errors.Join(err, fs.Remove(path.Join(dir, n)))
+	}
+	if err := errors.Join(err, fs.Remove(dir), fs.SyncFS(dir[:4])); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A node whose disk fails hands all that it leads over at once, also the groups
+// that write nothing, and the others go on.
+func TestOfflineVolumeHandsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var bad atomic.Pointer[string] // name of what cannot be synced
+		s, _ := fetchSite(t, Config{Workers: 2})
+		for _, id := range []uint64{1, 2, 3} {
+			s.disks[id] = vfs.NewMem()
+		}
+		s.disks[1] = vfs.WithFaults(s.disks[1], func(op *vfs.Op) error {
+			if p := bad.Load(); p != nil && op.Kind == vfs.OpSync {
+				return syscall.EIO
+			}
+			return nil
+		})
+		for _, id := range []uint64{1, 2, 3} {
+			s.start(id)
+		}
+		defer s.stopAll()
+		for p := range int32(4) {
+			s.add(Spec{ID: clicks(p), Born: []uint64{1, 2, 3}})
+			s.write(p, "a")
+			eventually(t, func() bool {
+				if s.leader(p) == s.replica(1, p) {
+					return true
+				}
+				_ = s.leader(p).TransferTo(t.Context(), 1)
+				return false
+			})
+		}
+		began := time.Now()
+		bad.Store(new(string))
+		r := s.replica(1, 0)
+		r.Append([]record.Batch{batch(t, "b")}, func([]record.Appended, error) {})
+		for p := range int32(4) {
+			eventually(t, func() bool {
+				for _, id := range []uint64{2, 3} {
+					if s.replica(id, p).Serving() == nil {
+						return true
+					}
+				}
+				return false
+			})
+			if st := s.replica(1, p).Status(); st.Role != RoleFailed || !errors.Is(st.Err, record.ErrOffline) {
+				t.Errorf("partition %d: %+v", p, st)
+			}
+		}
+		if took := time.Since(began); took > 500*time.Millisecond {
+			t.Errorf("others lead after %v, want less than an election timeout", took)
+		}
+		s.net.cut(1, true)
+	})
+}

@@ -1,0 +1,113 @@
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/entrepot-hub/entrepot/record"
+)
+
+// Scrub reads one segment from front to back, as far as it is part of the log,
+// and checks everything: the header, every frame, every batch's own checksum,
+// the footer. pace, unless nil, is called with the bytes read since the last
+// call and may wait. It returns the bytes read. What is wrong quarantines the log
+// and is returned (record.ErrQuarantined); a footer that does not describe the
+// frames is only noted, since it says nothing that they do not. A segment that is
+// gone meanwhile is no error.
+func (l *Log) Scrub(ctx context.Context, seq uint32, pace func(ctx context.Context, n int) error) (s Scrubbed, err error) {
+	l.mu.RLock()
+	var seg *segment
+	for _, o := range l.mu.segs {
+		if o.header.seq == seq {
+			seg = o
+		}
+	}
+	closed := l.mu.closed
+	l.mu.RUnlock()
+	switch {
+	case closed:
+		return s, record.ErrStopped
+	case seg == nil:
+		return s, nil
+	}
+	if s, err = l.scrub(ctx, seg, pace); errors.Is(err, ErrCompacted) {
+		return s, nil
+	} else if err != nil {
+		return s, fmt.Errorf("scrub segment %s of log %s: %w", seg.name, l.id, err)
+	}
+	return s, nil
+}
+
+// Scrubbed is what Scrub read.
+type Scrubbed struct {
+	Bytes     int64
+	BadFooter bool // the segment's index is made from its frames each time it is needed
+}
+
+func (l *Log) scrub(ctx context.Context, seg *segment, pace func(ctx context.Context, n int) error) (s Scrubbed, err error) {
+	v, err := l.openView(seg)
+	if err != nil {
+		return s, err
+	}
+	defer v.close()
+	h, err := readHeader(v.file.f)
+	if err == nil && h.crc != v.seg.header.crc {
+		err = fmt.Errorf("the segment header has changed: checksum %08x, was %08x", h.crc, v.seg.header.crc)
+	}
+	if err != nil {
+		return s, l.damaged(v.seg, &placeError{0, err})
+	}
+	at, waited := h.length, uint32(0)
+	p, err := verify(v.file.f, begin(&h), v.p.end, func(f *frame, payload []byte) error {
+		at += uint32(f.size())
+		if f.kind == KindData {
+			if err := record.Batch(payload).Check(); err != nil {
+				return err
+			}
+		}
+		if at-waited < 1<<20 {
+			return nil
+		}
+		n := int(at - waited)
+		waited = at
+		return s.wait(ctx, n, pace)
+	})
+	s.Bytes = int64(at)
+	if stop := (*paceError)(nil); errors.As(err, &stop) {
+		return s, stop.error
+	}
+	frames := p
+	p.finish(&h)
+	if err == nil && (p.end != v.p.end || p.lastIndex != v.p.lastIndex || p.nextOffset != v.p.nextOffset) {
+		err = fmt.Errorf("the frames end at byte %d with entry %d, offset %d; want byte %d, entry %d, offset %d",
+			p.end, p.lastIndex, p.nextOffset, v.p.end, v.p.lastIndex, v.p.nextOffset)
+	}
+	if err != nil {
+		return s, l.damaged(v.seg, &placeError{p.end, err})
+	}
+	if v.seg.footer != 0 && v.seg.footer == p.end {
+		s.BadFooter = footerDiffers(v.file.f, v.seg.footer, frames) != nil
+	}
+	err = s.wait(ctx, int(at-waited), pace)
+	if stop := (*paceError)(nil); errors.As(err, &stop) {
+		err = stop.error
+	}
+	return s, err
+}
+
+// paceError tells what pace returned from what is wrong with a frame.
+type paceError struct{ error }
+
+func (s *Scrubbed) wait(ctx context.Context, n int, pace func(ctx context.Context, n int) error) error {
+	if err := ctx.Err(); err != nil {
+		return &paceError{fmt.Errorf("%w: %w", record.ErrStopped, err)}
+	}
+	if pace == nil {
+		return nil
+	}
+	if err := pace(ctx, n); err != nil {
+		return &paceError{err}
+	}
+	return nil
+}
