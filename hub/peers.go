@@ -27,6 +27,9 @@ const (
 func (h *Hub) openPeers(context.Context) error {
 	pc := peer.Default()
 	pc.Logger = h.log.With("part", "peer")
+	// Messages of Raft groups are verified by hub/replica (wire.go), and so are
+	// the batches in them.
+	pc.OwnSums[peer.Heartbeat], pc.OwnSums[peer.Append], pc.OwnSums[peer.Bulk] = true, true, true
 	if c := h.cfg.Listeners.Peer.TLS; c != nil {
 		t, err := auth.OpenTLS(c.files(), h.log.With("part", "tls"), nil)
 		if err != nil {

@@ -31,7 +31,12 @@ type Config struct {
 	// bytes. One frame is always taken.
 	Queue [Classes]int
 
-	// KeepAlive is the time between keep-alives.
+	// OwnSums are the classes whose messages carry sums of their own, which the
+	// handler verifies: they are not summed a second time on their way.
+	OwnSums [Classes]bool
+
+	// KeepAlive is the time between keep-alives of heartbeat connections;
+	// others have some in the time of Stalled.
 	KeepAlive time.Duration
 	// Dead is how long a heartbeat connection may be silent, or take nothing,
 	// until the other node is taken for dead; Stalled is the same for another
@@ -92,6 +97,14 @@ func (c Config) Validate() error {
 		errs = append(errs, errors.New("TLS wants a configuration for both ends"))
 	}
 	return errors.Join(errs...)
+}
+
+// keepAlive is the time between keep-alives of a class.
+func (c Config) keepAlive(class Class) time.Duration {
+	if class == Heartbeat {
+		return c.KeepAlive
+	}
+	return c.Stalled / 8
 }
 
 // timeout is how long a connection of a class may be silent.

@@ -4,17 +4,17 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
-	"net"
 )
 
 // A frame is a header and a payload, all numbers big-endian:
 //
 //	 0  uint32  length of the payload, bytes
 //	 4  uint8   kind
-//	 5  3 bytes zero
+//	 5  uint8   flags: 1 says that the payload has no sum here
+//	 6  2 bytes zero
 //	 8  uint64  id: of a call or stream, as its caller numbered it; of a
 //	            keep-alive, its time at the sender; of credit, the bytes
-//	16  uint32  CRC32C of the payload
+//	16  uint32  CRC32C of the payload, or 0
 //	20  uint32  CRC32C of bytes 0 to 19
 //
 // The header has a sum of its own so that a damaged length is not waited for.
@@ -42,25 +42,35 @@ const (
 // crcTable is CRC32C's.
 var crcTable = crc32.MakeTable(crc32.Castagnoli)
 
+// flagUnsummed says that the payload carries sums of its own.
+const flagUnsummed = 1
+
 // header is a frame's header.
 type header struct {
-	length uint32
-	kind   kind
-	id     uint64
-	sum    uint32
+	length   uint32
+	kind     kind
+	unsummed bool
+	id       uint64
+	sum      uint32
 }
 
-// appendHeader adds the header of a frame with that payload.
-func appendHeader(b []byte, k kind, id uint64, payload net.Buffers) []byte {
+// appendHeader adds the header of the frame.
+func appendHeader(b []byte, f frame) []byte {
 	var length, sum uint32
-	for _, part := range payload {
+	for _, part := range f.payload {
 		length += uint32(len(part))
-		sum = crc32.Update(sum, crcTable, part)
+		if !f.unsummed {
+			sum = crc32.Update(sum, crcTable, part)
+		}
+	}
+	flags := byte(0)
+	if f.unsummed {
+		flags = flagUnsummed
 	}
 	at := len(b)
 	b = binary.BigEndian.AppendUint32(b, length)
-	b = append(b, byte(k), 0, 0, 0)
-	b = binary.BigEndian.AppendUint64(b, id)
+	b = append(b, byte(f.kind), flags, 0, 0)
+	b = binary.BigEndian.AppendUint64(b, f.id)
 	b = binary.BigEndian.AppendUint32(b, sum)
 	return binary.BigEndian.AppendUint32(b, crc32.Checksum(b[at:], crcTable))
 }
@@ -74,10 +84,10 @@ func decodeHeader(b []byte, maxPayload int) (header, error) {
 		return header{}, fmt.Errorf("frame header is damaged: CRC32C %08x, header says %08x", got, want)
 	}
 	h := header{
-		length: binary.BigEndian.Uint32(b), kind: kind(b[4]),
+		length: binary.BigEndian.Uint32(b), kind: kind(b[4]), unsummed: b[5] == flagUnsummed,
 		id: binary.BigEndian.Uint64(b[8:]), sum: binary.BigEndian.Uint32(b[16:]),
 	}
-	if b[5] != 0 || b[6] != 0 || b[7] != 0 || h.kind == 0 || h.kind >= kindLast {
+	if b[5] > flagUnsummed || b[6] != 0 || b[7] != 0 || h.kind == 0 || h.kind >= kindLast {
 		return header{}, fmt.Errorf("frame of unknown kind % x", b[4:8])
 	}
 	if int64(h.length) > int64(maxPayload) {
@@ -86,8 +96,11 @@ func decodeHeader(b []byte, maxPayload int) (header, error) {
 	return h, nil
 }
 
-// check compares the payload with the header's sum.
+// check compares the payload with the header's sum, if it has one.
 func (h header) check(payload []byte) error {
+	if h.unsummed {
+		return nil
+	}
 	if got := crc32.Checksum(payload, crcTable); got != h.sum {
 		return fmt.Errorf("frame payload of %d bytes is damaged: CRC32C %08x, header says %08x", len(payload), got, h.sum)
 	}

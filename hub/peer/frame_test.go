@@ -13,7 +13,7 @@ import (
 // A frame is read as it was written; every flipped bit is found.
 func TestFrame(t *testing.T) {
 	parts := net.Buffers{[]byte("head"), nil, []byte("and more")}
-	b := appendHeader([]byte("before"), kindAnswer, 1<<40+7, parts)[len("before"):]
+	b := appendHeader([]byte("before"), frame{kind: kindAnswer, id: 1<<40 + 7, payload: parts})[len("before"):]
 	payload := bytes.Join(parts, nil)
 	h, err := decodeHeader(b, len(payload))
 	if err != nil || h.kind != kindAnswer || h.id != 1<<40+7 || int(h.length) != len(payload) || h.check(payload) != nil {
@@ -32,6 +32,10 @@ func TestFrame(t *testing.T) {
 			t.Errorf("bit %d of a payload is flipped", bit)
 		}
 		payload[bit/8] ^= 1 << (bit % 8)
+	}
+	sums := appendHeader(nil, frame{kind: kindMessage, payload: parts, unsummed: true})
+	if h, err := decodeHeader(sums, 1<<20); err != nil || !h.unsummed || h.check([]byte("anything")) != nil {
+		t.Errorf("with sums of its own: %+v, %v", h, err)
 	}
 	if _, err := decodeHeader(b, len(payload)-1); err == nil {
 		t.Error("a frame above the bound is taken")
@@ -129,7 +133,7 @@ func orders(in []byte) (b []byte) {
 	for len(in) >= 3 {
 		n := min(int(in[2]), len(in)-3)
 		payload := in[3 : 3+n]
-		b = append(appendHeader(b, kind(in[0]), uint64(in[1]), net.Buffers{payload}), payload...)
+		b = append(appendHeader(b, frame{kind: kind(in[0]), id: uint64(in[1]), payload: net.Buffers{payload}}), payload...)
 		in = in[3+n:]
 	}
 	return append(b, in...)

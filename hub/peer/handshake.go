@@ -153,7 +153,7 @@ func (p *Peers) newConn(nc, raw net.Conn, other hello, version uint16, t *traffi
 	c := &conn{
 		nc: nc, raw: raw, class: other.class, callOnly: other.callOnly,
 		peer:      Peer{Identity: other.Identity, Version: version, Addr: nc.RemoteAddr().String()},
-		keepAlive: p.cfg.KeepAlive, timeout: p.cfg.timeout(other.class), maxFrame: p.cfg.MaxFrame, began: time.Now(),
+		keepAlive: p.cfg.keepAlive(other.class), timeout: p.cfg.timeout(other.class), maxFrame: p.cfg.MaxFrame, began: time.Now(),
 		out: newQueue(p.cfg.Queue[other.class]), traffic: t, closed: make(chan struct{}),
 	}
 	if !other.Registered() {

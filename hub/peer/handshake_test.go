@@ -110,7 +110,7 @@ func TestLateHandshake(t *testing.T) {
 		first, second := shakeRaw(t, m, "n1:1", h), shakeRaw(t, m, "n1:1", h)
 		say := func(nc net.Conn, text string) {
 			payload := net.Buffers{[]byte(text)}
-			b := appendHeader(appendEnvelope(nil, verdictText(nil)), kindMessage, 0, payload)
+			b := appendHeader(appendEnvelope(nil, verdictText(nil)), frame{kind: kindMessage, payload: payload})
 			_, _ = nc.Write(append(b, text...))
 		}
 		say(second, "second")

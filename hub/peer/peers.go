@@ -290,7 +290,7 @@ func (p *Peers) Send(node int32, class Class, parts net.Buffers) bool {
 	if l == nil {
 		return false
 	}
-	f := frame{kind: kindMessage, payload: parts}
+	f := frame{kind: kindMessage, payload: parts, unsummed: p.cfg.OwnSums[class]}
 	if k := l.current.Load(); k != nil && f.size()-headerSize <= p.cfg.MaxFrame && k.c.out.put(f) {
 		return true
 	}

@@ -11,7 +11,9 @@ type frame struct {
 	kind    kind
 	id      uint64
 	payload net.Buffers
-	written chan<- struct{} // closed when the payload is no longer needed; may be nil
+	// unsummed: the payload carries sums of its own.
+	unsummed bool
+	written  chan<- struct{} // closed when the payload is no longer needed; may be nil
 }
 
 func (f frame) size() int {

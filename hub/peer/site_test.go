@@ -30,6 +30,7 @@ type testNode struct {
 	onCall   func(ctx context.Context, from Peer, method string, body []byte) ([]byte, error)
 	onStream func(ctx context.Context, from Peer, method string, body []byte, w io.Writer) error
 	onFrame  func(from Peer, class Class, frame []byte)
+	onLink   func(to Peer, class Class, up bool)
 	forget   bool // frames are not kept
 
 	mu     sync.Mutex
@@ -72,6 +73,9 @@ func (h testHandler) Stream(ctx context.Context, from Peer, method string, body 
 
 func (h testHandler) Link(to Peer, class Class, up bool) {
 	n := h.n
+	if n.onLink != nil {
+		n.onLink(to, class, up)
+	}
 	n.note(func() { n.links = append(n.links, fmt.Sprintf("%s %v", key(to.Name, class), up)) })
 }
 

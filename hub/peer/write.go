@@ -74,7 +74,7 @@ func (w *writer) writeFrames() error {
 	bytes := 0
 	for _, f := range w.frames {
 		at := len(w.heads)
-		w.heads = appendHeader(w.heads, f.kind, f.id, f.payload)
+		w.heads = appendHeader(w.heads, f)
 		w.vec = append(w.vec, w.heads[at:])
 		for _, part := range f.payload {
 			if len(part) > 0 {
