@@ -50,6 +50,9 @@ type member struct {
 	topic  TopicConfig
 	voters []uint64
 	hw     int64 // highest seen since the last start
+	// Its disk has no room: rounds wait.
+	stall   bool
+	stalled []storage.Round
 }
 
 func (e *cluster) do(verb string, a storytest.Args) string {
@@ -91,6 +94,14 @@ func (e *cluster) do(verb string, a storytest.Args) string {
 		m := e.node(a)
 		m.log.trim(uint64(a.Int("index", 0)))
 		e.step(m, input{trimmed: true})
+	case "stall":
+		e.node(a).stall = true
+	case "room":
+		m := e.node(a)
+		for _, r := range m.stalled {
+			m.log.write(r)
+		}
+		m.stall, m.stalled = false, nil
 	case "disk":
 		e.full = a.Bare() == "full"
 	case "topic":
@@ -182,6 +193,10 @@ func (e *cluster) step(m *member, in input) {
 	for _, r := range out.rounds {
 		if r.Before != nil {
 			m.roll = false
+		}
+		if m.stall {
+			m.stalled = append(m.stalled, r)
+			continue
 		}
 		m.log.write(r)
 	}
@@ -445,7 +460,7 @@ func (e *cluster) checkTransactions(m *member) {
 // checkRebuilt opens a second core on the same log: producer and control state
 // must be those of the first one.
 func (e *cluster) checkRebuilt(m *member) {
-	if m.log.damage != nil {
+	if m.log.damage != nil || len(m.stalled) > 0 {
 		return
 	}
 	again, err := openCore(m.core.cfg, m.log, e.now)

@@ -158,40 +158,63 @@ func (c *core) forgetHeader() {
 	c.control, c.controlAt, c.undecided = s.control, c.applied, openIn(&s.producers)
 }
 
-// stateAt computes the state at an index of the log anew, from the newest
-// state at or below it.
+// stateAt computes the state at an index of the tail anew, from the newest state
+// at or below it. Above what is applied the window has the entries: when the
+// disk is full the log may be behind, or not know yet what supersedes its end.
 func (c *core) stateAt(index uint64) (logState, error) {
-	from, err := c.log.log.StateBefore(index)
-	if err != nil {
-		return logState{}, fmt.Errorf("rebuild the state at entry %d: %w", index, err)
-	}
+	known := min(index, c.applied)
+	from, err := c.log.log.StateBefore(known)
 	for _, s := range c.checkpoints {
 		if s.Index <= index && s.Index > from.Index {
 			from = s
 		}
 	}
-	s, _, _, err := decodeState(from, c.cfg.mostProducers)
-	if err == nil && s.index < index {
-		err = c.log.log.Replay(s.index+1, func(e storage.Entry) error {
-			if e.Index > index {
-				return errEnough
-			}
-			return s.observe(&e, c.now)
-		})
+	var s logState
+	if err == nil {
+		s, err = c.replayTo(from, known)
 	}
-	if err != nil && !errors.Is(err, errEnough) {
+	for err == nil && s.index < index {
+		e, ok := c.window.get(s.index + 1)
+		if !ok {
+			panic(fmt.Sprintf("replica: entry %d is neither applied, %d, nor in the window", s.index+1, c.applied))
+		}
+		err = s.observe(e, c.now)
+	}
+	if err != nil {
 		return s, fmt.Errorf("rebuild the state at entry %d: %w", index, err)
 	}
 	return s, nil
+}
+
+// replayTo computes the state at an entry of the log, unless from is above it.
+func (c *core) replayTo(from storage.State, index uint64) (logState, error) {
+	s, _, _, err := decodeState(from, c.cfg.mostProducers)
+	if err != nil || s.index >= index {
+		return s, err
+	}
+	err = c.log.log.Replay(s.index+1, func(e storage.Entry) error {
+		if e.Index > index {
+			return errEnough
+		}
+		return s.observe(&e, c.now)
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	return s, err
 }
 
 // auxAt is the state for a new segment after an entry that is in the log,
 // below the tail: for a round that is tried again after it could not be
 // written.
 func (c *core) auxAt(index uint64) (*storage.Aux, error) {
-	s, err := c.stateAt(index)
+	from, err := c.log.log.StateBefore(index)
+	var s logState
+	if err == nil {
+		s, err = c.replayTo(from, index)
+	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("rebuild the state at entry %d: %w", index, err)
 	}
 	conf := confState{index: c.conf.index, state: c.conf.state, pending: slices.Clone(c.conf.pending)}
 	conf.truncate(index)
