@@ -55,9 +55,12 @@ func (s *simSite) heal() {
 
 // quiet lets everything that is on its way arrive.
 func (s *simSite) quiet() {
-	for busy := true; busy; {
+	for busy, some := true, 0; busy; {
 		busy = false
 		for len(s.net) > 0 {
+			if some++; some > 20_000 {
+				s.fail("the members have been talking for %d messages without anything to say", some)
+			}
 			p := s.net[0]
 			s.net = s.net[1:]
 			s.deliver(p)

@@ -225,8 +225,14 @@ func (r *siteReplica) open() {
 		if !n.damaged {
 			s.fail("%s: taken for damaged after power cut %v: %v", r, r.power, d)
 		}
-		r.quarantine()
-		return
+		if s.plant.truncate == nil {
+			r.quarantine()
+			return
+		}
+		s.plant.truncate(r)
+		if n.mem.Dead() {
+			return
+		}
 	}
 	r.checkReopened()
 	r.startCore()
@@ -311,9 +317,6 @@ func (r *siteReplica) step() {
 	in.diskFull = len(r.stalled) > 0
 	in.durable, r.durable = in.durable+r.durable, 0
 	in.err = r.err
-	if s.plant.step != nil {
-		s.plant.step(r)
-	}
 	out := r.core.step(in)
 	r.in = input{}
 	r.checkRole()
@@ -331,9 +334,6 @@ func (r *siteReplica) step() {
 	}
 	r.compare()
 	r.answer(out.acks)
-	if s.plant.stepped != nil {
-		s.plant.stepped(r)
-	}
 	if out.trim {
 		r.trim()
 	}
@@ -377,19 +377,23 @@ func (r *siteReplica) completedIn(life *core) func(error) {
 
 func (r *siteReplica) write(round *storage.Round) bool {
 	last, _ := r.log.Last()
-	if s := r.n.s; s.plant.round != nil {
-		s.plant.round(r, round)
+	atOnce := r.n.s.plant.round != nil && r.n.s.plant.round(r, round)
+	if atOnce {
+		round.Done = nil
 	}
 	err := r.log.Append(*round)
 	switch {
 	case err == nil:
+		if atOnce {
+			r.durable++
+		}
 		r.wrote(round, last)
 	case r.n.mem.Dead():
 	case errors.Is(err, record.ErrDiskFull):
 		r.core.failPending(err)
 		return false
 	case r.n.offline || r.n.damaged:
-		round.Done(fmt.Errorf("%w: %w", record.ErrOffline, err))
+		r.completedIn(r.core)(fmt.Errorf("%w: %w", record.ErrOffline, err))
 	default:
 		r.n.s.fail("%s: append: %v", r, err)
 	}
@@ -461,6 +465,9 @@ func (r *siteReplica) send(msgs []pb.Message) {
 	s := r.n.s
 	for _, m := range msgs {
 		r.checkMessage(&m)
+		if s.plant.sent != nil {
+			s.plant.sent(r, &m)
+		}
 		m.Entries = append([]pb.Entry(nil), m.Entries...)
 		s.net = append(s.net, packet{r.g, m})
 	}
@@ -475,6 +482,9 @@ func (s *simSite) deliver(p packet) {
 	if r := n.reps[p.g.at]; r.working() && r.member == p.m.To && (s.healing || !s.cut[brokerOf(p.m.From)][n.broker]) {
 		if s.tracing {
 			s.note("%s gets %s", r, raft.DescribeMessage(p.m, func([]byte) string { return "" }))
+		}
+		if s.plant.received != nil {
+			s.plant.received(r, &p.m)
 		}
 		r.in.msgs = append(r.in.msgs, p.m)
 		r.step()

@@ -26,7 +26,7 @@ var siteShrink = flag.Bool("sim.shrink", false, "of a failing seed, look for the
 
 var siteLines = flag.Int("sim.lines", 80, "how many of the last events of a failing seed are told")
 
-const siteSteps = 900
+const siteSteps = 1500
 
 func TestSimulateSite(t *testing.T) {
 	usual := 2000
