@@ -93,10 +93,14 @@ func (c *core) rebuild(log entryLog, last uint64) (machineSnapshot, error) {
 	c.undecided = openIn(&tail.producers)
 	if c.cfg.machine != nil {
 		// The machine is as of its snapshot: what was committed above it is
-		// applied again.
-		if snap.index > c.hard.Commit || snap.index < log.First().Index {
-			return snap, fmt.Errorf("the machine's snapshot is of entry %d, the commit is %d, the log begins after %d", snap.index, c.hard.Commit, log.First().Index)
+		// applied again. What it had applied was committed, though the commit as
+		// it was written may be lower: a round that waited for room on the disk
+		// has that of its time, and the state of the time when there was room.
+		if snap.index > last || snap.index < log.First().Index {
+			return snap, fmt.Errorf("the machine's snapshot is of entry %d, the log has %d to %d", snap.index, log.First().Index, last)
 		}
+		c.hard.Commit = max(c.hard.Commit, snap.index)
+		c.durableCommit, c.log.hard.Commit = c.hard.Commit, c.hard.Commit
 		c.applied = snap.index
 	}
 	c.window.partial = last

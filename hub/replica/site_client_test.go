@@ -16,6 +16,7 @@ type siteBatch struct {
 	value  string
 	build  func() record.Batch
 	seq    int32
+	number int // of its client's batches
 	flying int // attempts without an answer
 	never  string
 	index  uint64 // committed there
@@ -30,6 +31,7 @@ type siteClient struct {
 	epoch int16
 	next  int32
 	sent  []*siteBatch // not acknowledged, in order
+	count int          // batches so far
 	known bool
 	txn   *siteTxn
 }
@@ -212,14 +214,17 @@ func (c *siteClient) act() {
 	case len(c.sent) > 0 && rng.IntN(6) == 0: // it has waited long enough
 		c.fly(c.sent[rng.IntN(len(c.sent))], r)
 		return
-	case len(c.sent) == keptBatches, len(c.sent) > 0 && !c.known:
-		return // a producer nobody knows may begin anywhere: the first batch must be in before the second comes
+	case len(c.sent) > 0 && (!c.known || c.count-c.sent[0].number >= keptBatches):
+		// No more than five from the first on that is not acknowledged. And a
+		// producer that nobody knows may begin anywhere: its first batch must be
+		// in before the second comes.
+		return
 	case len(c.sent) == 0 && rng.IntN(15) == 0 && c.txn == nil:
 		c.epoch, c.next = c.epoch+1, 0
 	}
 	b := c.g.newBatch(c.pid, c.epoch, c.next, c.txn != nil)
-	n := b.build().Count()
-	c.next += n
+	b.number, c.count = c.count, c.count+1
+	c.next += b.build().Count()
 	c.sent = append(c.sent, b)
 	if c.txn != nil {
 		c.txn.open = append(c.txn.open, b)

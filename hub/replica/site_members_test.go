@@ -190,7 +190,20 @@ func (g *siteGroup) swap(r *siteReplica, in, out uint64) {
 	}})
 }
 
+// change proposes a change, unless the leader would not be a voter after it: then
+// it hands over first. Who removes itself takes its entries along: the others may
+// not know yet that they need one vote less.
 func (g *siteGroup) change(r *siteReplica, cc pb.ConfChangeV2) {
+	next, err := applyConfChange(r.core.conf.state, cc, r.core.tail.index)
+	if err == nil && !slices.Contains(next.Voters, r.member) && !slices.Contains(next.VotersOutgoing, r.member) {
+		for _, to := range next.Voters {
+			if slices.Contains(r.core.conf.state.Voters, to) {
+				r.in.props = append(r.in.props, &proposal{kind: propTransfer, to: to, failed: func(error) {}})
+			}
+		}
+		r.step()
+		return
+	}
 	g.s.note("%s proposes %v", r, cc.Changes)
 	// Now or never: one that is proposed later could bring a member back whose
 	// replica has been deleted meanwhile.

@@ -208,7 +208,11 @@ func (r *siteReplica) open() {
 	s, n := r.n.s, r.n
 	log, err := n.store.OpenLog(r.g.id)
 	if errors.Is(err, storage.ErrNotFound) && !r.live {
-		log, err = n.store.Create(r.g.id, firstState(r.g.born))
+		first := joiningState()
+		if slices.Contains(r.g.born, r.member) {
+			first = firstState(r.g.born)
+		}
+		log, err = n.store.Create(r.g.id, first)
 	}
 	switch {
 	case err != nil && (n.mem.Dead() || n.offline || errors.Is(err, record.ErrDiskFull)):
