@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"path/filepath"
+	"strings"
 
 	"github.com/entrepot-hub/entrepot/hub/auth"
 	"github.com/entrepot-hub/entrepot/hub/leaders"
@@ -84,6 +85,9 @@ func (p peerHandler) Call(ctx context.Context, from peer.Peer, method string, bo
 	if method == callBootstrap {
 		return h.bootstrapCalled(from, body)
 	}
+	if strings.HasPrefix(method, replica.Methods) && from.Registered() && h.joined.Load() {
+		return h.set.Answer(ctx, method, body)
+	}
 	if !h.begun.Load() {
 		return nil, fmt.Errorf("node %s does not serve yet", h.cfg.Node.ID)
 	}
@@ -103,7 +107,10 @@ func (p peerHandler) Call(ctx context.Context, from peer.Peer, method string, bo
 }
 
 // Stream implements peer.Handler.
-func (p peerHandler) Stream(_ context.Context, from peer.Peer, method string, _ []byte, _ io.Writer) error {
+func (p peerHandler) Stream(ctx context.Context, from peer.Peer, method string, body []byte, w io.Writer) error {
+	if strings.HasPrefix(method, replica.Methods) && from.Registered() && p.h.joined.Load() {
+		return p.h.set.Stream(ctx, method, body, w)
+	}
 	return fmt.Errorf("node %s has no stream %q for node %s", p.h.cfg.Node.ID, method, from.Name)
 }
 

@@ -26,6 +26,10 @@ type Config struct {
 	// FilesAbove is the size in bytes from which on a log goes as files to a
 	// member that has nothing of it; default 64 MiB. A compacted one always does.
 	FilesAbove int64
+	// FetchRate bounds how many bytes a second are fetched as files, all logs
+	// together, so that clients are served meanwhile; default 64 MiB, negative
+	// for no limit.
+	FetchRate int64
 	// Workers step the groups that have something to do; default GOMAXPROCS.
 	Workers int
 	// Tick is the time between two ticks of groups with more than one voter;
@@ -89,6 +93,7 @@ func (c Config) Validate() error {
 
 func (c Config) withDefaults() Config {
 	orDefault(&c.FilesAbove, 64<<20)
+	orDefault(&c.FetchRate, 64<<20)
 	orDefault(&c.Workers, runtime.GOMAXPROCS(0))
 	orDefault(&c.Tick, 100*time.Millisecond)
 	orDefault(&c.ElectionTicks, 10)

@@ -24,11 +24,13 @@ type Source interface {
 	Holders(id storage.LogID) []int32
 }
 
-// The methods that Set.Answer and Set.Stream know.
+// Methods begins the name of every method that Set.Answer and Set.Stream know.
+const Methods = "replica/"
+
 const (
-	methodOffer   = "replica/offer"
-	methodSegment = "replica/segment"
-	methodCheck   = "replica/check"
+	methodOffer   = Methods + "offer"
+	methodSegment = Methods + "segment"
+	methodCheck   = Methods + "check"
 )
 
 const (
@@ -146,6 +148,21 @@ func (s *Set) fetch(ctx context.Context, f *fetch) error {
 	return last
 }
 
+// pacedReader reads no faster than it may.
+type pacedReader struct {
+	ctx context.Context
+	io.ReadCloser
+	pace *pace
+}
+
+func (p *pacedReader) Read(b []byte) (int, error) {
+	n, err := p.ReadCloser.Read(b)
+	if werr := p.pace.wait(p.ctx, n); werr != nil {
+		return n, werr
+	}
+	return n, err
+}
+
 func (f *fetch) done() int64 {
 	if g := f.staging.Load(); g != nil {
 		done, _ := g.Progress()
@@ -179,8 +196,10 @@ func (s *Set) fetchOnce(ctx context.Context, f *fetch) error {
 		done, _ := g.Progress()
 		f.had.Store(done)
 	}
+	pace := newPace(s.cfg.FetchRate / fetchers)
 	err = g.Fetch(ctx, func(ctx context.Context, file storage.ManifestFile, from int64) (io.ReadCloser, error) {
-		return s.cfg.Source.Open(ctx, node, methodSegment, segmentRequest{f.r.id, file, from}.encode())
+		b, err := s.cfg.Source.Open(ctx, node, methodSegment, segmentRequest{f.r.id, file, from}.encode())
+		return &pacedReader{ctx, b, pace}, err
 	})
 	if damaged, ok := errors.AsType[*storage.DamagedCopyError](err); ok {
 		// It must find out by itself: then it does not lead any more.
