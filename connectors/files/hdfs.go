@@ -83,6 +83,10 @@ func (*hdfsStore) Settle(context.Context, []string) error { return nil }
 // claimAge is how old a claim has to be until its owner counts as dead.
 const claimAge = time.Minute
 
+// claimPause is far more than there is between a look at a claim and its
+// removal.
+const claimPause = time.Second
+
 // PutNew claims the name with a file that is created only where none is, and
 // then renames the content to it. An owner that dies in between leaves the
 // claim; the next one removes it when it is claimAge old.
@@ -95,8 +99,8 @@ func (s *hdfsStore) PutNew(ctx context.Context, tmp, name string, text []byte) e
 	if err := errors.Join(s.remove(tmp), s.put(ctx, tmp, text)); err != nil {
 		return err
 	}
-	if err := s.put(ctx, claim, nil); err != nil {
-		return errors.Join(s.claimed(ctx, claim, name, err), s.remove(tmp))
+	if err := s.claim(ctx, claim, name); err != nil {
+		return errors.Join(err, s.remove(tmp))
 	}
 	taken, err := s.Exists(ctx, name)
 	if err == nil && taken {
@@ -108,8 +112,11 @@ func (s *hdfsStore) PutNew(ctx context.Context, tmp, name string, text []byte) e
 	return errors.Join(err, s.remove(claim), s.remove(tmp))
 }
 
-// claimed says what a claim of somebody else means.
-func (s *hdfsStore) claimed(ctx context.Context, claim, name string, err error) error {
+// claim takes a name for as long as the rename takes. One that a dead owner has
+// left goes first, and then a while passes: others who have found it old as well
+// must not remove the new one.
+func (s *hdfsStore) claim(ctx context.Context, claim, name string) error {
+	err := s.put(ctx, claim, nil)
 	if !errors.Is(err, os.ErrExist) {
 		return err
 	}
@@ -118,9 +125,14 @@ func (s *hdfsStore) claimed(ctx context.Context, claim, name string, err error) 
 	}
 	info, err := s.client.Stat(s.path(claim))
 	if err == nil && s.clock().Sub(info.ModTime()) > claimAge {
-		err = s.remove(claim)
+		if err = errors.Join(s.remove(claim), connectors.Pause(ctx, claimPause)); err == nil {
+			err = s.put(ctx, claim, nil)
+		}
+		if !errors.Is(err, os.ErrExist) {
+			return err
+		}
 	}
-	return errors.Join(err, fmt.Errorf("another task is about to write %s", name))
+	return fmt.Errorf("another task is about to write %s, or died over it", name)
 }
 
 // put writes a small file that is not there, or fails with os.ErrExist.

@@ -39,6 +39,7 @@ type lake struct {
 	read     func(string) ([]byte, error)
 	leftover func() (int, error) // what is unfinished
 	rows     int                 // of the short form: enough to be killed at
+	limit    time.Duration       // until rows come again after a kill
 }
 
 func killedLake(t *testing.T, l lake) {
@@ -62,7 +63,7 @@ connectors:
       manifest: {lateness: 1s, idle: 2s, reissue: 1s}, compact: {target: 64MiB, after: 2s}}
 `, input, l.sink), "LAKE_KEY=hunter2")
 	strikes := kills(t, 3)
-	rows := load{n: n, what: "rows are loaded", total: total, count: counter(n, "rows-out", "written"), limit: time.Minute, late: 60 * time.Millisecond}
+	rows := load{n: n, what: "rows are loaded", total: total, count: counter(n, "rows-out", "written"), limit: l.limit, late: 60 * time.Millisecond}
 	rows.kill(t, strikes)
 	rows.done(t, 3*time.Minute, caughtUp(n, "rows-out"))
 	if got, err := rows.count(); got != total || err != nil {
@@ -202,8 +203,9 @@ func (l lake) ids(part string) (ids []int64, files int, err error) {
 func fileLake(t *testing.T) lake {
 	root := filepath.Join(t.TempDir(), "lake")
 	return lake{
-		rows: 200_000,
-		sink: fmt.Sprintf("url: %q", "file://"+root),
+		rows:  200_000,
+		limit: time.Minute,
+		sink:  fmt.Sprintf("url: %q", "file://"+root),
 		files: func() (map[string]string, error) {
 			all := map[string]string{}
 			err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
@@ -264,8 +266,9 @@ func s3Lake(t *testing.T) lake {
 		return getAs(url, "AWS4-HMAC-SHA256 Credential=key/20260101/us-east-1/s3/aws4_request, SignedHeaders=host, Signature=0")
 	}
 	return lake{
-		rows: 60_000,
-		sink: fmt.Sprintf(`url: "s3:/%s/deep", s3: {endpoint: "http://%s", path_style: true, access_key: key, secret_key: "${env:LAKE_KEY}"}`, at.Path, at.Host),
+		rows:  60_000,
+		limit: time.Minute,
+		sink:  fmt.Sprintf(`url: "s3:/%s/deep", s3: {endpoint: "http://%s", path_style: true, access_key: key, secret_key: "${env:LAKE_KEY}"}`, at.Path, at.Host),
 		files: func() (map[string]string, error) {
 			all, next := map[string]string{}, ""
 			for {
@@ -348,6 +351,7 @@ func hdfsLake(t *testing.T) lake {
 	}
 	return lake{
 		rows:  60_000,
+		limit: 3 * time.Minute, // who dies over a claim of a name holds it for one
 		sink:  fmt.Sprintf(`url: "hdfs://%s%s"`, rpc, root),
 		files: func() (map[string]string, error) { return some(false) },
 		read:  get,
