@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/replica"
@@ -66,9 +67,11 @@ func (a *answers) wait(ctx context.Context, index uint64, group *replica.Replica
 			// It came with a snapshot, or it is long ago.
 			return catalog.Result{}, fmt.Errorf("the catalog: %w: the command at index %d is applied, what came of it is not known here", record.ErrTimeout, index)
 		}
+		again := time.NewTimer(proposeAgain) // nobody is woken by a snapshot
 		select {
 		case <-more:
 		case <-changed:
+		case <-again.C:
 		case <-ctx.Done():
 			return catalog.Result{}, fmt.Errorf("the catalog: %w: this node has not applied index %d yet", record.ErrTimeout, index)
 		}

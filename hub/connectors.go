@@ -87,7 +87,8 @@ func (v connectorsView) all(ctx context.Context) (specs []stream.ConnectorSpec, 
 	return specs, broken
 }
 
-// run hands the connectors to the runner, with what is wanted of each.
+// run hands the connectors of this node to the runner, with what is wanted of
+// each.
 func (v connectorsView) run(ctx context.Context, wanted map[string]stream.Desired) error {
 	specs, broken := v.all(ctx)
 	if len(specs) > 0 {
@@ -96,6 +97,7 @@ func (v connectorsView) run(ctx context.Context, wanted map[string]stream.Desire
 		}
 	}
 	v.h.broken.Store(&broken)
+	specs = slices.DeleteFunc(specs, func(s stream.ConnectorSpec) bool { return !v.h.mine(s.Name) })
 	return v.h.runner.Apply(specs, wanted)
 }
 

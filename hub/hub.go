@@ -75,6 +75,10 @@ type Hub struct {
 	server     *protocol.Server
 	pipe       *pipe
 	announcer  *announcer
+	nodes      *reach
+	mover      *mover
+	leading    *leading
+	placing    placing
 	links      *mirror.Manager
 	runner     *stream.Runner
 	admin      *admin.Server
@@ -173,17 +177,22 @@ func (h *Hub) join(context.Context) error {
 		return err
 	}
 	h.meta = &meta{machine: newAnswers(), ask: h.askLeader, leader: h.metaLeader}
-	h.topics = &topics{node: h.id.ID, set: h.set, meta: h.meta, log: h.log}
+	h.topics = &topics{self: h.member(), set: h.set, meta: h.meta, log: h.log}
 	h.meta.applied = h.topics.follow
-	h.leaders = leaders.New()
+	h.leaders, h.nodes = leaders.New(), newReach(h.id.ID)
 	h.announcer = newAnnouncer(h)
+	h.mover = &mover{set: h.set, meta: h.meta, nodes: h.nodes, log: h.log.With("part", "moves")}
+	h.leading = &leading{
+		node: h.id.ID, set: h.set, meta: h.meta, nodes: h.nodes, table: h.leaders,
+		planner: catalog.NewLeaders(catalog.DefaultLeaderLimits()), log: h.log.With("part", "leaders"),
+	}
 
 	pc := protocol.Default()
 	pc.Node, pc.ClusterID, pc.AutoCreate = h.id.ID, h.id.Cluster, h.cfg.AutoCreateTopics
 	pc.Group.Migration = group.Migration(h.cfg.GroupMigration)
 	pc.Group.InitialDelay, pc.LogDir = h.cfg.GroupDelay, h.cfg.Node.DataDir
 	pc.Group.Consumer, pc.Group.Bounds = h.cfg.ConsumerGroups.timing()
-	pc.Logger = h.log.With("part", "kafka")
+	pc.Logger, pc.Peers = h.log.With("part", "kafka"), kafkaPeers{h}
 	pc.Authorize = h.cfg.Security.authorize()
 	pc.Peers = kafkaPeers{h}
 	if pc.SASL, err = h.logins(); err != nil {
@@ -234,12 +243,12 @@ func (h *Hub) joinIfSomebody(ctx context.Context) error {
 
 func (h *Hub) openAdmin(context.Context) (err error) {
 	h.admin, err = admin.New(admin.Config{Logger: h.log.With("part", "admin")},
-		admin.Sources{Node: nodeView{h}, Mesh: meshView{h}, Links: linksView{h}, Jobs: jobsView{h}, Samples: []admin.Samples{kafkaSamples{h}, registrySamples{h}, connectSamples{h}}})
+		admin.Sources{Node: nodeView{h}, Mesh: meshView{h}, Links: linksView{h}, Jobs: jobsView{h}, Site: siteView{h}, Samples: []admin.Samples{siteSamples{h}, kafkaSamples{h}, registrySamples{h}, connectSamples{h}}})
 	return err
 }
 
-// Run serves until ctx ends or a part fails. Then the jobs drain into a server
-// that still answers, the server answers what it has read into logs that are
+// Run serves until ctx ends or a part fails. Then other nodes are let lead what
+// this one leads, the jobs drain into a server that still answers, the server answers what it has read into logs that are
 // still written, and the logs are closed last.
 func (h *Hub) Run(ctx context.Context) error {
 	ctx, fail := context.WithCancelCause(ctx)
@@ -265,12 +274,17 @@ func (h *Hub) Run(ctx context.Context) error {
 		edge.run("links", h.links.Run)
 		edge.run("jobs", h.runner.Run)
 		server.run("topics", h.topics.run)
+		server.run("moves", h.mover.run)
+		edge.run("preferred leaders", h.leading.run)
 		if h.registryLn != nil {
 			edge.run("schemas", h.registry.Run)
 			edge.run("schema registry", func(ctx context.Context) error { return h.registry.Serve(ctx, h.registryLn) })
 		}
 		if err = h.startJobs(ctx); err == nil && h.connectLn != nil { // who asks earlier would see no connectors
 			edge.run("connect", func(ctx context.Context) error { return h.connect.Serve(ctx, h.connectLn) })
+		}
+		if err == nil {
+			edge.run("placement of jobs", h.placeJobs)
 		}
 	}
 	if err != nil {
@@ -281,6 +295,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		<-ctx.Done()
 	}
 	h.notReady("stopping")
+	h.drain()
 	edge.stop()
 	server.stop()
 	h.pipe.wait()
@@ -296,7 +311,7 @@ func (h *Hub) Run(ctx context.Context) error {
 func (h *Hub) begin(ctx context.Context) error {
 	h.notReady("reading the catalog")
 	group, err := h.set.Add(replica.Spec{
-		ID: storage.LogID{Topic: catalog.MetaGroup}, Born: h.id.Members(), Machine: h.meta.machine,
+		ID: storage.LogID{Topic: catalog.MetaGroup}, Born: h.id.Members(), Alone: !h.several(), Machine: h.meta.machine,
 	})
 	if err != nil {
 		return fmt.Errorf("the catalog: %w", err)

@@ -115,7 +115,11 @@ func (h *Hub) ensureCheckpoints(ctx context.Context) error {
 // between: a replay of the job's dead letters claims it, too.
 func (h *Hub) claimJob(ctx context.Context, job string, floor int64) (int64, error) {
 	for {
-		after := h.meta.State().Lease(job).Epoch
+		now := h.meta.State().Lease(job)
+		after := now.Epoch
+		if h.several() && now.Node != h.id.ID {
+			return 0, fmt.Errorf("connector %s: %w: node %d is to run it", job, record.ErrInvalidRequest, now.Node)
+		}
 		out, err := h.meta.Propose(ctx, catalog.GrantLease{Task: job, Node: h.id.ID, After: after, Floor: floor})
 		if err == nil {
 			return out.(catalog.Lease).Epoch, nil

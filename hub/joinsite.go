@@ -77,7 +77,7 @@ func (h *Hub) joinCalled(ctx context.Context, from peer.Peer, body []byte) ([]by
 	}
 	old, known := h.meta.State().NodeByName(ask.Name)
 	if known && old.Nonce != ask.Nonce {
-		if h.announcer.connected(old.ID) {
+		if h.nodes.up(old.ID) {
 			return nil, fmt.Errorf("node %s with ID %d is here and alive: give this one another node.id", old.Name, old.ID)
 		}
 		ask.Wiped, ask.Incarnation = true, old.Incarnation

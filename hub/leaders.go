@@ -16,6 +16,9 @@ import (
 // lookEvery is the time between two looks at what this node leads.
 const lookEvery = 50 * time.Millisecond
 
+// inSyncEvery is the time between two looks at which members have caught up.
+const inSyncEvery = time.Second
+
 // announcer tells the other nodes what this one leads: everything to a node
 // that it is connected with anew, then what changes.
 type announcer struct {
@@ -23,6 +26,12 @@ type announcer struct {
 	set   *replica.Set
 	table *leaders.Table
 	send  func(node int32, class peer.Class, parts net.Buffers) bool
+	hello []byte // a notice that is sent to a node that is connected with anew
+
+	// inSync are the brokers that have caught up, of the groups with other
+	// members that this node leads; looked at was the time of it. Of run alone.
+	inSync map[*replica.Replica][]int32
+	looked time.Time
 
 	mu struct {
 		sync.Mutex
@@ -32,7 +41,7 @@ type announcer struct {
 }
 
 func newAnnouncer(h *Hub) *announcer {
-	a := &announcer{node: h.id.ID, set: h.set, table: h.leaders, send: h.peers.Send}
+	a := &announcer{node: h.id.ID, set: h.set, table: h.leaders, send: h.peers.Send, hello: h.jobsNotice()}
 	a.mu.behind, a.mu.linked = map[int32]bool{}, map[int32]bool{}
 	return a
 }
@@ -47,13 +56,6 @@ func (a *announcer) link(node int32, up bool) {
 		delete(a.mu.linked, node)
 		delete(a.mu.behind, node)
 	}
-}
-
-// connected reports whether a node can be told things.
-func (a *announcer) connected(node int32) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.mu.linked[node]
 }
 
 // due are the nodes that want everything, and the others.
@@ -89,19 +91,22 @@ func (a *announcer) run(ctx context.Context) error {
 	defer tick.Stop()
 	before := map[leaders.Partition]leaders.Claim{}
 	for {
+		if time.Since(a.looked) >= inSyncEvery {
+			a.lookInSync(ctx)
+		}
 		now := a.led()
 		whole, rest := a.due()
 		if changes := leaders.Changes(before, now); len(changes) > 0 {
 			a.table.Update(a.node, changes, false)
-			text := leaders.Encode(changes, false)
+			text := append([]byte{noticeLeaders}, leaders.Encode(changes, false)...)
 			for _, n := range rest {
 				a.told(n, a.send(n, peer.Control, net.Buffers{text}))
 			}
 		}
 		if len(whole) > 0 {
-			text := leaders.Encode(leaders.Changes(nil, now), true)
+			text := append([]byte{noticeLeaders}, leaders.Encode(leaders.Changes(nil, now), true)...)
 			for _, n := range whole {
-				a.told(n, a.send(n, peer.Control, net.Buffers{text}))
+				a.told(n, a.send(n, peer.Control, net.Buffers{a.hello}) && a.send(n, peer.Control, net.Buffers{text}))
 			}
 		}
 		before = now
@@ -109,6 +114,29 @@ func (a *announcer) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
+		}
+	}
+}
+
+// lookInSync asks the groups that are led here how far their members are.
+func (a *announcer) lookInSync(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, inSyncEvery)
+	defer cancel()
+	was := a.inSync
+	a.inSync, a.looked = map[*replica.Replica][]int32{}, time.Now()
+	for _, r := range a.set.All() {
+		if r.Serving() != nil || len(r.Members().Voters) < 2 {
+			continue
+		}
+		members, err := r.Progress(ctx)
+		if err != nil || members == nil {
+			a.inSync[r] = was[r]
+			continue
+		}
+		for _, m := range members {
+			if m.Caught && m.Active && !m.Learner {
+				a.inSync[r] = append(a.inSync[r], m.Node())
+			}
 		}
 	}
 }
@@ -122,7 +150,7 @@ func (a *announcer) led() map[leaders.Partition]leaders.Claim {
 		}
 		id, st := r.ID(), r.Status()
 		all[leaders.Partition{ID: id.ID, Partition: id.Partition}] = leaders.Claim{
-			Topic: id.Topic, ID: id.ID, Partition: id.Partition, Node: a.node, Term: st.Term, Epoch: st.Offsets.LeaderEpoch,
+			Topic: id.Topic, ID: id.ID, Partition: id.Partition, Node: a.node, Term: st.Term, Epoch: st.Offsets.LeaderEpoch, InSync: a.inSync[r],
 		}
 	}
 	return all

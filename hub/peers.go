@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -22,7 +23,8 @@ const (
 	callBootstrap = "bootstrap" // to begin a site together
 	callJoin      = "join"      // to become a node of the site
 	callPropose   = "propose"   // a command for the catalog
-	callKafka     = "kafka"     // what one Kafka server asks of another
+	callReport    = "report"    // what a node has, for who looks at the site
+	callKafka     = "kafka"     // what the Kafka servers of a site ask of each other
 )
 
 func (h *Hub) openPeers(context.Context) error {
@@ -66,17 +68,34 @@ func (p peerHandler) Message(from peer.Peer, class peer.Class, frame []byte) {
 	}
 	var err error
 	if class == peer.Control {
-		var claims []leaders.Claim
-		var whole bool
-		if claims, whole, err = leaders.Decode(frame); err == nil {
-			h.leaders.Update(from.Node, claims, whole)
-		}
+		err = h.notice(from.Node, frame)
 	} else {
 		err = h.set.Receive(replica.MemberID(from.Node, from.Incarnation), replicaClass(class), frame)
 	}
 	if err != nil {
 		h.log.Warn("a message of another node is not understood", "node", from.Name, "class", class.String(), "error", err)
 	}
+}
+
+// What nodes tell each other, unasked: the first byte of a notice.
+const (
+	noticeLeaders byte = 'L' // what the node leads
+	noticeJobs    byte = 'J' // which connectors its jobs files have
+)
+
+// notice takes what another node tells.
+func (h *Hub) notice(from int32, b []byte) error {
+	switch {
+	case len(b) > 0 && b[0] == noticeLeaders:
+		claims, whole, err := leaders.Decode(b[1:])
+		if err == nil {
+			h.leaders.Update(from, claims, whole)
+		}
+		return err
+	case len(b) > 0 && b[0] == noticeJobs:
+		return h.placing.heard(from, b[1:])
+	}
+	return nil // of a later version
 }
 
 // Call implements peer.Handler.
@@ -91,17 +110,16 @@ func (p peerHandler) Call(ctx context.Context, from peer.Peer, method string, bo
 	if !h.begun.Load() {
 		return nil, fmt.Errorf("node %s does not serve yet", h.cfg.Node.ID)
 	}
-	switch method {
-	case callJoin:
+	switch {
+	case method == callJoin:
 		return h.joinCalled(ctx, from, body)
-	case callPropose:
-		if from.Registered() {
-			return h.meta.forwarded(ctx, body)
-		}
-	case callKafka:
-		if from.Registered() {
-			return h.server.Answer(ctx, body)
-		}
+	case !from.Registered():
+	case method == callPropose:
+		return h.meta.forwarded(ctx, body)
+	case method == callReport:
+		return json.Marshal(h.report(ctx))
+	case method == callKafka:
+		return h.server.Answer(ctx, body)
 	}
 	return nil, fmt.Errorf("node %s does not do %q for node %s", h.cfg.Node.ID, method, from.Name)
 }
@@ -118,19 +136,20 @@ func (p peerHandler) Stream(ctx context.Context, from peer.Peer, method string, 
 func (p peerHandler) Link(to peer.Peer, class peer.Class, up bool) {
 	if class == peer.Control && p.h.joined.Load() {
 		p.h.announcer.link(to.Node, up)
+		p.h.nodes.set(to.Node, up)
 	}
 }
 
-// kafkaPeers are the other nodes as this one's Kafka server sees them.
+// kafkaPeers reaches the Kafka servers of the other nodes.
 type kafkaPeers struct{ h *Hub }
 
 // Call implements protocol.Peers.
-func (k kafkaPeers) Call(ctx context.Context, node int32, request []byte) ([]byte, error) {
-	return k.h.peers.Call(ctx, node, callKafka, request)
+func (p kafkaPeers) Call(ctx context.Context, node int32, request []byte) ([]byte, error) {
+	return p.h.peers.Call(ctx, node, callKafka, request)
 }
 
 // Up implements protocol.Peers.
-func (k kafkaPeers) Up(node int32) bool { return k.h.peers.Connected(node) }
+func (p kafkaPeers) Up(node int32) bool { return p.h.nodes.up(node) }
 
 // transport carries the messages of Raft groups.
 type transport struct{ h *Hub }

@@ -122,6 +122,9 @@ func (s site) Target(tp record.TopicPartition) (mirror.Target, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", tp, record.ErrNotLeader)
 	}
+	if err := r.Serving(); errors.Is(err, record.ErrNotLeader) {
+		return nil, err
+	}
 	return &target{Replica: r, mirror: *t.Mirror}, nil
 }
 

@@ -18,7 +18,7 @@ import (
 // topics keeps this node's replicas in line with the catalog: a partition that
 // the catalog places here is open, one that it no longer names is removed.
 type topics struct {
-	node int32 // this one
+	self uint64 // this node in Raft groups
 	set  *replica.Set
 	meta *meta
 	log  *slog.Logger
@@ -70,36 +70,39 @@ func (t *topics) open(logs []storage.LogID) {
 	}
 }
 
-// finishDeletions removes what is left of topics that were deleted: the node
-// ended before it had. It returns the other logs.
+// finishDeletions removes what is left of topics that were deleted, and of
+// partitions that have moved away: the node ended before it had. It returns the other logs.
 func (t *topics) finishDeletions(s *catalog.State, logs []storage.LogID, want map[storage.LogID]bool) []storage.LogID {
 	return slices.DeleteFunc(logs, func(id storage.LogID) bool {
-		if want[id] || !s.Deleted(id.ID) {
+		if want[id] || !s.Deleted(id.ID) && !moved(s, id) {
 			return false
 		}
 		if err := t.set.Discard(id); err != nil {
-			t.log.Error("the log of a deleted topic cannot be removed", "error", err)
+			t.log.Error("a log that this node does not have any more cannot be removed", "error", err)
 			return false
 		}
 		return true
 	})
 }
 
-// placed are the logs that a state wants at this node.
+// moved reports whether a log is of a partition that is on other nodes by now.
+func moved(s *catalog.State, id storage.LogID) bool {
+	topic, ok := s.TopicByID(id.ID)
+	return ok && int(id.Partition) < len(topic.Partitions) && topic.Partitions[id.Partition].Generation == id.Generation
+}
+
+// placed are the logs that this node has, or is to have, by a state.
 func (t *topics) placed(s *catalog.State) map[storage.LogID]bool {
 	all := map[storage.LogID]bool{}
 	for _, topic := range s.Topics() {
 		for p, part := range topic.Partitions {
-			if t.concerns(part) {
+			if s.Holds(part, t.self) {
 				all[logID(topic, p, part)] = true
 			}
 		}
 	}
 	return all
 }
-
-// concerns reports whether this node has, or is to have, a replica.
-func (t *topics) concerns(part catalog.Partition) bool { return slices.Contains(part.Replicas, t.node) }
 
 func logID(topic *catalog.Topic, p int, part catalog.Partition) storage.LogID {
 	return storage.LogID{Topic: topic.Name, ID: topic.ID, Partition: int32(p), Generation: part.Generation}
@@ -136,7 +139,7 @@ func (t *topics) follow() error {
 	for _, topic := range s.Topics() {
 		settings := replicaConfig(topic)
 		for p, part := range topic.Partitions {
-			if !t.concerns(part) {
+			if !s.Holds(part, t.self) {
 				continue
 			}
 			id := logID(topic, p, part)
@@ -180,9 +183,9 @@ func (t *topics) keep(id storage.LogID, part catalog.Partition, settings replica
 		return fmt.Errorf("open %s: %w", id, err)
 	}
 	t.have[id] = settings
-	if len(born) == 1 {
+	if alone && part.Move == nil {
 		t.opened = append(t.opened, r)
-	} else if replica.NodeOf(born[0]) == t.node {
+	} else if born[0] == t.self {
 		t.fresh[r] = 0
 	}
 	return nil

@@ -43,6 +43,7 @@ type Sources struct {
 	Mesh    Mesh
 	Links   Links
 	Jobs    Jobs
+	Site    Site
 	Samples []Samples // metrics beyond those made from the four above
 }
 

@@ -29,6 +29,7 @@ func (s *Server) routes(metrics http.Handler) http.Handler {
 	mux.Handle("/v1/jobs/{name}/offsets", s.offsetRoutes())
 	mux.Handle("/v1/jobs/{name}/rewind", answer(http.MethodPost, s.rewind))
 	mux.Handle("/v1/jobs/{name}/replay", answer(http.MethodPost, s.replay))
+	s.siteRoutes(mux)
 	mux.Handle("/{$}", answerPage(s.page))
 	get("/", func(r *http.Request) (any, error) {
 		return nil, fmt.Errorf("%s: %w; the API is under /v1, the page at /", r.URL.Path, ErrNotFound)

@@ -215,3 +215,50 @@ func allThere(t *testing.T, brokers []string, acked []string) {
 		}
 	}
 }
+
+// TestWipedNode: a node that comes back with nothing becomes a full replica
+// again, of the catalog too, while the site is written to; one that joins late
+// takes over what another one has, which leaves.
+func TestWipedNode(t *testing.T) {
+	s := NewSite(t, "wipe", 3)
+	Build(t)
+	s.Start()
+	adm := kadm.NewClient(client(t, kgo.SeedBrokers(s.Brokers()...)))
+	if _, err := adm.CreateTopic(t.Context(), 3, 3, nil, "t"); err != nil {
+		t.Fatal(err)
+	}
+	w := writeTo(t, s, "t", 3)
+	w.until(t, 1000)
+	lostAll := s.Nodes[1]
+	lostAll.Kill()
+	lostAll.Wipe()
+	w.until(t, w.count()+1000)
+	t.Logf("back after %s", lostAll.Start().Round(time.Millisecond))
+	Until(t, 2*time.Minute, "the wiped node has everything", func() error { return s.whole() })
+	w.until(t, w.count()+500)
+	acked := w.stop(t)
+	allThere(t, s.Brokers(), acked)
+	// It counts: with another node gone there is a majority with it alone.
+	s.Nodes[0].Kill()
+	w = writeTo(t, s, "t", 3)
+	w.until(t, 100)
+	acked = append(acked, w.stop(t)...)
+	allThere(t, s.Brokers(), acked)
+	s.Nodes[0].Start()
+
+	late := s.Add()
+	late.Start()
+	Until(t, time.Minute, "the late node knows the site", func() error { return knows(t, late, "t", 4) })
+	late.admin(t, "POST", "/v1/site/nodes/"+s.Nodes[2].ID+"/decommission")
+	Until(t, 2*time.Minute, "nothing is left on the node that leaves", func() error {
+		return s.whole(func(n siteNode) error {
+			if n.Name == s.Nodes[2].ID && n.Replicas > 0 {
+				return fmt.Errorf("%s has %d replicas", n.Name, n.Replicas)
+			}
+			return nil
+		})
+	})
+	s.Nodes[2].Kill()
+	late.admin(t, "POST", "/v1/site/nodes/"+s.Nodes[2].ID+"/remove")
+	allThere(t, []string{late.Kafka}, acked)
+}

@@ -1,0 +1,111 @@
+package hubtest
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+)
+
+// siteNode is a node of a site as the admin API shows it.
+type siteNode struct {
+	ID       int32  `json:"id"`
+	Name     string `json:"node"`
+	State    string `json:"state"`
+	Replicas int    `json:"replicas"`
+	Leads    int    `json:"leads"`
+	Behind   any    `json:"behind_bytes"`
+}
+
+// group is a node's copy of a partition as the admin API shows it.
+type group struct {
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	Node      int32  `json:"node"`
+	Role      string `json:"role"`
+	Commit    uint64 `json:"commit"`
+	Behind    any    `json:"behind_bytes"`
+}
+
+// whole says what is missing until every node of the site that runs is up, no
+// partition moves, and no copy lacks anything. more is asked about each node.
+func (s *Site) whole(more ...func(siteNode) error) error {
+	at := s.running()
+	if at == nil {
+		return fmt.Errorf("no node runs")
+	}
+	var moves []json.RawMessage
+	var nodes []siteNode
+	var groups []group
+	for path, into := range map[string]any{"moves": &moves, "nodes": &nodes, "groups": &groups} {
+		if err := at.get("/v1/site/"+path, into); err != nil {
+			return err
+		}
+	}
+	if len(moves) > 0 {
+		return fmt.Errorf("%d moves, one is %s", len(moves), moves[0])
+	}
+	for _, n := range nodes {
+		for _, f := range more {
+			if err := f(n); err != nil {
+				return err
+			}
+		}
+	}
+	for _, g := range groups {
+		if g.Role != "leader" && g.Role != "follower" && g.Role != "learner" {
+			return fmt.Errorf("%s-%d on node %d is %s", g.Topic, g.Partition, g.Node, g.Role)
+		}
+		if b, ok := g.Behind.(float64); !ok || b > 1<<20 {
+			return fmt.Errorf("%s-%d on node %d, a %s, lacks %v", g.Topic, g.Partition, g.Node, g.Role, g.Behind)
+		}
+	}
+	return nil
+}
+
+// running is a node whose process runs.
+func (s *Site) running() *Node {
+	for _, n := range s.Nodes {
+		if n.proc != nil && !n.proc.Ended() {
+			return n
+		}
+	}
+	return nil
+}
+
+// get asks the node's admin API.
+func (n *Node) get(path string, into any) error { return n.ask(http.MethodGet, path, into) }
+
+func (n *Node) ask(method, path string, into any) error {
+	req, err := http.NewRequest(method, "http://"+n.Admin+path, nil)
+	if err != nil {
+		return err
+	}
+	client := http.Client{Timeout: 20 * time.Second}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s %s: %s: %s", method, path, resp.Status, body)
+	}
+	if into == nil {
+		return nil
+	}
+	return json.Unmarshal(body, into)
+}
+
+// admin has the node's admin API do something.
+func (n *Node) admin(t testing.TB, method, path string) {
+	t.Helper()
+	if err := n.ask(method, path, nil); err != nil {
+		t.Fatal(err)
+	}
+}
