@@ -192,7 +192,7 @@ func (h *Hub) join(context.Context) error {
 	pc.Group.Migration = group.Migration(h.cfg.GroupMigration)
 	pc.Group.InitialDelay, pc.LogDir = h.cfg.GroupDelay, h.cfg.Node.DataDir
 	pc.Group.Consumer, pc.Group.Bounds = h.cfg.ConsumerGroups.timing()
-	pc.Logger, pc.Peers = h.log.With("part", "kafka"), kafkaPeers{h}
+	pc.Logger = h.log.With("part", "kafka")
 	pc.Authorize = h.cfg.Security.authorize()
 	pc.Peers = kafkaPeers{h}
 	if pc.SASL, err = h.logins(); err != nil {

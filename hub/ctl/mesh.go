@@ -57,26 +57,6 @@ func (c *cli) meshRTT() *cobra.Command {
 	}
 }
 
-func (c *cli) nodeCommand() *cobra.Command {
-	return c.overHTTP(noun("node", "Show the state of a node", c.reading(c.nodeStatus()), c.reading(c.nodeCompaction())))
-}
-
-func (c *cli) nodeStatus() *cobra.Command {
-	return &cobra.Command{
-		Use:     "status",
-		Short:   "Show a node's health, disk and topics",
-		Example: "  entrepot node status --admin http://127.0.0.1:8080",
-		Args:    exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var st admin.Status
-			if err := c.get(cmd.Context(), "/v1/status", &st); err != nil {
-				return err
-			}
-			return c.print(st, func(w io.Writer) { writeStatus(w, st) })
-		},
-	}
-}
-
 func writeStatus(w io.Writer, st admin.Status) {
 	ready := map[bool]string{true: "yes", false: "no"}[st.Ready]
 	if st.Reason != "" {
