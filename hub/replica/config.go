@@ -38,6 +38,10 @@ type Config struct {
 	// ElectionTicks is how many ticks without a leader make a follower
 	// campaign, up to twice that, as chance has it; default 10.
 	ElectionTicks int
+	// QuietTicks is how many ticks with nothing to do make a group go quiet:
+	// no ticks and no heartbeats until something comes. Default half of
+	// ElectionTicks; negative: never.
+	QuietTicks int
 	// GroupBytes bounds the bytes that a group has taken and not answered yet;
 	// default 16 MiB. What is more waits in Append.
 	GroupBytes int64
@@ -97,6 +101,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.Workers, runtime.GOMAXPROCS(0))
 	orDefault(&c.Tick, 100*time.Millisecond)
 	orDefault(&c.ElectionTicks, 10)
+	orDefault(&c.QuietTicks, max(c.ElectionTicks/2, 2))
 	orDefault(&c.GroupBytes, 16<<20)
 	orDefault(&c.TotalBytes, max(256<<20, c.GroupBytes))
 	orDefault(&c.InflightBytes, 8<<20)

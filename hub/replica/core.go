@@ -34,6 +34,8 @@ type core struct {
 	// The end of the log, and what Raft knows of who leads.
 	tail      logState
 	conf      confState
+	others    []uint64 // members besides this one, as of the configuration of othersAt
+	othersAt  uint64
 	role      raft.StateType
 	lead      uint64
 	term      uint64
@@ -71,6 +73,10 @@ type core struct {
 	elapsed, timeout int               // ticks since a leader was heard, or as one since looked after lost snapshots; ticks until a campaign
 	behind           map[uint64]uint64 // leader: who was sent a snapshot of which index and had not taken it at the last look
 	campaigned       bool
+	hinted           bool     // the leader is said to have failed: timeout is short
+	quiet            bool     // no ticks
+	idle             int      // leader: ticks without anything to do
+	agreed           []uint64 // leader: who has gone quiet in this rest
 	failed           error
 }
 
@@ -80,6 +86,7 @@ type coreConfig struct {
 	topic         TopicConfig
 	machine       Machine // nil for partitions
 	electionTicks int
+	quietTicks    int         // of rest before a group goes quiet; 0: never
 	maxInflight   uint64      // bytes of appends on the way to one follower
 	byFiles       func() bool // the log is so large that who lacks all of it gets files; nil: never
 	mostProducers int
@@ -98,7 +105,9 @@ type input struct {
 	msgs     []pb.Message
 	unsent   []pb.Message // could not be sent; of their fields only Type and To
 	ticks    int
-	campaign bool // there is reason to think that the leader has failed (Invariant 16)
+	wake     bool   // a quiet group goes on
+	suspect  uint64 // a member that is said to have failed
+	campaign bool   // there is reason to think that the leader has failed (Invariant 16)
 	props    []*proposal
 	diskFull bool  // refuse what clients write
 	expire   int64 // forget producers not seen since then, ms; 0: none
@@ -168,6 +177,12 @@ func (c *core) step(in *input) (out *output) {
 	for i := range in.msgs {
 		c.receive(in.msgs[i])
 	}
+	if in.wake || in.campaign || len(in.props) > 0 || in.suspect != raft.None {
+		c.wake(false)
+	}
+	if in.suspect != raft.None {
+		c.suspect(in.suspect)
+	}
 	c.tick(in.ticks)
 	if in.campaign {
 		c.campaign()
@@ -189,13 +204,22 @@ func clearAcks(acks []ack) []ack {
 
 // receive takes a message of a peer.
 func (c *core) receive(m pb.Message) {
+	quiet := isQuiet(&m)
+	if quiet {
+		m.Context = nil
+		if m.Type == pb.MsgHeartbeatResp && m.Term == c.term && c.role == raft.StateLeader {
+			c.agrees(m.From)
+		}
+	} else {
+		c.wake(m.From == c.lead)
+		c.disagrees(m.From)
+	}
 	if m.Type == pb.MsgSnap && ofFiles(m.Snapshot) {
 		c.offered(&m)
 		return
 	}
 	if m.Type == pb.MsgHeartbeat && m.Term >= c.term && m.Commit > c.tail.index {
-		// A leader states no more than what this member acknowledged to it.
-		c.fail(fmt.Errorf("%w: the log ends at entry %d, its leader knows that it had entry %d", record.ErrQuarantined, c.tail.index, m.Commit))
+		c.missing(&m)
 		return
 	}
 	// An error says that the sender is not in the configuration or the message
@@ -203,7 +227,10 @@ func (c *core) receive(m pb.Message) {
 	_ = c.rn.Step(m)
 	c.pump()
 	if (m.Type == pb.MsgApp || m.Type == pb.MsgHeartbeat || m.Type == pb.MsgSnap) && c.lead == m.From {
-		c.elapsed = 0
+		c.heard()
+		if quiet {
+			c.follows(&m)
+		}
 	}
 }
 
@@ -217,9 +244,14 @@ func (c *core) tick(n int) {
 		return
 	}
 	for range n {
+		if c.quiet {
+			return
+		}
 		if c.role == raft.StateLeader {
+			from := len(c.out.msgs)
 			c.rn.Tick()
 			c.pump()
+			c.goQuiet(c.out.msgs[from:])
 			if c.elapsed++; c.elapsed >= c.cfg.electionTicks {
 				c.elapsed = 0
 				c.sendSnapshotsAgain()
@@ -255,7 +287,7 @@ func (c *core) sendSnapshotsAgain() {
 }
 
 func (c *core) campaign() {
-	c.campaigned = true
+	c.campaigned, c.hinted = true, false
 	c.elapsed, c.timeout = 0, c.cfg.electionTicks+c.rng.IntN(c.cfg.electionTicks)
 	// An error says that this node is no voter or has changes to apply first.
 	_ = c.rn.Campaign()
@@ -304,6 +336,7 @@ func (c *core) roleChanged(s *raft.SoftState) {
 	if was == c.role {
 		return
 	}
+	c.stir()
 	if was == raft.StateLeader {
 		// Whether these are committed after all is the next leader's affair;
 		// an idempotent client finds out by sending again.

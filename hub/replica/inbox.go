@@ -27,6 +27,8 @@ type inbox struct {
 		unsent  []pb.Message
 		// campaign: there is reason to think that nobody leads.
 		campaign bool
+		wake     bool          // a quiet group goes on
+		suspect  uint64        // a member that is said to have failed
 		received int64         // bytes of msgs, which the set counts
 		closed   error         // not nil: nothing is taken any more
 		idle     chan struct{} // closed when a worker lets go of a closed group
@@ -133,6 +135,8 @@ func (b *inbox) begin(in *input) (calls []func(*core), ok bool) {
 	in.err, in.ticks, in.rollNow, in.expire, in.trimmed = b.mu.err, b.mu.ticks, b.mu.rollNow, b.mu.expire, b.mu.trimmed
 	b.mu.ticks, b.mu.rollNow, b.mu.expire, b.mu.trimmed = 0, false, 0, false
 	in.campaign, b.mu.campaign = b.mu.campaign, false
+	in.wake, b.mu.wake = b.mu.wake, false
+	in.suspect, b.mu.suspect = b.mu.suspect, 0
 	in.unsent, b.mu.unsent = b.mu.unsent, in.unsent[:0]
 	in.received, b.mu.received = b.mu.received, 0
 	calls, b.mu.calls = b.mu.calls, nil

@@ -18,7 +18,7 @@ import (
 
 // site is several nodes in one process and the network between them.
 type site struct {
-	t     *testing.T
+	t     testing.TB
 	cfg   Config
 	store storage.Config
 	disks map[uint64]vfs.FS
@@ -77,11 +77,13 @@ func (n *memNet) cut(id uint64, on bool) {
 }
 
 // newSite starts nodes with these members' IDs. It is for a synctest bubble.
-func newSite(t *testing.T, cfg Config, ids ...uint64) *site {
+func newSite(t testing.TB, cfg Config, ids ...uint64) *site {
 	s := &site{t: t, cfg: cfg, store: small, disks: map[uint64]vfs.FS{}, nodes: map[uint64]*node{}, net: &memNet{}}
 	s.net.mu.sets, s.net.mu.cut = map[uint64]*Set{}, map[uint64]bool{}
 	for _, id := range ids {
-		s.disks[id] = vfs.NewMem()
+		if s.disks[id] == nil {
+			s.disks[id] = vfs.NewMem()
+		}
 		s.start(id)
 	}
 	return s

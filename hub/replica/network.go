@@ -1,9 +1,7 @@
 package replica
 
 import (
-	"context"
 	"fmt"
-	"time"
 
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -15,6 +13,9 @@ import (
 // again what matters. An error means that the connection carries something
 // else than it should; nothing of such a frame is taken.
 func (s *Set) Receive(from uint64, class Class, frame []byte) error {
+	if len(frame) > 0 && frame[0] == frameBeats {
+		return s.receiveBeats(from, frame)
+	}
 	to, msgs, err := decodeFrame(frame, from)
 	if err != nil {
 		return fmt.Errorf("a frame of class %d with %d bytes from member %d of node %d: %w", class, len(frame), from, NodeOf(from), err)
@@ -51,6 +52,10 @@ func (r *Replica) send(msgs []pb.Message) {
 		return
 	}
 	for i := range msgs {
+		if t := msgs[i].Type; t == pb.MsgHeartbeat || t == pb.MsgHeartbeatResp {
+			r.set.peers.add(msgs[i].To, beatOf(keyOf(r.id), &msgs[i]))
+			continue
+		}
 		if to, class := msgs[i].To, classOf(msgs[i].Type); to != raft.None {
 			r.sendFrame(msgs[i:], to, class)
 		}
@@ -69,7 +74,7 @@ func (r *Replica) sendFrame(msgs []pb.Message, to uint64, class Class) {
 	size := 0
 	for i := range msgs {
 		m := &msgs[i]
-		if m.To != to || classOf(m.Type) != class {
+		if m.To != to || classOf(m.Type) != class || m.Type == pb.MsgHeartbeat || m.Type == pb.MsgHeartbeatResp {
 			continue
 		}
 		if size += m.Size(); size > frameBytes && len(sent) > 0 {
@@ -82,38 +87,4 @@ func (r *Replica) sendFrame(msgs []pb.Message, to uint64, class Class) {
 	if !r.set.cfg.Transport.Send(to, class, w.frame(to)) && class != ClassHeartbeat {
 		r.inbox.post(func(b *inbox) { b.mu.unsent = append(b.mu.unsent, sent...) })
 	}
-}
-
-// beat gives ticks to the groups with other members, until ctx ends.
-func (s *Set) beat(ctx context.Context) {
-	if s.cfg.Transport == nil {
-		return
-	}
-	t := time.NewTicker(s.cfg.Tick)
-	defer t.Stop()
-	var due []*Replica
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-t.C:
-		}
-		due = s.beating(due[:0])
-		for _, r := range due {
-			r.inbox.post(func(b *inbox) { b.mu.ticks++ })
-			s.ready(r)
-		}
-		clear(due)
-	}
-}
-
-func (s *Set) beating(due []*Replica) []*Replica {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.mu.byLog {
-		if r.view.Load().ticks {
-			due = append(due, r)
-		}
-	}
-	return due
 }

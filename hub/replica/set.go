@@ -22,6 +22,7 @@ type Set struct {
 	queue    *runQueue
 	room     *budget
 	diskFull atomic.Bool
+	peers    *peers
 	received atomic.Int64 // bytes of entries that came from other nodes and no step has taken yet
 
 	compactions compactions
@@ -43,7 +44,11 @@ func Open(cfg Config, store *storage.Store) (*Set, error) {
 		return nil, fmt.Errorf("open replicas: %w", err)
 	}
 	cfg = cfg.withDefaults()
-	s := &Set{cfg: cfg, store: store, queue: newRunQueue(), room: newBudget(cfg.TotalBytes), fetches: newFetches()}
+	var run [8]byte
+	if _, err := io.ReadFull(cfg.Rand, run[:]); err != nil {
+		return nil, fmt.Errorf("open replicas: draw a number for this run: %w", err)
+	}
+	s := &Set{cfg: cfg, store: store, peers: newPeers(binary.LittleEndian.Uint64(run[:]) | 1), queue: newRunQueue(), room: newBudget(cfg.TotalBytes), fetches: newFetches()}
 	s.mu.byLog = map[storage.LogID]*Replica{}
 	s.mu.byName = map[record.TopicPartition]*Replica{}
 	s.mu.byKey = map[groupKey]*Replica{}
@@ -114,6 +119,7 @@ func (s *Set) start(r *Replica, spec Spec) error {
 		topic:         spec.Topic,
 		machine:       spec.Machine,
 		electionTicks: s.cfg.ElectionTicks,
+		quietTicks:    s.cfg.QuietTicks,
 		maxInflight:   uint64(s.cfg.InflightBytes),
 		mostProducers: s.cfg.MaxProducers,
 		seed:          binary.LittleEndian.Uint64(seed[:]),

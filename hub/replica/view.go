@@ -29,6 +29,8 @@ type view struct {
 	ticks                        bool // there are other members: time matters
 	handingOver                  bool // it leads and lets another one lead
 	members                      Members
+	others                       []uint64 // members besides this one
+	quiet                        bool
 	err                          error // of a replica that is quarantined or failed
 	stalled                      bool
 	offsets                      record.Offsets
@@ -54,10 +56,14 @@ func (r *Replica) publish() {
 func (c *core) view() *view {
 	v := &view{
 		role: RoleFollower, leader: c.lead, term: c.term, commit: c.hard.Commit, applied: c.applied, index: c.tail.index,
-		serving: c.serving(), ticks: !c.single(), err: c.failed, offsets: c.offsets(),
+		serving: c.serving(), ticks: !c.single() && !c.quiet && c.failed == nil, quiet: c.quiet, err: c.failed, offsets: c.offsets(),
 		next: c.tail.next, lastEpoch: -1, lineage: c.control.lineage, mirror: c.control.mirror, readOnly: c.control.readOnly,
 		aborted: c.tail.producers.aborted, members: membersOf(&c.conf.state),
 	}
+	if len(c.others) == 0 || c.othersAt != c.conf.index {
+		c.others, c.othersAt = v.members.others(c.cfg.id), c.conf.index
+	}
+	v.others = c.others
 	v.handingOver = c.role == raft.StateLeader && c.rn.BasicStatus().LeadTransferee != raft.None
 	if l := c.tail.control.lineage; len(l) > 0 {
 		v.lastEpoch = l[len(l)-1].epoch

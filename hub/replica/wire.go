@@ -111,14 +111,30 @@ func isBatch(e *pb.Entry) bool {
 	return e.Type == pb.EntryNormal && len(e.Data) > 0 && e.Data[0] < 0x80
 }
 
-func appendMessage(b []byte, g groupKey, m *pb.Message) []byte {
+func appendGroup(b []byte, g groupKey) []byte {
 	b = append(b, g.topic[:]...)
 	if g.topic.IsZero() {
 		b = appendString(b, g.name)
 	}
 	b = binary.AppendUvarint(b, uint64(g.partition))
-	b = binary.AppendUvarint(b, uint64(g.generation))
-	b = append(b, byte(m.Type))
+	return binary.AppendUvarint(b, uint64(g.generation))
+}
+
+// leastGroup is the length of the shortest group in a frame.
+const leastGroup = 16 + 2
+
+// group reads what appendGroup wrote.
+func (d *decoder) group() (g groupKey) {
+	copy(g.topic[:], d.alias(len(g.topic)))
+	if g.topic.IsZero() {
+		g.name = d.string()
+	}
+	g.partition, g.generation = d.int32(), d.int32()
+	return g
+}
+
+func appendMessage(b []byte, g groupKey, m *pb.Message) []byte {
+	b = append(appendGroup(b, g), byte(m.Type))
 	for _, v := range [...]uint64{m.Term, m.LogTerm, m.Index, m.Commit, m.RejectHint} {
 		b = binary.AppendUvarint(b, v)
 	}
@@ -201,15 +217,11 @@ func checkBatches(msgs []groupMessage) error {
 }
 
 // leastMessage is the length of the shortest message in a frame.
-const leastMessage = 16 + 2 + 1 + 5 + 2
+const leastMessage = leastGroup + 1 + 5 + 2
 
 // message reads what appendMessage wrote; payloads get their lengths only.
 func (d *decoder) message(g *groupMessage) {
-	copy(g.group.topic[:], d.alias(len(g.group.topic)))
-	if g.group.topic.IsZero() {
-		g.group.name = d.string()
-	}
-	g.group.partition, g.group.generation = d.int32(), d.int32()
+	g.group = d.group()
 	m := &g.msg
 	m.Type = pb.MessageType(d.byte())
 	if d.err == nil && !travels(m.Type) {
