@@ -29,7 +29,9 @@ type Node struct {
 	dev  bool // started with --dev, its file laid over that
 	file string
 	env  []string
-	proc *Process
+	// enter is what its command begins with, to run on a network of its own.
+	enter []string
+	proc  *Process
 }
 
 // NewNode writes the file of a node that is a site of its own, with its data
@@ -126,7 +128,7 @@ func (n *Node) launch() {
 	if n.dev {
 		args = append(args, "--dev")
 	}
-	n.proc = Start(n.t, n.env, args...)
+	n.proc = start(n.t, n.enter, n.env, args...)
 }
 
 // await waits until the node serves.

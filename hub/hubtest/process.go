@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -63,7 +64,14 @@ type Process struct {
 // killed at the end of the test.
 func Start(t testing.TB, env []string, args ...string) *Process {
 	t.Helper()
-	p := &Process{cmd: exec.Command(Build(t), args...), done: make(chan struct{})}
+	return start(t, nil, env, args...)
+}
+
+// start runs the binary behind a command that becomes it.
+func start(t testing.TB, enter, env []string, args ...string) *Process {
+	t.Helper()
+	command := append(append(slices.Clone(enter), Build(t)), args...)
+	p := &Process{cmd: exec.Command(command[0], command[1:]...), done: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	if err := p.cmd.Start(); err != nil {

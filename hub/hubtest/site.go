@@ -15,7 +15,15 @@ type Site struct {
 	Name  string
 	Nodes []*Node
 
-	t testing.TB
+	t  testing.TB
+	on Ground
+}
+
+// Ground is where the nodes of a site stand. The zero value is the loopback
+// interface and the test's folder.
+type Ground struct {
+	Net *Network              // a network of their own
+	Dir func(node int) string // a folder for the data of node 0, 1, …; it exists
 }
 
 // NewSite writes the files of a site that begins with so many nodes, all on
@@ -23,7 +31,13 @@ type Site struct {
 // none.
 func NewSite(t testing.TB, name string, nodes int, env ...string) *Site {
 	t.Helper()
-	s := &Site{Name: name, t: t}
+	return NewSiteOn(t, Ground{}, name, nodes, env...)
+}
+
+// NewSiteOn is NewSite on other ground.
+func NewSiteOn(t testing.TB, on Ground, name string, nodes int, env ...string) *Site {
+	t.Helper()
+	s := &Site{Name: name, t: t, on: on}
 	dir := t.TempDir()
 	for range nodes {
 		s.add(dir, nodes, env)
@@ -42,12 +56,19 @@ func (s *Site) Add(env ...string) *Node {
 // than two one is there.
 func (s *Site) add(dir string, expect int, env []string) *Node {
 	s.t.Helper()
-	p := Ports(s.t, 7)
-	addr := func(i int) string { return fmt.Sprintf("127.0.0.1:%d", p[i]) }
+	p, host, data := Ports(s.t, 7), "127.0.0.1", dir
+	var enter []string
+	if on := s.on.Net; on != nil {
+		host, enter = on.Host(len(s.Nodes)), on.Enter(len(s.Nodes))
+	}
+	if s.on.Dir != nil {
+		data = s.on.Dir(len(s.Nodes))
+	}
+	addr := func(i int) string { return fmt.Sprintf("%s:%d", host, p[i]) }
 	id := fmt.Sprintf("%s-%d", s.Name, len(s.Nodes)+1)
 	n := &Node{
 		Site: s.Name, ID: id, Kafka: addr(0), Admin: addr(1), WAN: addr(2), Registry: addr(5), Connect: addr(6), Peer: addr(3), LAN: addr(4),
-		Dir: filepath.Join(dir, id), t: s.t, env: env, file: filepath.Join(dir, id+".yaml"),
+		Dir: filepath.Join(data, id), t: s.t, env: env, enter: enter, file: filepath.Join(dir, id+".yaml"),
 	}
 	s.Nodes = append(s.Nodes, n)
 	var join []string

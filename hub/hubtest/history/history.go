@@ -45,6 +45,7 @@ type History struct {
 	Changes []Change         `json:"changes"`
 	Probes  []Probe          `json:"probes"`
 	Faults  []Fault          `json:"faults"`
+	Notes   []string         `json:"notes"` // what clients said beside; for people
 	// Replicas is what the nodes have on disk in the end; not kept in files.
 	Replicas []Replica `json:"-"`
 }
@@ -105,7 +106,8 @@ type Read struct {
 }
 
 // Offset is a commit of a group's offset, or a question for it. One in a
-// transaction has the span and the outcome of the transaction's end.
+// transaction has the span and the outcome of the transaction's end; who asks
+// waits for the decision (require_stable).
 type Offset struct {
 	Span
 	Group     string  `json:"group"`
