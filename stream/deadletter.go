@@ -67,6 +67,7 @@ func openDeadLetters(ctx context.Context, c *cluster, adm *kadm.Client, spec Con
 		return nil, nil, err
 	}
 	cl, closed, err := c.client(ctx, "entrepot-dlq-"+spec.Name,
+		kgo.ProducerLinger(0), // a sink waits for each letter with its plan
 		kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.StopProducerOnDataLossDetected(),
 		kgo.ProducerBatchMaxBytes(limit), kgo.MaxBufferedBytes(2*deadLetterBytes))
 	if err != nil {

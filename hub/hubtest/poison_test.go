@@ -187,7 +187,7 @@ func TestPoisonThroughput(t *testing.T) {
 }
 
 func poisonThroughput(t *testing.T, s shelf) {
-	const rows, every, rounds = 1_000_000, 100_000, 3
+	const rows, every, rounds = 1_000_000, 100_000, 5
 	text := "topics: [{name: good, partitions: 6}, {name: poisoned, partitions: 6}]\nconnectors:\n"
 	for _, topic := range []string{"good", "poisoned"} {
 		input := inputFile(t, rows, func(i int) string {
