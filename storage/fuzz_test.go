@@ -200,6 +200,7 @@ func FuzzRecoveryPoint(f *testing.F) {
 func FuzzSmallFiles(f *testing.F) {
 	f.Add(owner{name: "fra-1", host: "a", pid: 7, since: time.Unix(1, 0)}.encode())
 	f.Add([]byte("entrepot-storage 1\n"))
+	f.Add(ScrubMark{Topic: "t", Partition: 2, Seq: 3, Began: 4, Bytes: 5, Done: 6}.encode())
 	f.Add([]byte("file \"x\"\noffset 12\nreason \"y\"\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if o, ok := parseOwner(b); ok {
@@ -209,6 +210,9 @@ func FuzzSmallFiles(f *testing.F) {
 		}
 		if v, err := parseFormat(b); err == nil && v < 1 {
 			t.Errorf("format version %d", v)
+		}
+		if m := parseScrubMark(b); m != (ScrubMark{}) && parseScrubMark(m.encode()) != m {
+			t.Errorf("scrub mark %+v", m)
 		}
 		if parseMarker("/d", b) == nil {
 			t.Error("a marker is a marker whatever it says")

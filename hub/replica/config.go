@@ -30,6 +30,11 @@ type Config struct {
 	// together, so that clients are served meanwhile; default 64 MiB, negative
 	// for no limit.
 	FetchRate int64
+	// ScrubRate is how many bytes a second are read to check what is on the disk,
+	// while the node is not busy; default 8 MiB, negative for not at all.
+	// ScrubEvery is the time between two passes over everything; default 7 days.
+	ScrubRate  int64
+	ScrubEvery time.Duration
 	// Workers step the groups that have something to do; default GOMAXPROCS.
 	Workers int
 	// Tick is the time between two ticks of groups with more than one voter;
@@ -98,6 +103,8 @@ func (c Config) Validate() error {
 func (c Config) withDefaults() Config {
 	orDefault(&c.FilesAbove, 64<<20)
 	orDefault(&c.FetchRate, 64<<20)
+	orDefault(&c.ScrubRate, 8<<20)
+	orDefault(&c.ScrubEvery, 7*24*time.Hour)
 	orDefault(&c.Workers, runtime.GOMAXPROCS(0))
 	orDefault(&c.Tick, 100*time.Millisecond)
 	orDefault(&c.ElectionTicks, 10)

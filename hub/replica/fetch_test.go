@@ -395,3 +395,48 @@ func TestOfflineVolumeHandsOver(t *testing.T) {
 		s.net.cut(1, true)
 	})
 }
+
+// What decays where nobody reads is found by scrubbing, repaired from the leader,
+// and how far the scrub came survives a restart.
+func TestScrub(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := fetchSite(t, Config{Workers: 2, ScrubRate: 1000, ScrubEvery: 24 * time.Hour}, 1, 2, 3)
+		defer s.stopAll()
+		spec := Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments}
+		s.add(spec)
+		for i := range 60 {
+			s.write(0, fmt.Sprintf("value-%02d", i))
+		}
+		s.same(0)
+		id := s.follower(0)
+		s.damage(id, "value-30")
+		<-time.After(scrubRest + 2*time.Second)
+		s.stop(id)
+		mark := s.mark(id)
+		if mark.Began == 0 || mark.Seq == 0 || mark.Bytes == 0 {
+			t.Errorf("stopped in the middle of a pass, the mark is %+v", mark)
+		}
+		s.start(id)
+		r := s.addTo(id, spec)
+		set := s.nodes[id].set
+		eventually(t, func() bool { return set.Scrubbed().Damaged == 1 })
+		eventually(t, func() bool { return !r.Status().Quarantined && r.Status().Role == RoleFollower })
+		s.write(0, "more")
+		s.same(0)
+		eventually(t, func() bool { st := set.Scrubbed(); return !st.LastPass.IsZero() && !st.Running })
+		if mark := s.nodes[id].store.ScrubMark(); mark.Done == 0 || mark.Began != 0 {
+			t.Errorf("after a whole pass: %+v", mark)
+		}
+	})
+}
+
+// mark is how far the scrub of a node came that is down.
+func (s *site) mark(id uint64) storage.ScrubMark {
+	s.t.Helper()
+	st, err := storage.Open(s.disks[id], "data", s.store)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = st.Close() }()
+	return st.ScrubMark()
+}

@@ -10,8 +10,9 @@
 // Goroutines: Set.Run starts a fixed number of workers, which step whatever
 // group has something to do, one that gives ticks to the groups with other
 // members and sends the nodes' heartbeats, one that compacts logs, one at a time,
-// two that fetch logs from other nodes (Config.Source), and runs one ticker
-// itself; all end with its context. There is none per group. Callbacks of Append run on
+// two that fetch logs from other nodes (Config.Source), one that reads all logs
+// to check them, and runs one ticker itself; all end with its context. There is
+// none per group. Callbacks of Append run on
 // a worker and must not block; Receive runs on the caller's goroutine.
 package replica
 

@@ -27,6 +27,7 @@ type Set struct {
 
 	compactions compactions
 	fetches     *fetches
+	scrubber    scrubber
 	offline     atomic.Bool // every replica knows that the volume is
 
 	mu struct {
@@ -235,6 +236,9 @@ func (s *Set) Run(ctx context.Context) error {
 	compacting.Go(func() { s.compact(ctx) })
 	var beating sync.WaitGroup
 	beating.Go(func() { s.beat(ctx) })
+	if s.cfg.ScrubRate > 0 {
+		beating.Go(func() { s.scrub(ctx) })
+	}
 	if s.cfg.Source != nil {
 		for range fetchers {
 			beating.Go(func() { s.fetching(ctx) })
