@@ -291,6 +291,29 @@ func readSomething(t *testing.T, l *Log) {
 
 // TestRemoveAndCreateAgain: a topic may be made anew under its name, with
 // another identity, once the old log is removed.
+// A log is closed and then removed while a round that began a segment waits to
+// be synced: there is no directory any more whose names could be.
+func TestRemoveBeforeTheFlush(t *testing.T) {
+	s := openMem(t, vfs.NewMem(), Config{})
+	id := LogID{Topic: "clicks", ID: record.TopicID{1}}
+	l, err := s.Create(id, State{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for s.Step(time.Unix(0, 0)) {
+	}
+	round := control(l)
+	round.Before = &Aux{}
+	if err := errors.Join(l.Append(round), l.Close(), s.Remove(id)); err != nil {
+		t.Fatal(err)
+	}
+	for s.Step(time.Unix(0, 0)) {
+	}
+	if err := s.Disk().Offline; err != nil {
+		t.Errorf("the volume is offline: %v", err)
+	}
+}
+
 func TestRemoveAndCreateAgain(t *testing.T) {
 	mem := vfs.NewMem()
 	s := openMem(t, mem, Config{})

@@ -1,7 +1,9 @@
 package storage
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"time"
 
@@ -232,12 +234,13 @@ func (l *Log) endFlush(it *flushItem, ok bool) {
 }
 
 // syncDir makes the names of the log's directory durable. A log that is being
-// removed has none that matter.
+// removed has none that matter; nor has one that was closed before, when its
+// directory is not there any more: it was removed while its last rounds waited.
 func (l *Log) syncDir() error {
 	err := l.store.fs.SyncDir(l.dir)
 	l.mu.RLock()
 	defer l.mu.RUnlock()
-	if l.mu.removed {
+	if l.mu.removed || l.mu.closed && errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	return err
