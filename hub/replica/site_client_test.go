@@ -198,6 +198,18 @@ func uncertain(err error) bool {
 	return false
 }
 
+// outdated reports whether the replica leads on though another has been elected
+// since: it does not know of that yet, and what it refuses, it refuses by a log
+// that lacks what was acknowledged meanwhile.
+func (r *siteReplica) outdated() bool {
+	for term := range r.g.leaders {
+		if r.core == nil || term > r.core.term {
+			return true
+		}
+	}
+	return false
+}
+
 func (c *siteClient) act() {
 	rng := c.g.s.rng
 	r := c.g.target()
@@ -244,7 +256,7 @@ func (c *siteClient) heard(r *siteReplica, b *siteBatch, err error) {
 		if i >= 0 {
 			c.sent = slices.Delete(c.sent, i, i+1)
 		}
-	case i < 0 || uncertain(err):
+	case i < 0 || uncertain(err) || r.outdated():
 	case errors.Is(err, record.ErrOutOfOrderSequence) && i > 0:
 	case errors.Is(err, record.ErrReadOnly) && c.g.mirror != nil:
 	case c.txn != nil && c.txn.ending != nil:
@@ -257,7 +269,7 @@ func (c *siteClient) heard(r *siteReplica, b *siteBatch, err error) {
 // end ends the transaction, and reports whether the client waits for that.
 func (c *siteClient) end(r *siteReplica) bool {
 	rng, x := c.g.s.rng, c.txn
-	if x.ending == nil && len(x.open) > 0 && rng.IntN(4) == 0 {
+	if x.ending == nil && len(x.open) > 0 && rng.IntN(4) == 0 && (len(c.sent) == 0 || rng.IntN(8) == 0) {
 		commit := len(c.sent) == 0 && rng.IntN(3) > 0
 		x.coordinator += rng.Int32N(2)
 		x.ending = &simEnd{bump: !commit || rng.IntN(2) == 0, marker: record.TransactionMarker{
@@ -278,7 +290,7 @@ func (c *siteClient) end(r *siteReplica) bool {
 func (c *siteClient) ended(r *siteReplica, e *simEnd, err error) {
 	x := c.txn
 	switch {
-	case x.ending != e || err != nil && (uncertain(err) || errors.Is(err, record.ErrReadOnly)):
+	case x.ending != e || err != nil && (uncertain(err) || errors.Is(err, record.ErrReadOnly) || r.outdated()):
 		return
 	case err != nil:
 		c.g.s.fail("%s: marker %+v: %v", r, e.marker, err)

@@ -25,6 +25,7 @@ func (s *simSite) heal() {
 	s.healing = true
 	s.note("everything is mended")
 	s.cut = [8][8]bool{}
+	s.net, s.late = append(s.net, s.late...), nil
 	for _, n := range s.nodes {
 		n.mem.Uncut()
 		n.mem.SetCapacity(0)

@@ -15,6 +15,12 @@ import (
 // evDeliver lets a message arrive: mostly one of the oldest, sometimes twice,
 // sometimes never.
 func (s *simSite) evDeliver() {
+	if n := len(s.late); n > 0 && s.rng.IntN(10) == 0 {
+		i := s.rng.IntN(n)
+		p := s.late[i]
+		s.late = append(s.late[:i], s.late[i+1:]...)
+		s.deliver(p)
+	}
 	for range 1 + s.rng.IntN(4) {
 		if len(s.net) == 0 {
 			return
@@ -26,6 +32,10 @@ func (s *simSite) evDeliver() {
 		p := s.net[i]
 		if s.rng.IntN(100) >= s.mood.twice {
 			s.net = append(s.net[:i], s.net[i+1:]...)
+		}
+		if s.rng.IntN(100) < s.mood.late && len(s.late) < 50 {
+			s.late = append(s.late, p)
+			continue
 		}
 		if s.rng.IntN(100) >= s.mood.drop {
 			s.deliver(p)
@@ -252,7 +262,7 @@ func (s *simSite) evCompact() {
 	}
 	off, now := r.core.offsets(), r.n.wall()
 	plan := planCompaction(r.log.Segments(), Compaction{On: true}, compactionLimit{off.LastStable, most}, now)
-	if len(plan.segments) == 0 || !plan.due {
+	if len(plan.segments) == 0 {
 		return
 	}
 	c := &compactor{keys: newOffsetMap(4096), start: off.Start, now: now, horizon: deleteHorizon(now, time.Hour), lasts: map[int64]int64{}}

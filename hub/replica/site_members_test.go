@@ -53,8 +53,19 @@ func (s *simSite) evMembers() {
 	g.changeMembers()
 }
 
-// cleanUp deletes the replicas of members that were removed.
+// cleanUp deletes the replicas of members that were removed, once the members
+// that stay know of it for good: as long as one of them takes the change for
+// uncommitted it needs the votes of those that go.
 func (s *simSite) cleanUp(g *siteGroup) {
+	for _, id := range g.conf.Voters {
+		r := s.nodes[brokerOf(id)-1].reps[g.at]
+		if r == nil || r.member != id || r.bad {
+			continue // lost
+		}
+		if r.core == nil || r.core.conf.index < g.confAt || r.core.durableCommit < g.confAt {
+			return
+		}
+	}
 	for _, n := range s.nodes {
 		r := n.reps[g.at]
 		if r == nil || !n.up || n.paused || n.mem.Dead() || !g.ever[r.member] || inConf(&g.conf, r.member) {
@@ -62,6 +73,7 @@ func (s *simSite) cleanUp(g *siteGroup) {
 		}
 		s.note("%s is deleted", r)
 		r.stop()
+		r.deleted = true
 		if r.log != nil {
 			_ = r.log.Close()
 		}
@@ -109,9 +121,12 @@ func (g *siteGroup) changeMembers() {
 	rng := s.rng
 	if n := len(conf.Learners); n > 0 && rng.IntN(2) == 0 {
 		l := conf.Learners[rng.IntN(n)]
+		caught := slices.ContainsFunc(r.core.progress(), func(p Progress) bool { return p.Member == l && p.Caught && p.Active })
 		switch {
-		case rng.IntN(4) == 0:
-			g.change(r, single(pb.ConfChangeRemoveNode, l))
+		case rng.IntN(4) == 0 || !caught && s.mood.losses():
+			if rng.IntN(4) == 0 {
+				g.change(r, single(pb.ConfChangeRemoveNode, l))
+			}
 		case len(conf.Voters) < 5 && rng.IntN(3) == 0:
 			g.change(r, single(pb.ConfChangeAddNode, l))
 		default:
@@ -119,7 +134,7 @@ func (g *siteGroup) changeMembers() {
 		}
 		return
 	}
-	if len(conf.Voters) > 3 && rng.IntN(2) == 0 {
+	if len(conf.Voters) > s.mood.least && rng.IntN(2) == 0 {
 		g.change(r, single(pb.ConfChangeRemoveNode, conf.Voters[rng.IntN(len(conf.Voters))]))
 		return
 	}

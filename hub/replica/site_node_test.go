@@ -167,13 +167,14 @@ func (n *siteNode) crash(power bool, how string) {
 // siteReplica is a member of a group on its node, from the creation of its log
 // until that is deleted: it outlives the process.
 type siteReplica struct {
-	n      *siteNode
-	g      *siteGroup
-	member uint64
-	live   bool // Create has returned
-	log    *storage.Log
-	core   *core // nil: the process is down, or the log is damaged
-	bad    bool  // quarantined
+	n       *siteNode
+	g       *siteGroup
+	member  uint64
+	live    bool // Create has returned
+	log     *storage.Log
+	core    *core // nil: the process is down, or the log is damaged
+	bad     bool  // quarantined
+	deleted bool  // its deletion was begun
 
 	machine *siteMachine
 	in      input
@@ -190,8 +191,6 @@ type siteReplica struct {
 	hw      int64             // of this life
 	commit  uint64            // of this life
 	led     uint64            // term in which it leads
-	lossy   bool              // a power cut took what was only written (durability=replicated)
-	touched time.Time         // when entries were last written
 	unread  bool              // what it has applied cannot be read: its disk is damaged
 }
 
@@ -207,6 +206,10 @@ func (r *siteReplica) String() string {
 func (r *siteReplica) open() {
 	s, n := r.n.s, r.n
 	log, err := n.store.OpenLog(r.g.id)
+	if r.deleted && (errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrLost)) {
+		n.reps[r.g.at] = nil // the node stopped when it had done it
+		return
+	}
 	if errors.Is(err, storage.ErrNotFound) && !r.live {
 		first := joiningState()
 		if slices.Contains(r.g.born, r.member) {
@@ -385,6 +388,12 @@ func (r *siteReplica) write(round *storage.Round) bool {
 	if atOnce {
 		round.Done = nil
 	}
+	switch { // what is superseded may be gone though the round that does it fails
+	case round.Reset != nil:
+		r.acked = min(r.acked, round.Reset.Index)
+	case len(round.Entries) > 0:
+		r.acked = min(r.acked, round.Entries[0].Index-1)
+	}
 	err := r.log.Append(*round)
 	switch {
 	case err == nil:
@@ -411,10 +420,6 @@ func (r *siteReplica) wrote(round *storage.Round, last uint64) {
 		r.acked, r.checked = round.Reset.Index, round.Reset.Index
 	case len(round.Entries) > 0 && round.Entries[0].Index <= last:
 		r.n.s.counts.superseded++
-		r.acked = min(r.acked, round.Entries[0].Index-1)
-	}
-	if len(round.Entries) > 0 {
-		r.touched = r.n.s.now
 	}
 }
 

@@ -108,6 +108,7 @@ type simSite struct {
 	nodes   []*siteNode
 	groups  []*siteGroup
 	net     []packet
+	late    []packet
 	cut     [8][8]bool // from broker to broker: nothing arrives
 	healing bool       // the end of a seed: nothing fails any more
 	lost    *siteNode  // the node that has lost data, or whose data is damaged: one at a time
@@ -123,9 +124,12 @@ type siteMood struct {
 	nodes    int
 	drop     int // of 100 messages
 	twice    int // of 100 messages
+	late     int // of 100 messages: they come much later
 	reorder  int // how far from the oldest message the next one may be
 	sendLate bool
 	power    bool // power cuts besides kills
+	narrow   bool // one group instead of several
+	least    int  // voters
 	election int  // ticks
 	roll     int64
 }
@@ -160,7 +164,27 @@ func siteEvents() []siteEvent {
 		{"campaign", 4, (*simSite).evCampaign},
 		{"roll", 10, (*simSite).evRoll},
 		{"retention", 8, (*simSite).evRetention},
-		{"compact", 6, (*simSite).evCompact},
+		{"compact", 20, (*simSite).evCompact},
+	}
+}
+
+// Where these are in siteEvents.
+const (
+	siteStop    = 7
+	siteFlip    = 14
+	siteWipe    = 15
+	siteMembers = 16
+)
+
+// losses reports whether nodes lose data for good.
+func (m *siteMood) losses() bool { return m.weights[siteFlip]+m.weights[siteWipe] > 0 }
+
+// storm makes members come and go while nodes stop and the network fails.
+func (m *siteMood) storm() {
+	m.weights[siteMembers] *= 4
+	m.weights[siteStop] *= 3
+	for _, i := range []int{5, siteStop + 1} {
+		m.weights[i] *= 2
 	}
 }
 
@@ -178,6 +202,14 @@ func newSimSite(seed uint64, plant sitePlant) *simSite {
 	}
 	m.nodes = []int{3, 3, 4, 5}[rng.IntN(4)]
 	m.drop, m.twice, m.reorder = []int{0, 2, 10}[rng.IntN(3)], []int{0, 3, 10}[rng.IntN(3)], []int{0, 3, 30}[rng.IntN(3)]
+	m.late = []int{0, 3, 10}[rng.IntN(3)]
+	if m.narrow = rng.IntN(3) == 0; m.narrow {
+		m.storm()
+	}
+	m.least = 3
+	if !m.losses() && rng.IntN(2) == 0 {
+		m.least = 1
+	}
 	m.sendLate, m.power = rng.IntN(2) == 0, rng.IntN(4) > 0
 	m.election = 4 + rng.IntN(4)
 	m.roll = 1200 + rng.Int64N(6000)
@@ -344,7 +376,7 @@ func (c *siteCounts) all() []*int {
 	return []*int{
 		&c.seeds, &c.steps, &c.cuts, &c.kills, &c.stopped, &c.flips, &c.found, &c.wipes, &c.changes, &c.elections, &c.transfers,
 		&c.partitions, &c.resets, &c.acks, &c.lostAcks, &c.commits, &c.aborts, &c.duplicates, &c.mirrored, &c.commands,
-		&c.full, &c.offline, &c.trims, &c.compactions, &c.quarantined, &c.superseded, &c.unsynced,
+		&c.full, &c.offline, &c.trims, &c.compactions, &c.superseded,
 	}
 }
 
@@ -357,9 +389,9 @@ func (c *siteCounts) add(o *siteCounts) {
 func (c siteCounts) String() string {
 	return fmt.Sprintf("%d steps, %d power cuts, %d kills (%d stops in the middle of an operation), %d flips (%d found when the log was opened or read), %d wiped nodes, "+
 		"%d changes of membership, %d elections, %d transfers, %d partitions, %d snapshots, %d acknowledgements (%d proposals of unknown end), %d commits and %d aborts, "+
-		"%d duplicates, %d mirrored batches, %d commands, %d full disks, %d failed syncs, %d trims, %d compactions, %d suffixes superseded, %d losses of what was only written",
+		"%d duplicates, %d mirrored batches, %d commands, %d full disks, %d failed syncs, %d trims, %d compactions, %d suffixes superseded",
 		c.steps, c.cuts, c.kills, c.stopped, c.flips, c.found, c.wipes, c.changes, c.elections, c.transfers, c.partitions, c.resets, c.acks, c.lostAcks, c.commits, c.aborts,
-		c.duplicates, c.mirrored, c.commands, c.full, c.offline, c.trims, c.compactions, c.superseded, c.unsynced)
+		c.duplicates, c.mirrored, c.commands, c.full, c.offline, c.trims, c.compactions, c.superseded)
 }
 
 // wanted fails a test whose seeds did not go through everything.
