@@ -13,19 +13,24 @@ import (
 // from it is part of the state machine: every node of the site must choose the
 // same, so another way of choosing needs another version of the commands.
 type layout struct {
-	nodes    []Node // that take replicas, by ID
-	zones    map[int32]string
-	replicas map[int32]int
-	leads    map[int32]int // partitions of which a node is the preferred leader
+	all   []Node // by ID
+	nodes []Node // of those, the ones that take replicas
+	// By place in all:
+	zones    []string
+	replicas []int
+	leads    []int // partitions of which a node is the preferred leader
 }
 
 func (s *State) layout() *layout {
-	l := &layout{zones: map[int32]string{}, replicas: map[int32]int{}, leads: map[int32]int{}}
+	l := &layout{all: s.nodes, replicas: make([]int, len(s.nodes)), leads: make([]int, len(s.nodes))}
 	for _, n := range s.nodes {
-		l.zones[n.ID] = zoneOf(n)
+		l.zones = append(l.zones, zoneOf(n))
 		if !n.Leaving {
 			l.nodes = append(l.nodes, n)
 		}
+	}
+	if len(s.nodes) == 1 {
+		return l // there is nothing to choose
 	}
 	s.eachPartition(func(_ *Topic, _ int32, p Partition) bool {
 		l.add(p.Replicas)
@@ -43,20 +48,28 @@ func zoneOf(n Node) string {
 	return n.Rack
 }
 
-func (l *layout) add(replicas []int32) {
-	for i, n := range replicas {
-		l.replicas[n]++
-		if i == 0 {
-			l.leads[n]++
-		}
+// place is where a node is in all. IDs count from 1 and hardly any is missing.
+func (l *layout) place(id int32) int {
+	if i := int(id) - 1; i < len(l.all) && l.all[i].ID == id {
+		return i
 	}
+	i, _ := slices.BinarySearchFunc(l.all, id, func(n Node, id int32) int { return cmp.Compare(n.ID, id) })
+	return i
 }
 
-func (l *layout) remove(replicas []int32) {
+func (l *layout) zone(id int32) string { return l.zones[l.place(id)] }
+func (l *layout) has(id int32) int     { return l.replicas[l.place(id)] }
+func (l *layout) led(id int32) int     { return l.leads[l.place(id)] }
+
+func (l *layout) add(replicas []int32)    { l.count(replicas, 1) }
+func (l *layout) remove(replicas []int32) { l.count(replicas, -1) }
+
+func (l *layout) count(replicas []int32, by int) {
 	for i, n := range replicas {
-		l.replicas[n]--
+		at := l.place(n)
+		l.replicas[at] += by
 		if i == 0 {
-			l.leads[n]--
+			l.leads[at] += by
 		}
 	}
 }
@@ -81,7 +94,7 @@ func (l *layout) best(chosen []int32, turn int, rank func(a, b int32) int) int32
 // who has least.
 func (l *layout) leader(turn int) int32 {
 	return l.best(nil, turn, func(a, b int32) int {
-		return cmp.Or(cmp.Compare(l.leads[a], l.leads[b]), cmp.Compare(l.replicas[a], l.replicas[b]))
+		return cmp.Or(cmp.Compare(l.led(a), l.led(b)), cmp.Compare(l.has(a), l.has(b)))
 	})
 }
 
@@ -95,14 +108,14 @@ func (l *layout) follower(chosen []int32, turn int) int32 {
 func (l *layout) followerBeside(others, taken []int32, turn int) int32 {
 	inZone := l.countZones(others)
 	return l.best(taken, turn, func(a, b int32) int {
-		return cmp.Or(cmp.Compare(inZone[l.zones[a]], inZone[l.zones[b]]), cmp.Compare(l.replicas[a], l.replicas[b]))
+		return cmp.Or(cmp.Compare(inZone[l.zone(a)], inZone[l.zone(b)]), cmp.Compare(l.has(a), l.has(b)))
 	})
 }
 
 func (l *layout) countZones(nodes []int32) map[string]int {
 	counts := map[string]int{}
 	for _, n := range nodes {
-		counts[l.zones[n]]++
+		counts[l.zone(n)]++
 	}
 	return counts
 }

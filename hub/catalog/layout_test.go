@@ -48,10 +48,10 @@ func manyTopics(t *testing.T, s *State, rng *rand.Rand, count int) *State {
 }
 
 // span is the least and the most of a count over nodes.
-func span(nodes []Node, counts map[int32]int) (least, most int) {
+func span(nodes []Node, count func(int32) int) (least, most int) {
 	least = 1 << 30
 	for _, n := range nodes {
-		least, most = min(least, counts[n.ID]), max(most, counts[n.ID])
+		least, most = min(least, count(n.ID)), max(most, count(n.ID))
 	}
 	return least, most
 }
@@ -80,10 +80,10 @@ func TestPlacementSpreads(t *testing.T) {
 			}
 			return true
 		})
-		if least, most := span(l.nodes, l.leads); most-least > 1 {
+		if least, most := span(l.nodes, l.led); most-least > 1 {
 			t.Fatalf("seed %d: preferred leaders from %d to %d: %v", seed, least, most, l.leads)
 		}
-		if least, most := span(l.nodes, l.replicas); !zoned && most-least > 2+most/20 {
+		if least, most := span(l.nodes, l.has); !zoned && most-least > 2+most/20 {
 			t.Fatalf("seed %d: replicas from %d to %d: %v", seed, least, most, l.replicas)
 		}
 	}
@@ -134,13 +134,13 @@ func TestPlanLevelAtRandom(t *testing.T) {
 		}
 		s = must(t, s, AlterPartitionReassignments{plan})
 		after := s.layout()
-		if least, most := span(after.nodes, after.replicas); !zoned && most-least > 1 {
+		if least, most := span(after.nodes, after.has); !zoned && most-least > 1 {
 			t.Fatalf("seed %d: replicas from %d to %d after the plan", seed, least, most)
 		}
 		needed := 0 // what the new nodes lack of their share
 		for _, n := range after.nodes {
 			if n.ID > 3 {
-				needed += after.replicas[n.ID]
+				needed += after.has(n.ID)
 			}
 		}
 		if copies != needed && !zoned {

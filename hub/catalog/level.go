@@ -90,11 +90,11 @@ func (v *leveling) shift(p *levelPart, i int, to int32) {
 func (v *leveling) spreadZones() {
 	for _, p := range v.parts {
 		for i := len(p.to) - 1; i > 0 && v.room(); i-- {
-			if v.layout.countZones(p.to)[v.layout.zones[p.to[i]]] < 2 {
+			if v.layout.countZones(p.to)[v.layout.zone(p.to[i])] < 2 {
 				continue
 			}
 			rest := slices.Delete(slices.Clone(p.to), i, i+1)
-			if to := v.layout.followerBeside(rest, p.to, int(p.n)); to != 0 && v.layout.countZones(rest)[v.layout.zones[to]] == 0 {
+			if to := v.layout.followerBeside(rest, p.to, int(p.n)); to != 0 && v.layout.countZones(rest)[v.layout.zone(to)] == 0 {
 				v.shift(p, i, to)
 			}
 		}
@@ -154,7 +154,7 @@ func (v *leveling) candidate(high, low int32, diff int64) (best *levelPart, at i
 
 // leadsBetter tells which of two equal moves is better for the leaders.
 func (v *leveling) leadsBetter(p *levelPart, i int, best *levelPart, at int, high, low int32) bool {
-	want := v.layout.leads[high] > v.layout.leads[low]
+	want := v.layout.led(high) > v.layout.led(low)
 	return best != nil && (at == 0) != want && (i == 0) == want
 }
 
@@ -170,11 +170,11 @@ func (v *leveling) keepsZones(nodes []int32, i int, to int32) bool {
 // leadOnce makes another replica the preferred leader of one partition, from a
 // node that is it for most to one that is it for fewer.
 func (v *leveling) leadOnce() bool {
-	order := v.byWeight(func(n int32) int64 { return int64(v.layout.leads[n]) })
+	order := v.byWeight(func(n int32) int64 { return int64(v.layout.led(n)) })
 	for h := len(order) - 1; h > 0; h-- {
 		for l := range h {
 			high, low := order[h], order[l]
-			if v.layout.leads[high]-v.layout.leads[low] < 2 {
+			if v.layout.led(high)-v.layout.led(low) < 2 {
 				break
 			}
 			for _, p := range v.parts {

@@ -105,7 +105,7 @@ func (l *layout) without(nodes []int32) []int32 {
 	worst := 1
 	for i := 2; i < len(nodes); i++ {
 		a, b := nodes[i], nodes[worst]
-		if cmp.Or(cmp.Compare(stays(b), stays(a)), cmp.Compare(inZone[l.zones[a]], inZone[l.zones[b]]), cmp.Compare(l.replicas[a], l.replicas[b])) >= 0 {
+		if cmp.Or(cmp.Compare(stays(b), stays(a)), cmp.Compare(inZone[l.zone(a)], inZone[l.zone(b)]), cmp.Compare(l.has(a), l.has(b))) >= 0 {
 			worst = i
 		}
 	}
