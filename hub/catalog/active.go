@@ -36,7 +36,10 @@ type PendingMove struct {
 // that the leaders of groups keep the bounds without asking each other; up may
 // be nil.
 func (s *State) PendingMoves(limits MoveLimits, up func(node int32) bool) []PendingMove {
-	var all []PendingMove
+	if s.moving == 0 {
+		return nil
+	}
+	all := make([]PendingMove, 0, s.moving)
 	s.eachPartition(func(t *Topic, n int32, p Partition) bool {
 		if p.Move != nil {
 			all = append(all, PendingMove{Topic: t, Partition: n, Seq: p.Move.Seq, Repair: s.isRepair(p)})

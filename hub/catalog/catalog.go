@@ -30,6 +30,7 @@ type State struct {
 	cluster  string                       // the site's random ID; empty in a site from before there was one
 	lastNode int32                        // highest broker ID ever given; IDs are not used twice
 	lastMove int64                        // highest number ever given to a move
+	moving   int                          // partitions that have a Move
 	producer int64                        // counter of the next producer ID, without the site's bits
 	nodes    []Node                       // by ID
 	topics   []*Topic                     // by name
@@ -145,6 +146,10 @@ func (s *State) withTopic(t *Topic) *State {
 	settings := t.readSettings()
 	t.settings = &settings
 	next := *s
+	if old, ok := s.Topic(t.Name); ok {
+		next.moving -= old.moves()
+	}
+	next.moving += t.moves()
 	next.topics = put(s.topics, t, func(a, b *Topic) int { return cmp.Compare(a.Name, b.Name) })
 	next.byID = put(s.byID, t, func(a, b *Topic) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	return &next
@@ -152,6 +157,7 @@ func (s *State) withTopic(t *Topic) *State {
 
 func (s *State) withoutTopic(t *Topic) *State {
 	next := *s
+	next.moving -= t.moves()
 	next.topics = slices.DeleteFunc(slices.Clone(s.topics), func(o *Topic) bool { return o == t })
 	next.byID = slices.DeleteFunc(slices.Clone(s.byID), func(o *Topic) bool { return o == t })
 	next.deleted = append(slices.Clone(s.deleted[max(0, len(s.deleted)+1-keepDeleted):]), t.ID)
@@ -176,6 +182,16 @@ func put(list []*Topic, t *Topic, order func(a, b *Topic) int) []*Topic {
 		i++
 	}
 	return append(next, list[i:]...)
+}
+
+// moves counts the partitions that are being moved.
+func (t *Topic) moves() (n int) {
+	for _, p := range t.Partitions {
+		if p.Move != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // clone is a copy of t whose parts may be replaced, not changed in place.

@@ -347,6 +347,9 @@ func (m *model) check() {
 		}
 		return true
 	})
+	if len(seqs) != s.moving || len(seqs) != len(s.PendingMoves(MoveLimits{}, nil)) {
+		m.fail("%d partitions move, %d are counted", len(seqs), s.moving)
+	}
 	for seq := range seqs {
 		m.lastSeq = max(m.lastSeq, seq)
 	}

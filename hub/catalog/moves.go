@@ -293,6 +293,10 @@ func (e *edit) done() *State {
 	}
 	next := *e.old
 	next.lastMove = e.lastSeq
+	for name, c := range e.changed {
+		old, _ := e.old.Topic(name)
+		next.moving += c.moves() - old.moves()
+	}
 	swap := func(all []*Topic) []*Topic {
 		all = slices.Clone(all)
 		for i, t := range all {

@@ -64,6 +64,7 @@ func DecodeState(b []byte) (*State, error) {
 	for _, t := range s.topics {
 		settings := t.readSettings()
 		t.settings = &settings
+		s.moving += t.moves()
 	}
 	s.byID = slices.SortedFunc(slices.Values(s.topics), func(a, b *Topic) int { return slices.Compare(a.ID[:], b.ID[:]) })
 	for i := 1; i < len(s.byID); i++ {
