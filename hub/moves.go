@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,9 +47,12 @@ func (m *mover) run(ctx context.Context) error {
 	var planned time.Time
 	for {
 		m.step(ctx)
-		if now := time.Now(); m.meta.group.Serving() == nil && now.Sub(planned) >= planEvery {
+		if now := time.Now(); now.Sub(planned) >= planEvery {
 			planned = now
-			m.plan(ctx)
+			m.mend(ctx)
+			if m.meta.group.Serving() == nil {
+				m.plan(ctx)
+			}
 		}
 		select {
 		case <-ctx.Done():
@@ -128,6 +132,38 @@ func (m *mover) keep(seen map[storage.LogID]bool) {
 	}
 }
 
+// mend takes back the groups that are not where they shall be though no move of
+// theirs is left: a leader that had not heard of the newest wish yet may have
+// followed an older one.
+func (m *mover) mend(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, moveStep)
+	defer cancel()
+	s := m.meta.State()
+	for _, r := range m.set.All() {
+		id := r.ID()
+		t, ok := s.Topic(id.Topic)
+		if !ok || t.ID != id.ID || int(id.Partition) >= len(t.Partitions) || r.Serving() != nil {
+			continue
+		}
+		p, have := t.Partitions[id.Partition], r.Members()
+		want := s.Members(p)
+		if p.Move != nil || p.Generation != id.Generation || len(have.Outgoing)+len(have.Learners) == 0 && sameMembers(have.Voters, want) {
+			continue
+		}
+		m.log.Info("a partition is not where it shall be, and is taken there", "topic", id.Topic, "partition", id.Partition)
+		if _, err := r.Reconcile(ctx, replica.Members{Voters: want}); err != nil {
+			m.log.Debug("a partition could not be taken where it shall be", "topic", id.Topic, "partition", id.Partition, "error", err)
+		}
+	}
+}
+
+func sameMembers(a, b []uint64) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
+
+// mostWishes bounds what is wished for at a time; the rest follows.
+const mostWishes = 1000
+
 // plan wishes for what the site needs: what is on nodes that leave goes to
 // others, and the hub's own topics get more replicas once there are nodes.
 func (m *mover) plan(ctx context.Context) {
@@ -139,6 +175,7 @@ func (m *mover) plan(ctx context.Context) {
 	if len(wishes) == 0 {
 		return
 	}
+	wishes = wishes[:min(len(wishes), mostWishes)]
 	if _, err := m.meta.Propose(ctx, catalog.AlterPartitionReassignments{Partitions: wishes}); err != nil {
 		m.log.Warn("partitions that should move could not be told to", "error", err)
 	}

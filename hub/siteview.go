@@ -121,10 +121,18 @@ func (v siteView) Nodes(ctx context.Context) ([]admin.SiteNode, error) {
 	}
 	s, all := v.h.meta.State(), v.reports(ctx)
 	behind := lacks(all)
+	var down []int32
+	for _, n := range s.Nodes() {
+		if _, answers := all[n.ID]; !answers {
+			down = append(down, n.ID)
+		}
+	}
+	losses := s.MayLose(down...)
 	var out []admin.SiteNode
 	for _, n := range s.Nodes() {
 		one := admin.SiteNode{ID: n.ID, Name: n.Name, Zone: n.Rack, Incarnation: n.Incarnation, State: "up"}
 		one.Replicas, _ = s.Replicas(n.ID)
+		one.Unwritable, one.Lost = losses[n.ID].Unavailable, losses[n.ID].Gone
 		r, answers := all[n.ID]
 		one.Version = r.Version
 		for _, g := range r.Groups {
@@ -279,16 +287,19 @@ func (v siteView) node(name string) (catalog.Node, error) {
 const rebalanceMost = 10_000
 
 // Rebalance implements admin.Site.
-func (v siteView) Rebalance(ctx context.Context) (int, error) {
+func (v siteView) Rebalance(ctx context.Context, dry bool) (out []admin.Wish, err error) {
 	if !v.h.begun.Load() {
-		return 0, fmt.Errorf("%w: this node does not belong to a site yet", admin.ErrConflict)
+		return nil, fmt.Errorf("%w: this node does not belong to a site yet", admin.ErrConflict)
 	}
 	wishes := v.h.meta.State().PlanLevel(nil, rebalanceMost)
-	if len(wishes) == 0 {
-		return 0, nil
+	for _, w := range wishes {
+		out = append(out, admin.Wish{Topic: w.Topic, Partition: w.Partition, From: w.Was, To: w.Replicas})
 	}
-	_, err := v.h.meta.Propose(ctx, catalog.AlterPartitionReassignments{Partitions: wishes})
-	return len(wishes), err
+	if len(wishes) == 0 || dry {
+		return out, nil
+	}
+	_, err = v.h.meta.Propose(ctx, catalog.AlterPartitionReassignments{Partitions: wishes})
+	return out, err
 }
 
 // siteSamples are metrics of what this node leads and what is missing.

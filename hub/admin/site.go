@@ -19,9 +19,9 @@ type Site interface {
 	// Act does what an operator asked of a node. ErrNotFound: there is no such
 	// node. ErrConflict: it cannot be done as things are.
 	Act(ctx context.Context, node string, action NodeAction, with string) (NodeActed, error)
-	// Rebalance moves replicas so that nodes have alike, and returns how many
-	// partitions will move.
-	Rebalance(ctx context.Context) (int, error)
+	// Rebalance moves replicas so that nodes have alike, or with dry only tells
+	// what it would move.
+	Rebalance(ctx context.Context, dry bool) ([]Wish, error)
 }
 
 // SiteNode is one node of the site.
@@ -37,7 +37,12 @@ type SiteNode struct {
 	Leads       int     `json:"leads"`
 	Behind      Measure `json:"behind_bytes"` // what its copies lack, as their leaders know
 	Quarantined int     `json:"quarantined"`
-	Groups      []Group `json:"groups,omitempty"`
+	// Unwritable and Lost are partitions that could not be written any more, and
+	// of those, partitions that would be gone, if this node were lost beside
+	// those that are down.
+	Unwritable int     `json:"unwritable_without"`
+	Lost       int     `json:"lost_without"`
+	Groups     []Group `json:"groups,omitempty"`
 }
 
 // Group is a node's copy of a partition.
@@ -69,6 +74,14 @@ type Move struct {
 	Behind Measure `json:"behind_bytes"` // what the new copies lack
 }
 
+// Wish is where a partition shall go.
+type Wish struct {
+	Topic     string  `json:"topic"`
+	Partition int32   `json:"partition"`
+	From      []int32 `json:"from"` // brokers, the preferred leader first
+	To        []int32 `json:"to"`
+}
+
 // NodeAction is a verb on a node of the site.
 type NodeAction string
 
@@ -97,6 +110,9 @@ func (s *Server) siteRoutes(mux *http.ServeMux) {
 	get("/v1/site/moves", func(r *http.Request) (any, error) { return ask(s, r, Site.Moves) })
 	mux.Handle("/v1/site/nodes/{node}/{action}", answer(http.MethodPost, s.actNode))
 	mux.Handle("/v1/site/rebalance", answer(http.MethodPost, s.rebalance))
+	get("/v1/site/rebalance/plan", func(r *http.Request) (any, error) {
+		return ask(s, r, func(site Site, ctx context.Context) ([]Wish, error) { return site.Rebalance(ctx, true) })
+	})
 }
 
 // siteTime is how long all nodes of a site may take to answer.
@@ -140,9 +156,9 @@ func (s *Server) rebalance(r *http.Request) (any, error) {
 	if s.src.Site == nil {
 		return nil, errNoSite
 	}
-	n, err := s.src.Site.Rebalance(r.Context())
+	wishes, err := s.src.Site.Rebalance(r.Context(), false)
 	if err != nil {
 		return nil, err
 	}
-	return NodeActed{Done: "replicas are being evened out", Moves: n}, nil
+	return NodeActed{Done: "replicas are being evened out", Moves: len(wishes)}, nil
 }

@@ -69,8 +69,6 @@ func (s *State) apply(cmd Command) (*State, any, error) {
 		return s.replaceNode(c)
 	case RemoveNode:
 		return s.removeNode(c)
-	case RenewPartition:
-		return s.renewPartition(c)
 	}
 	return nil, nil, fmt.Errorf("%w: catalog command %T", record.ErrInvalidRequest, cmd)
 }

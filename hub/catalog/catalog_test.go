@@ -34,7 +34,7 @@ func (e *env) do(verb string, a storytest.Args) string {
 		return show(e.state)
 	case "task", "member", "place":
 		return e.placement(verb, a)
-	case "pending", "plan", "chores", "loss", "meta", "holds":
+	case "pending", "plan", "loss", "meta", "holds":
 		return e.look(verb, a)
 	case "group", "node", "transfer":
 		return e.lead(verb, a)
@@ -87,8 +87,6 @@ func (e *env) apply(c Command) string {
 		return showTopic(r)
 	case []error:
 		return showErrors(r)
-	case Partition:
-		return fmt.Sprintf("generation %d born on %s", r.Generation, members(r.BornMembers()))
 	case Registered:
 		return fmt.Sprintf("node %d", r.ID) + incarnation(r.Incarnation)
 	default:
@@ -147,7 +145,7 @@ func command(t *testing.T, verb string, a storytest.Args) Command {
 		return ReleaseLease{Task: a.Bare(), Node: int32(a.Int("node", 0)), Epoch: a.Int("epoch", 0)}
 	case "connector":
 		return SetConnector{Name: a.Bare(), Config: config(a), New: a.Get("new") == "yes", Desired: a.Get("desired")}
-	case "reassign", "cancel", "done", "drain", "undrain", "decommission", "recommission", "replace", "remove", "renew":
+	case "reassign", "cancel", "done", "drain", "undrain", "decommission", "recommission", "replace", "remove":
 		return nodeCommand(t, verb, a)
 	case "forget":
 		return DeleteConnector{Name: a.Bare()}
@@ -258,9 +256,6 @@ func showTopic(t *Topic) string {
 	s := fmt.Sprintf("topic %s id %d", t.Name, t.ID[15])
 	for i, p := range t.Partitions {
 		s += fmt.Sprintf(" %d@%v", i, p.Replicas)
-		if p.Generation > 0 {
-			s += fmt.Sprintf("(generation %d)", p.Generation)
-		}
 		if p.Born != nil {
 			s += fmt.Sprintf("(born %s)", members(p.Born))
 		}

@@ -37,7 +37,6 @@ const (
 	kindDecommissionNode
 	kindReplaceNode
 	kindRemoveNode
-	kindRenewPartition
 )
 
 // CreateTopic makes a topic. Result: *Topic.
@@ -195,8 +194,6 @@ func decodeBody(kind byte, body []byte) (Command, error) {
 		return into[ReplaceNode](body)
 	case kindRemoveNode:
 		return into[RemoveNode](body)
-	case kindRenewPartition:
-		return into[RenewPartition](body)
 	}
 	return nil, fmt.Errorf("unknown kind")
 }

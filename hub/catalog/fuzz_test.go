@@ -34,7 +34,6 @@ func FuzzDecodeCommand(f *testing.F) {
 		DecommissionNode{Node: 2, Cancel: true},
 		ReplaceNode{Node: 2, With: 3},
 		RemoveNode{Node: 2},
-		RenewPartition{Topic: "t"},
 	} {
 		b, err := Encode(c)
 		if err != nil {

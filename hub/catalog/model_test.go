@@ -149,7 +149,7 @@ func (m *model) follow() {
 
 func (m *model) event() {
 	s := m.machine.State()
-	switch m.rng.IntN(14) {
+	switch m.rng.IntN(13) {
 	case 0:
 		m.register()
 	case 1:
@@ -178,10 +178,6 @@ func (m *model) event() {
 	case 8:
 		m.plan(s)
 	case 9:
-		if m.lossy {
-			m.do(RenewPartition{fmt.Sprint("t", m.rng.IntN(6)), m.rng.Int32N(3)})
-		}
-	case 10:
 		m.do([]Command{AllocateProducerIDs{5}, SetJob{"j", JobPaused}, GrantLease{Task: "j", Node: m.node()}, AlterTopicConfig{Name: "t1", Set: map[string]string{"retention.ms": "5"}}}[m.rng.IntN(4)])
 	default:
 		m.advance()

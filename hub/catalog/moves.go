@@ -3,7 +3,6 @@ package catalog
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 
 	"github.com/entrepot-hub/entrepot/record"
@@ -108,15 +107,6 @@ type CompleteMove struct {
 	Members   []uint64
 }
 
-// RenewPartition begins a partition anew, empty, on the nodes that it shall be
-// on, when everybody who may have had a copy has lost it: what was in it is gone
-// already. Refused while a copy may be left. Result: Partition.
-type RenewPartition struct {
-	Topic     string
-	Partition int32
-}
-
-func (RenewPartition) kind() byte              { return kindRenewPartition }
 func (AlterPartitionReassignments) kind() byte { return kindAlterPartitionReassignments }
 func (CompleteMove) kind() byte                { return kindCompleteMove }
 
@@ -201,30 +191,6 @@ func (s *State) completeMove(c CompleteMove) (*State, any, error) {
 	}
 	p.Move = nil
 	return e.done(), nil, nil
-}
-
-func (s *State) renewPartition(c RenewPartition) (*State, any, error) {
-	e := s.edit()
-	p, err := e.partition(c.Topic, c.Partition)
-	if err != nil {
-		return nil, nil, err
-	}
-	had := s.Members(*p)
-	if p.Move != nil {
-		had = slices.Concat(p.Move.From, p.Move.Through)
-	}
-	for _, m := range had {
-		if !s.memberGone(m) {
-			return nil, nil, fmt.Errorf("%w: node %d may have a copy of %s-%d", record.ErrInvalidRequest, memberNode(m), c.Topic, c.Partition)
-		}
-	}
-	if p.Generation == math.MaxInt32 {
-		return nil, nil, fmt.Errorf("%w: %s-%d has used up its generations", record.ErrInvalidRequest, c.Topic, c.Partition)
-	}
-	next := s.born(p.Replicas)
-	next.Generation = p.Generation + 1
-	*p = next
-	return e.done(), next, nil
 }
 
 // memberGone reports whether what a member had is lost for good, as far as the

@@ -43,8 +43,6 @@ func nodeCommand(t *testing.T, verb string, a storytest.Args) Command {
 		return DecommissionNode{Node: node, Cancel: verb == "recommission"}
 	case "replace":
 		return ReplaceNode{Node: node, With: int32(a.Int("with", 0))}
-	case "renew":
-		return RenewPartition{Topic: a.Bare(), Partition: int32(a.Int("partition", 0))}
 	case "remove":
 		return RemoveNode{Node: node}
 	}
@@ -91,8 +89,6 @@ func (e *env) look(verb string, a storytest.Args) string {
 		}
 	case "plan":
 		return e.plan(a)
-	case "chores":
-		return e.chores(a)
 	case "loss":
 		losses := e.state.MayLose(down...)
 		for _, n := range e.state.Nodes() {
@@ -153,35 +149,6 @@ func (e *env) plan(a storytest.Args) string {
 		if errs := e.apply(AlterPartitionReassignments{plan}); errs != "ok" {
 			b.WriteString(errs)
 		}
-	}
-	if b.Len() == 0 {
-		return "nothing to do"
-	}
-	return b.String()
-}
-
-func (e *env) chores(a storytest.Args) string {
-	var voters []uint64
-	for _, n := range list(e.t, a.Get("voters")) {
-		voters = append(voters, memberID(n, 0))
-	}
-	var b strings.Builder
-	commands, stuck := e.state.Chores(3, voters)
-	for _, c := range commands {
-		switch c := c.(type) {
-		case AlterPartitionReassignments:
-			for _, r := range c.Partitions {
-				fmt.Fprintf(&b, "%s-%d %v -> %v\n", r.Topic, r.Partition, r.Was, r.Replicas)
-			}
-		case RemoveNode:
-			fmt.Fprintf(&b, "remove node %d\n", c.Node)
-		}
-		if did := e.apply(c); did != "ok" {
-			b.WriteString(did)
-		}
-	}
-	for _, s := range stuck {
-		fmt.Fprintf(&b, "%s-%d has nowhere to go from node %d\n", s.Topic, s.Partition, s.Node)
 	}
 	if b.Len() == 0 {
 		return "nothing to do"

@@ -32,6 +32,8 @@ func (c *cli) nodeStatus() *cobra.Command {
 		Short: "Show a node's health, disk and topics, and the nodes of its site",
 		Long: `Show a node's health, disk and topics, and what each node of its site leads and
 has. BEHIND is what a node's copies lack, as the leaders of the partitions know.
+UNWRITABLE WITHOUT IT counts the partitions that could not be written if this
+node were lost, too.
 With --groups every copy of every partition is listed: its role, Raft term, and
 the indexes of the last entry that is committed and of the last one in its log.`,
 		Example: "  entrepot node status --admin http://127.0.0.1:8080\n  entrepot node status --groups",
@@ -83,10 +85,10 @@ func (c *cli) nodeList() *cobra.Command {
 }
 
 func writeNodes(w io.Writer, nodes []admin.SiteNode) {
-	t := newTable("this node belongs to no site yet", ">ID", "NODE", "ZONE", "VERSION", ">INCARNATION", "STATE", ">LEADS", ">REPLICAS", ">BEHIND", ">QUARANTINED")
+	t := newTable("this node belongs to no site yet", ">ID", "NODE", "ZONE", "VERSION", ">INCARNATION", "STATE", ">LEADS", ">REPLICAS", ">BEHIND", ">QUARANTINED", ">UNWRITABLE WITHOUT IT")
 	for _, n := range nodes {
 		t.row(fmt.Sprint(n.ID), n.Name, dash(n.Zone), dash(n.Version), fmt.Sprint(n.Incarnation), n.State,
-			fmt.Sprint(n.Leads), fmt.Sprint(n.Replicas), behind(n.Behind), fmt.Sprint(n.Quarantined))
+			fmt.Sprint(n.Leads), fmt.Sprint(n.Replicas), behind(n.Behind), fmt.Sprint(n.Quarantined), fmt.Sprint(n.Unwritable))
 	}
 	t.write(w)
 }
@@ -207,12 +209,20 @@ func (c *cli) nodeRemove() *cobra.Command {
 }
 
 func (c *cli) nodeRebalance() *cobra.Command {
-	return &cobra.Command{
-		Use:     "rebalance",
-		Short:   "Move replicas so that the nodes have alike",
-		Example: "  entrepot node rebalance",
+	dry := false
+	cmd := &cobra.Command{
+		Use:   "rebalance",
+		Short: "Move replicas so that the nodes have alike",
+		Long: `Move replicas so that the nodes have alike, as after one has come: replicas that
+share a zone while another has none first, then from nodes that have most to
+those that have least, and preferred leaders last. --dry-run shows the moves and
+makes none.`,
+		Example: "  entrepot node rebalance --dry-run\n  entrepot node rebalance",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dry {
+				return c.rebalancePlan(cmd)
+			}
 			var done admin.NodeActed
 			if err := c.call(cmd.Context(), http.MethodPost, "/v1/site/rebalance", &done); err != nil {
 				return err
@@ -220,6 +230,22 @@ func (c *cli) nodeRebalance() *cobra.Command {
 			return c.print(done, func(w io.Writer) { writeActed(w, done) })
 		},
 	}
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "show the moves and make none")
+	return cmd
+}
+
+func (c *cli) rebalancePlan(cmd *cobra.Command) error {
+	var plan []admin.Wish
+	if err := c.get(cmd.Context(), "/v1/site/rebalance/plan", &plan); err != nil {
+		return err
+	}
+	return c.print(plan, func(w io.Writer) {
+		t := newTable("the nodes have alike", "TOPIC", ">PARTITION", "FROM", "TO")
+		for _, one := range plan {
+			t.row(one.Topic, fmt.Sprint(one.Partition), nodes(one.From), nodes(one.To))
+		}
+		t.write(w)
+	})
 }
 
 func (c *cli) actNode(cmd *cobra.Command, node string, action admin.NodeAction, with string) error {
