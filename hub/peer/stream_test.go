@@ -278,3 +278,26 @@ func TestBulkRate(t *testing.T) {
 		}
 	})
 }
+
+// A stream whose sender says another length than came ends with an error, and
+// so does one that comes faster than its reader has room.
+func TestStreamShort(t *testing.T) {
+	for name, in := range map[string][]byte{
+		"short":    {byte(kindData), 1, 3, 1, 2, 3, byte(kindEnd), 1, 8, 0, 0, 0, 0, 0, 0, 0, 4},
+		"overfull": {byte(kindData), 1, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9, byte(kindEnd), 1, 8, 0, 0, 0, 0, 0, 0, 0, 9},
+	} {
+		k := newCaller(fuzzConn(orders(in)))
+		r, err := k.open(t.Context(), "s", nil, 8, newThrottle())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := k.c.run(k.take); err == nil || !strings.Contains(err.Error(), "stream") {
+			t.Errorf("%s: the connection ended with %v", name, err)
+		}
+		k.end()
+		if got, err := io.ReadAll(r); err == nil {
+			t.Errorf("%s: % x and a clean end", name, got)
+		}
+		_ = r.Close()
+	}
+}
