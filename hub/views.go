@@ -54,6 +54,13 @@ func (v nodeView) Status() admin.Status {
 	for _, t := range h.meta.State().Topics() {
 		s.Topics = append(s.Topics, v.topic(t))
 	}
+	for _, p := range h.peers.Stats() {
+		s.Peers = append(s.Peers, admin.PeerLink{
+			Node: p.Name, NodeID: p.Node, Class: p.Class.String(), Since: p.Since, Error: p.Error, Accepted: p.Accepted,
+			Version: p.Version, Connects: p.Connects, RoundTripSeconds: p.RoundTrip.Seconds(), QueueBytes: int64(p.QueueBytes), Dropped: p.Dropped,
+			SentFrames: p.SentFrames, SentBytes: p.SentBytes, ReceivedFrames: p.ReceivedFrames, ReceivedBytes: p.ReceivedBytes,
+		})
+	}
 	return s
 }
 

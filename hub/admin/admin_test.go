@@ -93,6 +93,10 @@ func sample() *fakeHub {
 				}}}},
 				{Name: "clicks", Source: "east", Partitions: []Partition{{LogStart: 1000, HighWatermark: 8765, Bytes: 3 << 20}, {ID: 1, HighWatermark: 1235, Bytes: 1 << 19, Damage: "segment 3: <checksum>"}}},
 			},
+			Peers: []PeerLink{
+				{Node: "west-2", NodeID: 2, Class: "append", Since: noon, Connects: 3, RoundTripSeconds: 0.0005, QueueBytes: 70, Dropped: 4, SentBytes: 5000, ReceivedBytes: 600},
+				{NodeID: 3, Class: "append", Error: "connection refused"},
+			},
 		},
 		members: []Member{
 			{ID: "east-1", Site: "east", Status: "alive", Pool: "wan"},
@@ -308,6 +312,11 @@ func TestMetrics(t *testing.T) {
 		`entrepot_mesh_member_up{node="west-1",pool="lan",site="west"} 1`,
 		`entrepot_mirror_lag_seconds{link="east",source="east"} 0.25`,
 		`# TYPE entrepot_mirror_records_total counter`,
+		`entrepot_peer_connected{class="append",node_id="2"} 1`,
+		`entrepot_peer_connected{class="append",node_id="3"} 0`,
+		`entrepot_peer_round_trip_seconds{class="append",node_id="2"} 0.0005`,
+		`entrepot_peer_dropped_messages_total{class="append",node_id="2"} 4`,
+		`entrepot_peer_sent_bytes_total{class="append",node_id="2"} 5000`,
 		`entrepot_job_records_total{connector="files",job="lake",kind="sink",outcome="dead"} 1`,
 		`go_goroutines`,
 	} {

@@ -86,7 +86,7 @@ func nodeSamples(st Status, now time.Time) []Sample {
 			Sample{Name: "topic_quarantined_partitions", Help: "Partitions not served because their log is damaged.", Labels: of, Value: float64(damaged)})
 		samples = append(samples, compactionSamples(t, of)...)
 	}
-	return samples
+	return append(samples, peerSamples(st.Peers)...)
 }
 
 // compactionSamples sums what compaction has done to a topic's partitions.

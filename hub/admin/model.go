@@ -116,6 +116,8 @@ type Status struct {
 	Reason    string    `json:"reason,omitempty"` // why it is not ready, or what is wrong although it is
 	Disk      Disk      `json:"disk"`
 	Topics    []Topic   `json:"topics"` // internal ones included, sorted by name
+	// Peers are the connections with the other nodes of the site, by node and class.
+	Peers []PeerLink `json:"peers,omitempty"`
 }
 
 // Disk is the volume under the data directory.

@@ -22,26 +22,30 @@ func upNow(n *testNode, to string) int {
 }
 
 // A node that does not answer is noticed within the time of Dead, in all
-// classes, and is connected again as soon as it answers.
+// classes and at both ends, even when only one way is gone, and is connected
+// again as soon as it answers.
 func TestSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m, nodes := bubble(t, 2, nil)
 		a, b := nodes[0], nodes[1]
-		for range 3 {
+		for _, gone := range [][]string{{"n1", "n2"}, {"n1"}, {"n2"}} {
 			// Keep-alives keep an idle connection.
 			time.Sleep(time.Minute)
 			if upNow(a, "n2") != Classes || upNow(b, "n1") != Classes {
 				t.Fatal("an idle connection was lost")
 			}
-			m.stall()
+			m.stall(gone...)
 			time.Sleep(a.cfg.Dead + a.cfg.KeepAlive)
 			if upNow(a, "n2") != 0 || upNow(b, "n1") != 0 {
-				t.Fatalf("after %v of silence %d and %d classes are up", a.cfg.Dead, upNow(a, "n2"), upNow(b, "n1"))
+				t.Fatalf("nothing comes to %v: after %v %d and %d classes are up", gone, a.cfg.Dead, upNow(a, "n2"), upNow(b, "n1"))
 			}
 			if a.Send(2, Append, net.Buffers{[]byte("x")}) {
 				t.Error("sent to a node that is silent")
 			}
 			time.Sleep(time.Minute)
+			if upNow(a, "n2") != 0 || upNow(b, "n1") != 0 {
+				t.Fatalf("nothing comes to %v: after a minute %d and %d classes are up", gone, upNow(a, "n2"), upNow(b, "n1"))
+			}
 			m.flow()
 			at := time.Now()
 			a.connected("n2")
@@ -52,6 +56,32 @@ func TestSilence(t *testing.T) {
 		}
 		if s := a.log.String(); !strings.Contains(s, "the other node is silent") || strings.Count(s, "cannot be reached") > 6 {
 			t.Errorf("log: %s", s)
+		}
+	})
+}
+
+// A network that comes and goes leaves nothing behind: when it stays, all is
+// connected at once.
+func TestFlapping(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, nodes := bubble(t, 3, nil)
+		random := rand.New(rand.NewPCG(1, 2))
+		for range 200 {
+			m.stall(nodes[random.IntN(3)].id.Name)
+			time.Sleep(time.Duration(random.IntN(3000)+1) * time.Millisecond)
+			m.flow()
+			time.Sleep(time.Duration(random.IntN(300)+1) * time.Millisecond)
+		}
+		at := time.Now()
+		for _, from := range nodes {
+			for _, to := range nodes {
+				if from != to {
+					from.connected(to.id.Name)
+				}
+			}
+		}
+		if took := time.Since(at); took > time.Second {
+			t.Errorf("connected %v after the last time", took)
 		}
 	})
 }
@@ -68,7 +98,7 @@ func TestRestart(t *testing.T) {
 				t.Fatalf("%d classes are up with a node that has gone", up)
 			}
 			time.Sleep(away)
-			b = newNode(t, m.config(nil), identity(2))
+			b = newNode(t, m.config("n2", nil), identity(2))
 			b.SetNodes(map[int32]Node{1: {Addr: "n1:1"}})
 			b.serve(m.listen("n2:1"))
 			at := time.Now()
@@ -88,7 +118,7 @@ func TestMoved(t *testing.T) {
 		m, nodes := bubble(t, 2, nil)
 		a := nodes[0]
 		nodes[1].stop()
-		b := newNode(t, m.config(nil), identity(2))
+		b := newNode(t, m.config("n2", nil), identity(2))
 		b.SetNodes(map[int32]Node{1: {Addr: "n1:1"}})
 		b.serve(m.listen("n2:2"))
 		b.connected("n1")
@@ -115,7 +145,7 @@ func TestIncarnations(t *testing.T) {
 		a, old, c := nodes[0], nodes[1], nodes[2]
 		id := old.id
 		id.Incarnation = 1
-		next := newNode(t, m.config(nil), id)
+		next := newNode(t, m.config("next", nil), id)
 		next.SetNodes(map[int32]Node{1: {Addr: "n1:1"}})
 		next.serve(m.listen("next:1"))
 		next.connected("n1")
@@ -154,7 +184,7 @@ func TestRefused(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				m := newMemNet()
 				t.Cleanup(m.wg.Wait)
-				a, b := newNode(t, m.config(nil), identity(1)), newNode(t, m.config(test.change), test.id)
+				a, b := newNode(t, m.config("a", nil), identity(1)), newNode(t, m.config("b", test.change), test.id)
 				a.serve(m.listen("a:1"))
 				b.serve(m.listen("b:1"))
 				// Only a dials, so that each has one reason to tell.

@@ -83,7 +83,7 @@ func TestJudge(t *testing.T) {
 // end thinks; the last word is not said.
 func shakeRaw(t *testing.T, m *memNet, addr string, h hello) net.Conn {
 	t.Helper()
-	nc, err := m.dial(t.Context(), addr)
+	nc, err := m.dial(t.Context(), "n2", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestLateHandshake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemNet()
 		t.Cleanup(m.wg.Wait)
-		a := newNode(t, m.config(nil), identity(1))
+		a := newNode(t, m.config("n1", nil), identity(1))
 		a.serve(m.listen("n1:1"))
 		h := hello{min: 1, max: 1, class: Append, Identity: identity(2)}
 		first, second := shakeRaw(t, m, "n1:1", h), shakeRaw(t, m, "n1:1", h)
@@ -139,9 +139,9 @@ func TestSilentHandshake(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemNet()
 		t.Cleanup(m.wg.Wait)
-		a := newNode(t, m.config(nil), identity(1))
+		a := newNode(t, m.config("n1", nil), identity(1))
 		a.serve(m.listen("n1:1"))
-		nc, err := m.dial(t.Context(), "n1:1")
+		nc, err := m.dial(t.Context(), "n2", "n1:1")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,7 +153,7 @@ func TestSilentHandshake(t *testing.T) {
 			t.Errorf("cut after %v, want %v", took, a.cfg.HandshakeTimeout)
 		}
 		// Who is not a node is told from one.
-		nc, err = m.dial(t.Context(), "n1:1")
+		nc, err = m.dial(t.Context(), "n2", "n1:1")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -16,14 +16,13 @@ import (
 type memNet struct {
 	mu        sync.Mutex
 	listeners map[string]*memListener
-	gate      chan struct{} // closed: everything flows; open: nothing does
+	gates     map[string]chan struct{} // by the node that is sent to; closed: it flows
 	wg        sync.WaitGroup
 	faults    *faults // nil: none
 }
 
 func newMemNet() *memNet {
-	m := &memNet{listeners: map[string]*memListener{}, gate: make(chan struct{})}
-	close(m.gate)
+	m := &memNet{listeners: map[string]*memListener{}, gates: map[string]chan struct{}{}}
 	return m
 }
 
@@ -35,7 +34,8 @@ func bubble(t *testing.T, nodes int, change func(*Config)) (*memNet, []*testNode
 	t.Cleanup(m.wg.Wait)
 	var all []*testNode
 	for i := range nodes {
-		n := newNode(t, m.config(change), identity(int32(i+1)))
+		id := identity(int32(i + 1))
+		n := newNode(t, m.config(id.Name, change), id)
 		n.serve(m.listen(n.id.Name + ":1"))
 		all = append(all, n)
 	}
@@ -43,35 +43,43 @@ func bubble(t *testing.T, nodes int, change func(*Config)) (*memNet, []*testNode
 	return m, all
 }
 
-// config is the default one over this network.
-func (m *memNet) config(change func(*Config)) Config {
+// config is the default one of a node over this network.
+func (m *memNet) config(name string, change func(*Config)) Config {
 	cfg := Default()
-	cfg.Dial = m.dial
+	cfg.Dial = func(ctx context.Context, addr string) (net.Conn, error) { return m.dial(ctx, name, addr) }
 	if change != nil {
 		change(&cfg)
 	}
 	return cfg
 }
 
-// stall holds everything up, as when the network is gone or a process is
-// stopped; flow lets what was held up arrive.
-func (m *memNet) stall() {
+// stall holds up what is sent to the nodes, as when the network is gone or a
+// process is stopped; flow lets what was held up arrive.
+func (m *memNet) stall(to ...string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.gate = make(chan struct{})
+	for _, name := range to {
+		m.gates[name] = make(chan struct{})
+	}
 }
 
 func (m *memNet) flow() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	close(m.gate)
+	for name, gate := range m.gates {
+		close(gate)
+		delete(m.gates, name)
+	}
 }
 
-// pass waits while the network is stalled.
-func (m *memNet) pass(done <-chan struct{}) bool {
+// pass waits while what is sent to a node is held up.
+func (m *memNet) pass(to string, done <-chan struct{}) bool {
 	m.mu.Lock()
-	gate := m.gate
+	gate := m.gates[to]
 	m.mu.Unlock()
+	if gate == nil {
+		return true
+	}
 	select {
 	case <-gate:
 		return true
@@ -88,8 +96,11 @@ func (m *memNet) listen(addr string) net.Listener {
 	return l
 }
 
-func (m *memNet) dial(ctx context.Context, addr string) (net.Conn, error) {
-	if !m.pass(ctx.Done()) {
+// dial connects the node called name; addresses are NAME:PORT. Both ways are
+// needed, as TCP needs them.
+func (m *memNet) dial(ctx context.Context, name, addr string) (net.Conn, error) {
+	to, _, _ := net.SplitHostPort(addr)
+	if !m.pass(to, ctx.Done()) || !m.pass(name, ctx.Done()) {
 		return nil, context.Cause(ctx)
 	}
 	m.mu.Lock()
@@ -105,22 +116,23 @@ func (m *memNet) dial(ctx context.Context, addr string) (net.Conn, error) {
 	case <-l.done:
 		return nil, errors.New("connection refused")
 	}
-	m.wg.Go(func() { m.pump(a, b) })
-	m.wg.Go(func() { m.pump(b, a) })
+	m.wg.Go(func() { m.pump(a, b, to) })
+	m.wg.Go(func() { m.pump(b, a, name) })
 	return near, nil
 }
 
 // pumpRoom is how many reads of up to 4 KiB a direction holds.
 const pumpRoom = 64
 
-// pump carries bytes from one pipe to another until either ends.
-func (m *memNet) pump(from, to net.Conn) {
+// pump carries bytes from one pipe to another, which is a node's of that name,
+// until either ends.
+func (m *memNet) pump(from, to net.Conn, name string) {
 	held := make(chan []byte, pumpRoom)
 	done := make(chan struct{})
 	m.wg.Go(func() {
 		defer close(done)
 		for b := range held {
-			m.pass(nil)
+			m.pass(name, nil)
 			m.mu.Lock()
 			f := m.faults
 			m.mu.Unlock()

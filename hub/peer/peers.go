@@ -298,13 +298,6 @@ func (p *Peers) Send(node int32, class Class, parts net.Buffers) bool {
 	return false
 }
 
-// Connected reports whether there is a connection to a node for what is urgent:
-// one that does not answer any more has none soon.
-func (p *Peers) Connected(node int32) bool {
-	_, err := p.caller(node, Heartbeat)
-	return err == nil
-}
-
 // caller is the connection to a node in a class.
 func (p *Peers) caller(node int32, class Class) (*caller, error) {
 	if l := p.link(node, class); l != nil {

@@ -50,7 +50,7 @@ func TestStats(t *testing.T) {
 
 		// Keep-alives that take 100 ms.
 		time.Sleep(a.cfg.KeepAlive - time.Since(began)%a.cfg.KeepAlive - time.Millisecond)
-		m.stall()
+		m.stall("n2")
 		time.Sleep(101 * time.Millisecond)
 		m.flow()
 		if s := stat(t, a, 2, Heartbeat); s.RoundTrip < 90*time.Millisecond || s.RoundTrip > 110*time.Millisecond {
@@ -149,7 +149,7 @@ func TestCallEnds(t *testing.T) {
 		if err := <-left; !errors.Is(err, errGivenUp) {
 			t.Error(err)
 		}
-		time.AfterFunc(time.Second, m.stall)
+		time.AfterFunc(time.Second, func() { m.stall("n1", "n2") })
 		at := time.Now()
 		if _, err := a.Call(t.Context(), 2, "x", nil); !errors.Is(err, ErrDisconnected) {
 			t.Error(err)
@@ -169,7 +169,7 @@ func TestCallInLink(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemNet()
 		t.Cleanup(m.wg.Wait)
-		a, b := newNode(t, m.config(nil), identity(1)), newNode(t, m.config(nil), identity(2))
+		a, b := newNode(t, m.config("n1", nil), identity(1)), newNode(t, m.config("n2", nil), identity(2))
 		b.onCall = func(context.Context, Peer, string, []byte) ([]byte, error) { return []byte("yes"), nil }
 		got := make(chan string, 1)
 		a.onLink = func(to Peer, class Class, up bool) {

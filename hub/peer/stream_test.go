@@ -120,7 +120,7 @@ func TestStreamCut(t *testing.T) {
 		}
 		// The network goes.
 		r, n := open(t.Context())
-		m.stall()
+		m.stall("n1", "n2")
 		rest, err := io.ReadAll(r)
 		if !errors.Is(err, ErrDisconnected) || n+len(rest) > size {
 			t.Errorf("the network is gone: %d bytes and %v", n+len(rest), err)
