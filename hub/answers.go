@@ -54,8 +54,14 @@ func (a *answers) look(index uint64) (one answer, more <-chan struct{}) {
 	return a.mu.newest[index%keepAnswers], a.mu.more
 }
 
+// applying is a group as wait sees it.
+type applying interface {
+	Changed() <-chan struct{}
+	Status() replica.Status
+}
+
 // wait returns the result of the command at an index, once it is applied here.
-func (a *answers) wait(ctx context.Context, index uint64, group *replica.Replica) (catalog.Result, error) {
+func (a *answers) wait(ctx context.Context, index uint64, group applying) (catalog.Result, error) {
 	for {
 		changed := group.Changed()
 		past := group.Status().Applied >= index

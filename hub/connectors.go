@@ -188,6 +188,18 @@ func (v connectorsView) Act(ctx context.Context, name string, a connect.Action) 
 
 // Connectors implements connect.Site.
 func (v connectorsView) Connectors() []connect.Connector {
+	all := v.here()
+	names := map[string]bool{}
+	for _, c := range all {
+		names[c.Name] = true
+	}
+	all = append(all, v.h.elsewhere(names)...)
+	slices.SortFunc(all, func(a, b connect.Connector) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// here are the connectors that this node runs, or cannot run.
+func (v connectorsView) here() []connect.Connector {
 	kept := v.h.meta.State().Connectors()
 	var all []connect.Connector
 	for _, j := range v.h.runner.Status() {
@@ -217,7 +229,6 @@ func (v connectorsView) Connectors() []connect.Connector {
 		}
 		all = append(all, c)
 	}
-	slices.SortFunc(all, func(a, b connect.Connector) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }
 

@@ -216,6 +216,7 @@ func (h *Hub) join(context.Context) error {
 	}
 	rc := registry.Config{
 		Dial: h.pipe.dial, Seeds: []string{h.Kafka()}, ClusterID: h.id.Cluster, Version: h.deps.Version, Logger: h.log.With("part", "registry"),
+		Relay: h.relayed(relayRegistry, h.schemaWriter),
 	}
 	if h.cfg.Listeners.Registry.Login {
 		rc.Login = passwords(pc.SASL)
@@ -223,6 +224,7 @@ func (h *Hub) join(context.Context) error {
 	h.registry = registry.New(rc)
 	cc := connect.Config{
 		Site: h.connectors, Registry: h.deps.Registry, ClusterID: h.id.Cluster, Version: h.deps.Version, Worker: h.Connect(), Logger: h.log.With("part", "connect"),
+		Relay: h.relayed(relayConnect, h.connectWorker),
 	}
 	if h.cfg.Listeners.Connect.Login {
 		cc.Login = passwords(pc.SASL)
@@ -242,7 +244,7 @@ func (h *Hub) joinIfSomebody(ctx context.Context) error {
 }
 
 func (h *Hub) openAdmin(context.Context) (err error) {
-	h.admin, err = admin.New(admin.Config{Logger: h.log.With("part", "admin")},
+	h.admin, err = admin.New(admin.Config{Logger: h.log.With("part", "admin"), Relay: h.relayed(relayAdmin, h.jobWorker), OtherJobs: h.otherJobs},
 		admin.Sources{Node: nodeView{h}, Mesh: meshView{h}, Links: linksView{h}, Jobs: jobsView{h}, Site: siteView{h}, Samples: []admin.Samples{siteSamples{h}, kafkaSamples{h}, registrySamples{h}, connectSamples{h}}})
 	return err
 }
@@ -280,7 +282,7 @@ func (h *Hub) Run(ctx context.Context) error {
 			edge.run("schemas", h.registry.Run)
 			edge.run("schema registry", func(ctx context.Context) error { return h.registry.Serve(ctx, h.registryLn) })
 		}
-		if err = h.startJobs(ctx); err == nil && h.connectLn != nil { // who asks earlier would see no connectors
+		if err = h.insist(ctx, func() error { return h.startJobs(ctx) }); err == nil && h.connectLn != nil { // who asks earlier would see no connectors
 			edge.run("connect", func(ctx context.Context) error { return h.connect.Serve(ctx, h.connectLn) })
 		}
 		if err == nil {

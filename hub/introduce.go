@@ -21,7 +21,11 @@ func (h *Hub) introduce(ctx context.Context) error {
 		}
 	}
 	for _, cmd := range []catalog.Command{h.siteInit(), h.registration()} {
-		if err := h.insist(ctx, cmd); err != nil {
+		err := h.insist(ctx, func() error {
+			_, err := h.meta.Propose(ctx, cmd)
+			return err
+		})
+		if err != nil {
 			return h.explain(err)
 		}
 	}
@@ -31,10 +35,10 @@ func (h *Hub) introduce(ctx context.Context) error {
 	return h.settle(h.id) // the catalog has said that the name is right
 }
 
-// insist proposes a command until it is decided.
-func (h *Hub) insist(ctx context.Context, cmd catalog.Command) error {
+// insist does what has to be proposed to the catalog until it is decided.
+func (h *Hub) insist(ctx context.Context, propose func() error) error {
 	for {
-		_, err := h.meta.Propose(ctx, cmd)
+		err := propose()
 		if err == nil || ctx.Err() != nil || !h.several() || !errors.Is(err, record.ErrTimeout) {
 			return err
 		}

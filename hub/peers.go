@@ -20,11 +20,14 @@ import (
 
 // What nodes ask of each other.
 const (
-	callBootstrap = "bootstrap" // to begin a site together
-	callJoin      = "join"      // to become a node of the site
-	callPropose   = "propose"   // a command for the catalog
-	callReport    = "report"    // what a node has, for who looks at the site
-	callKafka     = "kafka"     // what the Kafka servers of a site ask of each other
+	callBootstrap  = "bootstrap"  // to begin a site together
+	callJoin       = "join"       // to become a node of the site
+	callPropose    = "propose"    // a command for the catalog
+	callReport     = "report"     // what a node has, for who looks at the site
+	callJobs       = "jobs"       // the connectors that it runs, for the admin API
+	callConnectors = "connectors" // the same for Kafka Connect's
+	callRelay      = "relay"      // an HTTP request that is its business
+	callKafka      = "kafka"      // what the Kafka servers of a site ask of each other
 )
 
 func (h *Hub) openPeers(context.Context) error {
@@ -118,6 +121,12 @@ func (p peerHandler) Call(ctx context.Context, from peer.Peer, method string, bo
 		return h.meta.forwarded(ctx, body)
 	case method == callReport:
 		return json.Marshal(h.report(ctx))
+	case method == callJobs:
+		return json.Marshal(jobsView{h}.Jobs())
+	case method == callConnectors:
+		return json.Marshal(h.connectors.here())
+	case method == callRelay:
+		return h.relayCalled(ctx, body)
 	case method == callKafka:
 		return h.server.Answer(ctx, body)
 	}

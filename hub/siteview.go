@@ -3,11 +3,9 @@ package hub
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/admin"
@@ -71,30 +69,7 @@ func (h *Hub) report(ctx context.Context) report {
 func (v siteView) reports(ctx context.Context) map[int32]report {
 	h := v.h
 	all := map[int32]report{h.id.ID: h.report(ctx)}
-	ctx, cancel := context.WithTimeout(ctx, reportTime)
-	defer cancel()
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for _, n := range h.meta.State().Nodes() {
-		if n.ID == h.id.ID || !h.nodes.up(n.ID) {
-			continue
-		}
-		wg.Go(func() {
-			var one report
-			b, err := h.peers.Call(ctx, n.ID, callReport, nil)
-			if err == nil {
-				err = json.Unmarshal(b, &one)
-			}
-			if err != nil {
-				h.log.Debug("a node does not report", "node", n.Name, "error", err)
-				return
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			all[n.ID] = one
-		})
-	}
-	wg.Wait()
+	fromOthers(ctx, h, callReport, func(node int32, one report) { all[node] = one })
 	return all
 }
 

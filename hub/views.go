@@ -183,6 +183,9 @@ func (v jobsView) Jobs() []admin.Job {
 			Reason: j.LastError, Guarantee: j.Guarantee,
 			Counters: map[string]int64{"read": j.Read, "filtered": j.Filtered, "dead": j.DeadLetters},
 		}
+		if v.h.several() {
+			one.Node = v.h.cfg.Node.ID
+		}
 		if j.Kind == "source" {
 			one.Counters["written"] = j.Produced
 		} else {

@@ -54,10 +54,16 @@ type Config struct {
 	Registry *prometheus.Registry
 	Logger   *slog.Logger     // nil: silent
 	Clock    func() time.Time // nil: time.Now
+	// Relay stands before the handler of the listener: it passes on what another
+	// node of the site has to answer. nil: nothing.
+	Relay func(http.Handler) http.Handler
+	// OtherJobs are the jobs that other nodes run. nil: there are none.
+	OtherJobs func(ctx context.Context) []Job
 }
 
 // Server answers HTTP for one node.
 type Server struct {
+	cfg     Config
 	src     Sources
 	clock   func() time.Time
 	logger  *slog.Logger
@@ -67,7 +73,7 @@ type Server struct {
 // New builds the server and registers its collectors. It fails only if the
 // registry refuses them, which means that it was given to two servers.
 func New(cfg Config, src Sources) (*Server, error) {
-	s := &Server{src: src, clock: cfg.Clock, logger: cfg.Logger}
+	s := &Server{cfg: cfg, src: src, clock: cfg.Clock, logger: cfg.Logger}
 	if s.clock == nil {
 		s.clock = time.Now
 	}
@@ -104,7 +110,11 @@ const (
 // to 5 s. It owns ln. The error is nil after an ordinary end.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	limits := web.Limits{Read: requestTime, Write: 2 * requestTime, Idle: time.Minute, Header: 16 << 10}
-	if err := limits.Serve(ctx, ln, s.handler, s.logger); err != nil {
+	handler := s.handler
+	if s.cfg.Relay != nil {
+		handler = s.cfg.Relay(handler)
+	}
+	if err := limits.Serve(ctx, ln, handler, s.logger); err != nil {
 		return fmt.Errorf("admin: serve on %s: %w", ln.Addr(), err)
 	}
 	return nil

@@ -229,8 +229,9 @@ type LinkPartition struct {
 // Job is a connector at run time.
 type Job struct {
 	Name      string           `json:"name"`
-	Kind      string           `json:"kind"`      // source, sink
-	Connector string           `json:"connector"` // file, files, postgres, ...
+	Node      string           `json:"node,omitempty"` // that runs it, on a site of several
+	Kind      string           `json:"kind"`           // source, sink
+	Connector string           `json:"connector"`      // file, files, postgres, ...
 	Topic     string           `json:"topic"`
 	State     string           `json:"state"`            // running, paused, backing-off, stuck, failed, completed, ...
 	Reason    string           `json:"reason,omitempty"` // why it is not running; of a running one, what went wrong last

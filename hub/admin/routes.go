@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,7 +24,7 @@ func (s *Server) routes(metrics http.Handler) http.Handler {
 	get("/v1/mesh/members", func(*http.Request) (any, error) { return s.members(), nil })
 	get("/v1/mesh/rtt", s.rtt)
 	get("/v1/links", func(*http.Request) (any, error) { return s.links(), nil })
-	get("/v1/jobs", func(*http.Request) (any, error) { return s.jobs(), nil })
+	get("/v1/jobs", func(r *http.Request) (any, error) { return s.allJobs(r.Context()), nil })
 	get("/v1/jobs/{name}", s.job)
 	mux.Handle("/v1/jobs/{name}/{action}", answer(http.MethodPost, s.act))
 	mux.Handle("/v1/jobs/{name}/offsets", s.offsetRoutes())
@@ -207,6 +208,20 @@ func (s *Server) links() []Link {
 		links[i].Partitions = list(links[i].Partitions)
 	}
 	return links
+}
+
+// allJobs are those of the whole site, by name.
+func (s *Server) allJobs(ctx context.Context) []Job {
+	jobs := s.jobs()
+	if s.cfg.OtherJobs == nil {
+		return jobs
+	}
+	jobs = append(jobs, s.cfg.OtherJobs(ctx)...)
+	for i := range jobs {
+		jobs[i].Tasks = list(jobs[i].Tasks)
+	}
+	slices.SortStableFunc(jobs, func(a, b Job) int { return strings.Compare(a.Name, b.Name) })
+	return jobs
 }
 
 func (s *Server) jobs() []Job {

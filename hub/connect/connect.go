@@ -128,6 +128,9 @@ type Config struct {
 	Logger    *slog.Logger // nil: silent
 	// Login checks the user and password of each request; nil: nobody is asked.
 	Login func(ctx context.Context, user, password string) error
+	// Relay stands before the handler of the listener: it passes on what another
+	// node of the site has to answer. nil: nothing.
+	Relay func(http.Handler) http.Handler
 }
 
 // API answers Kafka Connect's requests.
@@ -146,7 +149,11 @@ func New(cfg Config) *API {
 
 // Serve answers on ln, which it owns, until ctx ends.
 func (a *API) Serve(ctx context.Context, ln net.Listener) error {
-	if err := web.Serve(ctx, ln, a.Handler(), a.cfg.Logger); err != nil {
+	handler := a.Handler()
+	if a.cfg.Relay != nil {
+		handler = a.cfg.Relay(handler)
+	}
+	if err := web.Serve(ctx, ln, handler, a.cfg.Logger); err != nil {
 		return fmt.Errorf("connect: serve on %s: %w", ln.Addr(), err)
 	}
 	return nil

@@ -32,6 +32,8 @@ type Node struct {
 	// enter is what its command begins with, to run on a network of its own.
 	enter []string
 	proc  *Process
+
+	before string // what the run printed that Terminate has ended
 }
 
 // NewNode writes the file of a node that is a site of its own, with its data

@@ -147,7 +147,16 @@ type trickle struct {
 	mu     struct {
 		sync.Mutex
 		acked []string
+		last  time.Time
+		gap   time.Duration // the longest time without an acknowledgement
 	}
+}
+
+// gap is the longest time in which nothing was acknowledged.
+func (w *trickle) gap() time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.mu.gap
 }
 
 func writeTo(t *testing.T, s *Site, topic string, partitions int) *trickle {
@@ -168,6 +177,11 @@ func writeTo(t *testing.T, s *Site, topic string, partitions int) *trickle {
 				w.n.Add(1)
 				w.mu.Lock()
 				w.mu.acked = append(w.mu.acked, value)
+				if now := time.Now(); w.mu.last.IsZero() {
+					w.mu.last = now
+				} else {
+					w.mu.gap, w.mu.last = max(w.mu.gap, now.Sub(w.mu.last)), now
+				}
 				w.mu.Unlock()
 			}
 		})

@@ -143,6 +143,7 @@ func (n *Node) Terminate() {
 	if status, err := n.proc.Wait(time.Minute); err != nil || status != 0 {
 		n.t.Fatalf("%s: status %d, %v", n.ID, status, err)
 	}
+	n.before = n.proc.Output()
 }
 
 // Wipe removes everything that a node which has ended had on disk.

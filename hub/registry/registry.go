@@ -22,6 +22,7 @@ import (
 	"context"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,6 +39,9 @@ type Config struct {
 	Logger    *slog.Logger // nil: silent
 	// Login checks the user and password of each request; nil: nobody is asked.
 	Login func(ctx context.Context, user, password string) error
+	// Relay stands before the handler of the listener: it passes on what another
+	// node of the site has to answer. nil: nothing.
+	Relay func(http.Handler) http.Handler
 }
 
 // Registry serves the API. Make it with New; it answers once Run has read the

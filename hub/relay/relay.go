@@ -1,0 +1,107 @@
+// Package relay has an HTTP request that one node of a site has received answered
+// by another: as bytes there, and as bytes back.
+//
+// Goroutines: none.
+package relay
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+)
+
+// MaxBody bounds what is passed on of a request, in bytes.
+const MaxBody = 8 << 20
+
+// answer is a response on its way back.
+type answer struct {
+	Status int         `json:"status"`
+	Header http.Header `json:"header"`
+	Body   []byte      `json:"body"`
+}
+
+// Call has another node answer a request that was encoded.
+type Call func(ctx context.Context, request []byte) ([]byte, error)
+
+// Pass answers w with what call makes of the request. A node that does not answer
+// is a bad gateway (502), in words.
+func Pass(w http.ResponseWriter, r *http.Request, call Call) {
+	status, err := pass(w, r, call)
+	if err != nil {
+		http.Error(w, err.Error(), status)
+	}
+}
+
+func pass(w http.ResponseWriter, r *http.Request, call Call) (status int, err error) {
+	request, err := encode(r)
+	if err != nil {
+		return http.StatusRequestEntityTooLarge, err
+	}
+	b, err := call(r.Context(), request)
+	if err != nil {
+		return http.StatusBadGateway, err
+	}
+	var a answer
+	if err := json.Unmarshal(b, &a); err != nil || a.Status < 200 || a.Status > 599 {
+		return http.StatusBadGateway, fmt.Errorf("another node answers status %d: %w", a.Status, err)
+	}
+	for k, v := range a.Header {
+		w.Header()[k] = v
+	}
+	w.WriteHeader(a.Status)
+	_, _ = w.Write(a.Body) // an error is a client that left
+	return a.Status, nil
+}
+
+func encode(r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(body) > MaxBody {
+		return nil, fmt.Errorf("a request of more than %d bytes cannot be passed on to another node", MaxBody)
+	}
+	out := r.Clone(r.Context())
+	out.Body, out.ContentLength, out.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+	var b bytes.Buffer
+	if err := out.Write(&b); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// Serve answers a request that another node has passed on.
+func Serve(ctx context.Context, h http.Handler, request []byte) ([]byte, error) {
+	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(request)))
+	if err != nil {
+		return nil, fmt.Errorf("a request that was passed on: %w", err)
+	}
+	w := &recorder{a: answer{Header: http.Header{}}}
+	h.ServeHTTP(w, r.WithContext(ctx))
+	w.WriteHeader(http.StatusOK) // unless it was
+	return json.Marshal(w.a)
+}
+
+// recorder keeps what a handler answers.
+type recorder struct{ a answer }
+
+// Header implements http.ResponseWriter.
+func (w *recorder) Header() http.Header { return w.a.Header }
+
+// WriteHeader implements http.ResponseWriter.
+func (w *recorder) WriteHeader(status int) {
+	if w.a.Status == 0 {
+		w.a.Status = status
+	}
+}
+
+// Write implements http.ResponseWriter.
+func (w *recorder) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	w.a.Body = append(w.a.Body, p...)
+	return len(p), nil
+}

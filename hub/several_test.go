@@ -1,0 +1,163 @@
+package hub
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/identity"
+	"github.com/entrepot-hub/entrepot/hub/replica"
+	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storage"
+	"github.com/entrepot-hub/entrepot/storage/vfs"
+)
+
+// applied is a group that has applied up to an index.
+type applied uint64
+
+func (a *applied) Changed() <-chan struct{} { return nil }
+func (a *applied) Status() replica.Status   { return replica.Status{Applied: uint64(*a)} }
+
+// TestAnswers: a node that asked another for a command gets the result of its own
+// machine, also when it applies the command before it hears of it, and is told
+// when it cannot know.
+func TestAnswers(t *testing.T) {
+	cmd := func(c catalog.Command) []byte {
+		b, err := catalog.Encode(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	synctest.Test(t, func(t *testing.T) {
+		a, at := newAnswers(), applied(0)
+		got := make(chan catalog.Result, 1)
+		go func() {
+			r, err := a.wait(t.Context(), 3, &at)
+			if err != nil {
+				t.Error(err)
+			}
+			got <- r
+		}()
+		a.Apply(2, cmd(catalog.SiteInit{Site: "s", SiteID: 1}))
+		synctest.Wait()
+		select {
+		case r := <-got:
+			t.Fatalf("the result of entry 2 is taken for that of 3: %+v", r)
+		default:
+		}
+		a.Apply(3, cmd(catalog.RegisterNode{Name: "n", Site: "s"}))
+		at = 3
+		if r := <-got; r.Err != nil || r.Value != (catalog.Registered{ID: 1}) {
+			t.Errorf("%+v", r)
+		}
+		if r, err := a.wait(t.Context(), 2, &at); err != nil || r.Err != nil {
+			t.Errorf("an earlier command: %+v, %v", r, err)
+		}
+		// One that came with a snapshot, and one so old that it is forgotten.
+		at = 9
+		if _, err := a.wait(t.Context(), 7, &at); !errors.Is(err, record.ErrTimeout) {
+			t.Errorf("a command in a snapshot: %v", err)
+		}
+		a.Apply(2+keepAnswers, cmd(catalog.SetJob{Name: "j", Desired: catalog.JobPaused}))
+		if _, err := a.wait(t.Context(), 2, &at); !errors.Is(err, record.ErrTimeout) {
+			t.Errorf("a forgotten command: %v", err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := a.wait(ctx, 1<<40, &at); !errors.Is(err, record.ErrTimeout) {
+			t.Errorf("a caller that has gone: %v", err)
+		}
+	})
+}
+
+// TestForwarded: only what was surely not proposed is asked for again.
+func TestForwarded(t *testing.T) {
+	index, err := readForwarded(2, binary.AppendUvarint([]byte{forwardDone}, 300))
+	if index != 300 || err != nil {
+		t.Errorf("%d, %v", index, err)
+	}
+	if _, err := readForwarded(2, append([]byte{forwardRefused}, "not me"...)); !errors.Is(err, errNotProposed) {
+		t.Error(err)
+	}
+	for _, b := range [][]byte{append([]byte{forwardFailed}, "?"...), {}, {forwardDone}, {forwardDone, 0x80}, {forwardDone, 1, 1}, {9}} {
+		if _, err := readForwarded(2, b); err == nil || errors.Is(err, errNotProposed) {
+			t.Errorf("%v: %v", b, err)
+		}
+	}
+}
+
+// TestOldDirectory: a data directory from before nodes had identities goes on as
+// broker 1 of a site of one, with the cluster ID that its clients know; under
+// another name it is refused and left as it was.
+func TestOldDirectory(t *testing.T) {
+	c := config(t, "solo")
+	oldDirectory(t, c)
+	other := c
+	other.Node.ID = "solo-2"
+	h, err := Open(t.Context(), other, Deps{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "belongs to another node") {
+		t.Errorf("another name: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(c.Node.DataDir, identity.File)); !os.IsNotExist(err) {
+		t.Errorf("the name that was refused is written down: %v", err)
+	}
+	for range 2 { // the second start finds the identity
+		h, stop := start(t, c, Deps{})
+		if h.id.ID != 1 || h.id.Incarnation != 0 || h.id.Cluster != oldClusterID(c) {
+			t.Errorf("%+v", h.id)
+		}
+		if !h.Has("old") || h.Offsets("old", 0).HighWatermark != 0 {
+			t.Error("the topic is not there")
+		}
+		stop()
+	}
+}
+
+// oldDirectory writes the catalog that a node of a site of one had.
+func oldDirectory(t *testing.T, c Config) {
+	t.Helper()
+	store, err := storage.Open(vfs.OS(), c.Node.DataDir, storage.Config{Owner: "old"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := replica.Open(replica.Config{Member: 1}, store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs := newLayer(func(error) {})
+	logs.run("storage", store.Run)
+	logs.run("replicas", set.Run)
+	group, err := set.Add(replica.Spec{ID: storage.LogID{Topic: catalog.MetaGroup}, Born: []uint64{1}, Alone: true, Machine: catalog.NewMachine()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := serving(t.Context(), group); err != nil {
+		t.Fatal(err)
+	}
+	for _, cmd := range []catalog.Command{
+		catalog.SiteInit{Site: "solo", SiteID: c.siteID()}, catalog.RegisterNode{Name: "solo-1", Site: "solo", Kafka: "x:1"},
+		catalog.CreateTopic{Name: "old", ID: record.TopicID{7}, Partitions: 1, Replicas: 1},
+	} {
+		b, err := catalog.Encode(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := group.Propose(t.Context(), b); err != nil || out.(catalog.Result).Err != nil {
+			t.Fatal(out, err)
+		}
+	}
+	logs.stop()
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
