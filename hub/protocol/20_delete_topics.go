@@ -51,7 +51,7 @@ func (s *Server) deleteTopic(ctx context.Context, r *request, rt *kmsg.DeleteTop
 	if byID == (rt.Topic != nil) {
 		return nil, fmt.Errorf("%w: a topic is named by its name or by its ID, one of them", record.ErrInvalidRequest)
 	}
-	t, err := s.findFor(r, catalog.OpDelete, s.meta.State(), byID, orEmpty(rt.Topic), rt.TopicID)
+	t, err := s.findToChange(ctx, r, catalog.OpDelete, byID, orEmpty(rt.Topic), rt.TopicID)
 	if err != nil {
 		return nil, err
 	}

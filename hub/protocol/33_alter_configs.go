@@ -31,7 +31,7 @@ func (s *Server) alterConfigs(ctx context.Context, r *request, req *kmsg.AlterCo
 		rr := &req.Resources[i]
 		or := kmsg.NewAlterConfigsResponseResource()
 		or.ResourceType, or.ResourceName = rr.ResourceType, rr.ResourceName
-		cmd, err := s.replaceConfig(r, rr)
+		cmd, err := s.replaceConfig(ctx, r, rr)
 		if err == nil {
 			_, err = s.change(ctx, cmd, req.ValidateOnly)
 		}
@@ -41,8 +41,8 @@ func (s *Server) alterConfigs(ctx context.Context, r *request, req *kmsg.AlterCo
 	return resp
 }
 
-func (s *Server) replaceConfig(r *request, rr *kmsg.AlterConfigsRequestResource) (catalog.Command, error) {
-	t, err := s.configured(r, rr.ResourceType, rr.ResourceName)
+func (s *Server) replaceConfig(ctx context.Context, r *request, rr *kmsg.AlterConfigsRequestResource) (catalog.Command, error) {
+	t, err := s.configured(ctx, r, rr.ResourceType, rr.ResourceName)
 	if err != nil {
 		return nil, err
 	}
@@ -65,10 +65,10 @@ func (s *Server) replaceConfig(r *request, rr *kmsg.AlterConfigsRequestResource)
 }
 
 // configured finds the topic whose settings are to change.
-func (s *Server) configured(r *request, kind kmsg.ConfigResourceType, name string) (*catalog.Topic, error) {
+func (s *Server) configured(ctx context.Context, r *request, kind kmsg.ConfigResourceType, name string) (*catalog.Topic, error) {
 	switch kind {
 	case kmsg.ConfigResourceTypeTopic:
-		return s.findFor(r, catalog.OpAlterConfigs, s.meta.State(), false, name, record.TopicID{})
+		return s.findToChange(ctx, r, catalog.OpAlterConfigs, false, name, record.TopicID{})
 	case kmsg.ConfigResourceTypeBroker:
 		if err := s.maySite(r, catalog.OpAlterConfigs); err != nil {
 			return nil, err

@@ -36,7 +36,7 @@ func (s *Server) incrementalAlterConfigs(ctx context.Context, r *request, req *k
 		rr := &req.Resources[i]
 		or := kmsg.NewIncrementalAlterConfigsResponseResource()
 		or.ResourceType, or.ResourceName = rr.ResourceType, rr.ResourceName
-		cmd, err := s.alterConfig(r, rr)
+		cmd, err := s.alterConfig(ctx, r, rr)
 		if err == nil {
 			_, err = s.change(ctx, cmd, req.ValidateOnly)
 		}
@@ -46,11 +46,11 @@ func (s *Server) incrementalAlterConfigs(ctx context.Context, r *request, req *k
 	return resp
 }
 
-func (s *Server) alterConfig(r *request, rr *kmsg.IncrementalAlterConfigsRequestResource) (catalog.Command, error) {
+func (s *Server) alterConfig(ctx context.Context, r *request, rr *kmsg.IncrementalAlterConfigsRequestResource) (catalog.Command, error) {
 	if rr.ResourceType == kmsg.ConfigResourceTypeGroupConfig {
 		return s.alterGroup(r, rr)
 	}
-	t, err := s.configured(r, rr.ResourceType, rr.ResourceName)
+	t, err := s.configured(ctx, r, rr.ResourceType, rr.ResourceName)
 	if err != nil {
 		return nil, err
 	}

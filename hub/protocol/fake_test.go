@@ -23,6 +23,7 @@ type memSite struct {
 
 	mu struct {
 		sync.Mutex
+		lags    *catalog.State // what State gives until something is proposed; nil: all there is
 		state   *catalog.State
 		logs    map[memKey]*memLog
 		leaders map[record.TopicPartition]int32 // where it is not the first replica with a server; 0: nobody

@@ -26,6 +26,9 @@ var (
 func (n memNode) State() *catalog.State {
 	n.m.mu.Lock()
 	defer n.m.mu.Unlock()
+	if n.m.mu.lags != nil {
+		return n.m.mu.lags
+	}
 	return n.m.mu.state
 }
 
@@ -34,7 +37,7 @@ func (n memNode) Propose(_ context.Context, cmd catalog.Command) (any, error) {
 	n.m.mu.Lock()
 	defer n.m.mu.Unlock()
 	next, v, err := n.m.mu.state.Apply(cmd)
-	n.m.mu.state = next
+	n.m.mu.state, n.m.mu.lags = next, nil
 	return v, err
 }
 

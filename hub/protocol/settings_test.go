@@ -289,3 +289,26 @@ func TestMinInsyncAboveTheReplicas(t *testing.T) {
 	topic := s.topic(t, "t", 1, "min.insync.replicas", "3")
 	wantCode(t, "acks=all", produced(s.dial(t), produceRequest(9, "t", topic.ID, batch(t, record.None, "v"))).ErrorCode, nil)
 }
+
+// TestTopicOfAMomentAgo: a topic that was made through another node a moment
+// ago can be changed and deleted through one whose catalog is behind.
+func TestTopicOfAMomentAgo(t *testing.T) {
+	s := startSite(t, quick())
+	c, value := s.dial(t), "3600000"
+	before := s.State()
+	s.topic(t, "new", 1)
+	behind := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.mu.lags = before
+	}
+	behind()
+	change := []kmsg.IncrementalAlterConfigsRequestResourceConfig{{Name: "retention.ms", Value: &value}}
+	got := ask[*kmsg.IncrementalAlterConfigsResponse](c, &kmsg.IncrementalAlterConfigsRequest{Version: 1, Resources: []kmsg.IncrementalAlterConfigsRequestResource{{ResourceType: kmsg.ConfigResourceTypeTopic, ResourceName: "new", Configs: change}}})
+	wantCode(t, "alter", got.Resources[0].ErrorCode, nil)
+	behind()
+	name := "new"
+	wantCode(t, "delete", ask[*kmsg.DeleteTopicsResponse](c, &kmsg.DeleteTopicsRequest{Version: 6, Topics: []kmsg.DeleteTopicsRequestTopic{{Topic: &name}}, TimeoutMillis: 1000}).Topics[0].ErrorCode, nil)
+	behind()
+	wantCode(t, "delete again", ask[*kmsg.DeleteTopicsResponse](c, &kmsg.DeleteTopicsRequest{Version: 6, Topics: []kmsg.DeleteTopicsRequestTopic{{Topic: &name}}, TimeoutMillis: 1000}).Topics[0].ErrorCode, kerr.UnknownTopicOrPartition)
+}

@@ -1,6 +1,8 @@
 package protocol
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -22,6 +24,24 @@ func find(st *catalog.State, byID bool, name string, id record.TopicID) (*catalo
 		return t, nil
 	}
 	return nil, fmt.Errorf("%w: %q", record.ErrUnknownTopic, name)
+}
+
+// findToChange finds a topic that the client wants to change. This node's catalog
+// may be behind: that there is no such topic is said only by one that is as new
+// as the site's was when the request came, so that changes which clients make
+// through different nodes have an order.
+func (s *Server) findToChange(ctx context.Context, r *request, op catalog.Operation, byID bool, name string, id record.TopicID) (*catalog.Topic, error) {
+	t, err := s.findFor(r, op, s.meta.State(), byID, name, id)
+	if !errors.Is(err, record.ErrUnknownTopic) && !errors.Is(err, record.ErrUnknownTopicID) {
+		return t, err
+	}
+	// What is there already changes nothing, and is applied here after all that
+	// was decided before.
+	site, number := s.meta.State().Site()
+	if _, err := s.meta.Propose(ctx, catalog.SiteInit{Site: site, SiteID: number}); err != nil {
+		return nil, err
+	}
+	return s.findFor(r, op, s.meta.State(), byID, name, id)
 }
 
 // serving finds a partition whose offsets and epochs can be told to a client.
