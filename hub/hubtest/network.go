@@ -18,6 +18,7 @@ type Network struct {
 	name   string // of the bridge, and what the others' names begin with
 	prefix string // of the addresses: 10.x.y.
 	nodes  int
+	undo   [][]string // commands that end what was done
 }
 
 // NewNetwork makes one for so many nodes. nil, with the reason logged: the
@@ -89,53 +90,48 @@ func (n *Network) Host(i int) string { return fmt.Sprint(n.prefix, i+1) }
 // Enter is what a command begins with to run where node i is.
 func (n *Network) Enter(i int) []string { return []string{"ip", "netns", "exec", n.namespace(i)} }
 
-// Drop lets what node i sends to node j vanish, until Pass. What j sends to i
+// Drop lets what node i sends to node j vanish, until Heal. What j sends to i
 // arrives.
 func (n *Network) Drop(i, j int) {
-	n.must("-n", n.namespace(i), "route", "replace", "blackhole", n.Host(j)+"/32")
+	n.t.Helper()
+	at := []string{"-n", n.namespace(i), "route"}
+	n.do("ip", append(at, "replace", "blackhole", n.Host(j)+"/32"), append(at, "del", "blackhole", n.Host(j)+"/32"))
 }
 
-// Pass ends Drop, if there is one.
-func (n *Network) Pass(i, j int) {
-	_ = command("ip", "-n", n.namespace(i), "route", "del", "blackhole", n.Host(j)+"/32")
+// Unplug takes node i off the network until Heal: nobody reaches it, clients
+// neither.
+func (n *Network) Unplug(i int) {
+	n.t.Helper()
+	port := fmt.Sprint(n.name, "p", i)
+	n.do("ip", []string{"link", "set", port, "down"}, []string{"link", "set", port, "up"})
 }
 
-// Unplug takes node i off the network: nobody reaches it, clients neither.
-func (n *Network) Unplug(i int) { n.must("link", "set", fmt.Sprint(n.name, "p", i), "down") }
-
-// Plug ends Unplug.
-func (n *Network) Plug(i int) { n.must("link", "set", fmt.Sprint(n.name, "p", i), "up") }
-
-// Slow limits what node i sends to so many kilobits a second, until Fast.
+// Slow limits what node i sends to so many kilobits a second, until Heal.
 func (n *Network) Slow(i, kbits int) {
-	args := []string{"-n", n.namespace(i), "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", fmt.Sprint(kbits, "kbit"), "burst", "32kb", "latency", "500ms"}
-	if err := command("tc", args...); err != nil {
-		n.t.Error(err)
-	}
-}
-
-// Fast ends Slow.
-func (n *Network) Fast(i int) {
-	_ = command("tc", "-n", n.namespace(i), "qdisc", "del", "dev", "eth0", "root")
+	n.t.Helper()
+	n.do("tc", []string{"-n", n.namespace(i), "qdisc", "replace", "dev", "eth0", "root", "tbf", "rate", fmt.Sprint(kbits, "kbit"), "burst", "32kb", "latency", "500ms"},
+		[]string{"-n", n.namespace(i), "qdisc", "del", "dev", "eth0", "root"})
 }
 
 // Heal ends everything that was done to the network.
 func (n *Network) Heal() {
 	n.t.Helper()
-	for i := range n.nodes {
-		n.Plug(i)
-		n.Fast(i)
-		for j := range n.nodes {
-			n.Pass(i, j)
+	for _, undo := range n.undo {
+		if err := command(undo[0], undo[1:]...); err != nil {
+			n.t.Error(err)
 		}
 	}
+	n.undo = nil
 }
 
-func (n *Network) must(args ...string) {
+// do does something to the network and keeps what undoes it.
+func (n *Network) do(name string, args, undo []string) {
 	n.t.Helper()
-	if err := command("ip", args...); err != nil {
+	if err := command(name, args...); err != nil {
 		n.t.Error(err)
+		return
 	}
+	n.undo = append(n.undo, append([]string{name}, undo...))
 }
 
 func command(name string, args ...string) error {

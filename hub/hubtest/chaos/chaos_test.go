@@ -16,11 +16,11 @@ func TestChaosOneNode(t *testing.T) {
 	n := hubtest.NewNode(t, "solo", t.TempDir(), nil, nil, nil)
 	n.Configure("group_delay: 0s")
 	n.Start()
-	chaos(t, []*hubtest.Node{n}, nil, nil, 20*time.Second)
+	chaos(t, []*hubtest.Node{n}, &nemesis{small: -1}, 20*time.Second)
 }
 
 // chaos is one run: faults for so long, then healing, then the checks.
-func chaos(t *testing.T, nodes []*hubtest.Node, site *hubtest.Site, net *hubtest.Network, length time.Duration) {
+func chaos(t *testing.T, nodes []*hubtest.Node, n *nemesis, length time.Duration) {
 	t.Helper()
 	if text := os.Getenv("ENTREPOT_CHAOS_TIME"); text != "" {
 		var err error
@@ -34,7 +34,8 @@ func chaos(t *testing.T, nodes []*hubtest.Node, site *hubtest.Site, net *hubtest
 	stopFeed, stop := r.begin()
 	defer stop()
 	r.pause(2 * time.Second)
-	healed := (&nemesis{r: r, rng: r.random("nemesis"), site: site, net: net}).run(length)
+	n.r, n.rng = r, r.random("nemesis")
+	healed := n.run(length)
 	r.probe(healed)
 	stopFeed()
 	r.drain()
@@ -48,11 +49,15 @@ func chaos(t *testing.T, nodes []*hubtest.Node, site *hubtest.Site, net *hubtest
 }
 
 // TestChaos does to a site of three nodes what can be done to it: nodes are
-// killed, frozen, restarted and cut off from each other, and their disks fill
-// up.
+// killed, frozen, restarted, wiped and cut off from each other, the disk of one
+// fills up, and leaders and replicas are moved.
 func TestChaos(t *testing.T) {
-	net := hubtest.NewNetwork(t, 3)
-	site := hubtest.NewSiteOn(t, hubtest.Ground{Net: net}, "chaos", 3)
+	on, small := ground(t)
+	site := hubtest.NewSiteOn(t, on, "chaos", 3)
 	site.Start()
-	chaos(t, site.Nodes, site, net, 70*time.Second)
+	n := &nemesis{site: site, net: on.Net, small: 2, folder: small}
+	if small == "" {
+		n.small = -1
+	}
+	chaos(t, site.Nodes, n, 80*time.Second)
 }

@@ -48,7 +48,7 @@ func (r *run) probe(healed time.Duration) {
 
 // until waits for a condition; the run goes on without it, so that what its
 // clients saw is checked all the same.
-func (r *run) until(timeout time.Duration, what string, condition func() error) {
+func (r *run) until(timeout time.Duration, what string, condition func() error) bool {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), timeout)
 	defer cancel()
@@ -57,13 +57,13 @@ func (r *run) until(timeout time.Duration, what string, condition func() error) 
 	for {
 		err := condition()
 		if err == nil {
-			return
+			return true
 		}
 		select {
 		case <-ctx.Done():
 			r.t.Errorf("%s: not within %s: %v", what, timeout, err)
 			r.state()
-			return
+			return false
 		case <-tick.C:
 		}
 	}

@@ -27,6 +27,10 @@ type nemesis struct {
 	end  time.Duration    // of the last fault
 
 	detail string // to whom it is done
+	// small is the index of the node whose disk is small, and folder where it
+	// is; -1: none is.
+	small  int
+	folder string
 }
 
 // some is a time of the nemesis's choice.
@@ -86,6 +90,10 @@ func (n *nemesis) run(length time.Duration) time.Duration {
 	if n.net != nil {
 		all = append(all, cuts()...)
 	}
+	if n.small >= 0 {
+		all = append(all, fault{"full disk", 1, (*nemesis).fillDisk})
+	}
+	all = append(all, operations()...)
 	for _, f := range all {
 		if len(n.r.nodes) >= f.nodes {
 			possible = append(possible, f)
