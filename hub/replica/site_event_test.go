@@ -45,8 +45,9 @@ func (s *simSite) evDeliver() {
 
 func (s *simSite) evTick() {
 	n := s.nodes[s.rng.IntN(len(s.nodes))]
-	s.now = s.now.Add(100 * time.Millisecond / time.Duration(len(s.nodes)))
-	n.tick(1)
+	ticks := 1 + s.rng.IntN(s.mood.ticks)
+	s.now = s.now.Add(time.Duration(ticks) * 100 * time.Millisecond / time.Duration(len(s.nodes)))
+	n.tick(ticks)
 }
 
 func (n *siteNode) tick(ticks int) {
@@ -91,6 +92,9 @@ func (s *simSite) evWake() {
 func (s *simSite) evPartition() {
 	s.counts.partitions++
 	a := s.nodes[s.rng.IntN(len(s.nodes))].broker
+	if r := s.groups[s.rng.IntN(len(s.groups))].target(); r != nil && s.rng.IntN(2) == 0 {
+		a = r.n.broker // more often than not a leader
+	}
 	b := s.nodes[s.rng.IntN(len(s.nodes))].broker
 	switch s.rng.IntN(4) {
 	case 0: // one way

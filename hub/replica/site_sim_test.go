@@ -130,6 +130,7 @@ type siteMood struct {
 	power    bool // power cuts besides kills
 	narrow   bool // one group instead of several
 	least    int  // voters
+	ticks    int  // of a node at once, at most
 	election int  // ticks
 	roll     int64
 }
@@ -202,13 +203,13 @@ func newSimSite(seed uint64, plant sitePlant) *simSite {
 	}
 	m.nodes = []int{3, 3, 4, 5}[rng.IntN(4)]
 	m.drop, m.twice, m.reorder = []int{0, 2, 10}[rng.IntN(3)], []int{0, 3, 10}[rng.IntN(3)], []int{0, 3, 30}[rng.IntN(3)]
-	m.late = []int{0, 3, 10}[rng.IntN(3)]
+	m.late = []int{0, 5, 25}[rng.IntN(3)]
+	m.least, m.ticks = 3, 1+rng.IntN(3)
 	if m.narrow = rng.IntN(3) == 0; m.narrow {
 		m.storm()
-	}
-	m.least = 3
-	if !m.losses() && rng.IntN(2) == 0 {
-		m.least = 1
+		if rng.IntN(2) == 0 { // down to one voter: no data may be lost for good
+			m.least, m.weights[siteFlip], m.weights[siteWipe] = 1, 0, 0
+		}
 	}
 	m.sendLate, m.power = rng.IntN(2) == 0, rng.IntN(4) > 0
 	m.election = 4 + rng.IntN(4)
