@@ -133,6 +133,10 @@ func (r *siteReplica) compare() {
 		g.exposed[c.term] = c.hw
 	}
 	r.hw, r.commit = c.hw, c.hard.Commit
+	if c.conf.index <= c.durableCommit || c.inflight.len() == 0 {
+		// Otherwise it is a snapshot's, and not on the disk yet.
+		r.confAt = max(r.confAt, c.conf.index)
+	}
 }
 
 // isCommitted compares an entry that a replica has applied with what others
@@ -263,7 +267,9 @@ func (r *siteReplica) checkMessage(m *pb.Message) {
 		r.vote(m.Term, m.To)
 	case pb.MsgAppResp:
 		r.term = max(r.term, m.Term)
-		r.acked = max(r.acked, m.Index)
+		if m.Index >= r.acked {
+			r.acked, r.ackedIn = m.Index, m.Term
+		}
 	}
 }
 

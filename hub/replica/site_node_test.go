@@ -186,6 +186,8 @@ type siteReplica struct {
 	term    uint64            // highest that it stood by in an answer that counts
 	votes   map[uint64]uint64 // term: for whom
 	acked   uint64            // index up to which it has said that its log is durable
+	ackedIn uint64            // term in which it did
+	confAt  uint64            // entry of the newest configuration that it has acted under
 	power   bool              // the last stop was a power cut
 	checked uint64            // entries compared with the committed ones
 	hw      int64             // of this life
@@ -265,6 +267,9 @@ func (r *siteReplica) startCore() {
 	}
 	r.core, r.led, r.hw, r.commit = core, 0, core.hw, core.hard.Commit
 	r.checked = log0(r.log)
+	if core.conf.index < r.confAt {
+		s.fail("%s: comes back under the configuration of entry %d, it had acted under that of entry %d", r, core.conf.index, r.confAt)
+	}
 	if s.plant.opened != nil {
 		s.plant.opened(r)
 	}
@@ -387,6 +392,9 @@ func (r *siteReplica) write(round *storage.Round) bool {
 	atOnce := r.n.s.plant.round != nil && r.n.s.plant.round(r, round)
 	if atOnce {
 		round.Done = nil
+	}
+	if n := len(round.Entries); n > 0 && round.Entries[0].Index <= r.acked && r.core.hard.Term <= r.ackedIn {
+		r.n.s.fail("%s: entries from %d on are superseded in term %d, entry %d was acknowledged in term %d", r, round.Entries[0].Index, r.core.hard.Term, r.acked, r.ackedIn)
 	}
 	switch { // what is superseded may be gone though the round that does it fails
 	case round.Reset != nil:
