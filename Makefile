@@ -61,8 +61,12 @@ kill: test-setup ## the kill tests of nodes and sites in full: 20 kills each, 2 
 connectors: test-setup ## the failure tests of the connectors in full: 50 kills in 1,000,000 rows (KILLS); make connectors ONLY=regexp runs some
 	@ENTREPOT_KILLS=$(or $(KILLS),50) deploy/test/connectors.sh '$(ONLY)'
 
-sim: ## the crash simulation of the log with SEEDS schedules
+sim: ## the simulation of a site with SEEDS seeds (docs/simulation.md); FIRST=N begins with that one; LOG=1 runs that of the log's files instead
+ifdef LOG
 	ENTREPOT_SIM_SEEDS=$(or $(SEEDS),100000) $(GO) test -count=1 -v -timeout 120m -run Sim ./storage
+else
+	$(GO) test -count=1 -v -timeout 600m -run 'TestSimulateSite$$' ./hub/replica -sim.seed=$(or $(FIRST),1) -sim.seeds=$(or $(SEEDS),100000) -sim.shrink
+endif
 
 fuzz: ## every fuzz target for FUZZTIME each
 	@for pkg in $$(grep -rl '^func Fuzz' --include='*_test.go' . | xargs -n1 dirname | sort -u); do \

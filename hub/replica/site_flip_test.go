@@ -69,7 +69,7 @@ type dumpedFrame struct {
 // placeIn draws a kind of place first, so that the rare ones come as often: the
 // segment's header, a frame's header, a payload, the index.
 func (s *simSite) placeIn(frames []dumpedFrame, file string, end int64) (int64, bool) {
-	const frameHeader = 48
+	const frameHeader = 56
 	kind := s.rng.IntN(4)
 	var places [][2]int64
 	for _, f := range frames {

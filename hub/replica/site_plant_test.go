@@ -72,14 +72,17 @@ func answeredForAll(r *siteReplica, m *pb.Message) {
 // doneAtOnce says which rounds are taken for durable once they are written: all.
 func doneAtOnce(*siteReplica, *storage.Round) bool { return true }
 
+// siteStateFrame is the length of a frame with a term and a vote.
+const siteStateFrame = 72
+
 // skipVotes leaves out the syncs of files to which nothing but single state
-// frames was written, of 48 bytes and what they hold.
+// frames was written.
 func skipVotes() func(*vfs.Op) error {
 	other := map[string]bool{}
 	return func(op *vfs.Op) error {
 		switch {
 		case op.Kind == vfs.OpWrite:
-			other[op.Name] = other[op.Name] || op.Len > 80
+			other[op.Name] = other[op.Name] || op.Len != siteStateFrame
 		case op.Kind == vfs.OpSync && !other[op.Name]:
 			return vfs.ErrSkip
 		case op.Kind == vfs.OpSync:
