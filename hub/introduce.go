@@ -60,12 +60,12 @@ func (h *Hub) alone() bool { return len(h.meta.State().Nodes()) <= 1 }
 const mostReplicas = 3
 
 // replicas is how many replicas a topic gets: those asked for, or, for 0, as
-// many as there can be up to three.
+// many as catalog.DefaultReplicas says, three at most.
 func (h *Hub) replicas(asked int32) int32 {
 	if asked > 0 {
 		return asked
 	}
-	return max(1, min(mostReplicas, int32(len(h.meta.State().Nodes()))))
+	return int32(h.meta.State().DefaultReplicas(mostReplicas))
 }
 
 func (h *Hub) siteInit() catalog.SiteInit {

@@ -262,19 +262,52 @@ func (v siteView) node(name string) (catalog.Node, error) {
 const rebalanceMost = 10_000
 
 // Rebalance implements admin.Site.
-func (v siteView) Rebalance(ctx context.Context, dry bool) (out []admin.Wish, err error) {
+func (v siteView) Rebalance(ctx context.Context, dry bool) ([]admin.Wish, error) {
 	if !v.h.begun.Load() {
 		return nil, fmt.Errorf("%w: this node does not belong to a site yet", admin.ErrConflict)
 	}
-	wishes := v.h.meta.State().PlanLevel(nil, rebalanceMost)
-	for _, w := range wishes {
-		out = append(out, admin.Wish{Topic: w.Topic, Partition: w.Partition, From: w.Was, To: w.Replicas})
+	plan := v.h.meta.State().PlanLevel(nil, rebalanceMost)
+	if dry {
+		return wishes(plan), nil
 	}
-	if len(wishes) == 0 || dry {
-		return out, nil
+	return wishes(plan), v.reassign(ctx, plan)
+}
+
+// SetReplicas implements admin.Site.
+func (v siteView) SetReplicas(ctx context.Context, topic string, count int) ([]admin.Wish, error) {
+	if !v.h.begun.Load() {
+		return nil, fmt.Errorf("%w: this node does not belong to a site yet", admin.ErrConflict)
 	}
-	_, err = v.h.meta.Propose(ctx, catalog.AlterPartitionReassignments{Partitions: wishes})
-	return out, err
+	plan, err := v.h.meta.State().PlanFactor(topic, count)
+	switch {
+	case errors.Is(err, record.ErrUnknownTopic):
+		return nil, fmt.Errorf("topic %q: %w at this site", topic, admin.ErrNotFound)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", admin.ErrConflict, err)
+	}
+	return wishes(plan), v.reassign(ctx, plan)
+}
+
+// reassign proposes a plan. What has been overtaken meanwhile is an error.
+func (v siteView) reassign(ctx context.Context, plan []catalog.Reassignment) error {
+	if len(plan) == 0 {
+		return nil
+	}
+	out, err := v.h.meta.Propose(ctx, catalog.AlterPartitionReassignments{Partitions: plan})
+	if refused, ok := out.([]error); ok {
+		err = errors.Join(refused...)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", admin.ErrConflict, err)
+	}
+	return nil
+}
+
+func wishes(plan []catalog.Reassignment) (all []admin.Wish) {
+	for _, r := range plan {
+		all = append(all, admin.Wish{Topic: r.Topic, Partition: r.Partition, From: r.Was, To: r.Replicas})
+	}
+	return all
 }
 
 // siteSamples are metrics of what this node leads and what is missing.

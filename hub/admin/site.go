@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 )
 
@@ -22,6 +23,9 @@ type Site interface {
 	// Rebalance moves replicas so that nodes have alike, or with dry only tells
 	// what it would move.
 	Rebalance(ctx context.Context, dry bool) ([]Wish, error)
+	// SetReplicas gives every partition of a topic so many copies, and returns
+	// what will move.
+	SetReplicas(ctx context.Context, topic string, count int) ([]Wish, error)
 }
 
 // SiteNode is one node of the site.
@@ -110,6 +114,7 @@ func (s *Server) siteRoutes(mux *http.ServeMux) {
 	get("/v1/site/moves", func(r *http.Request) (any, error) { return ask(s, r, Site.Moves) })
 	mux.Handle("/v1/site/nodes/{node}/{action}", answer(http.MethodPost, s.actNode))
 	mux.Handle("/v1/site/rebalance", answer(http.MethodPost, s.rebalance))
+	mux.Handle("/v1/site/topics/{topic}/replicas", answer(http.MethodPost, s.setReplicas))
 	get("/v1/site/rebalance/plan", func(r *http.Request) (any, error) {
 		return ask(s, r, func(site Site, ctx context.Context) ([]Wish, error) { return site.Rebalance(ctx, true) })
 	})
@@ -150,6 +155,23 @@ func (s *Server) actNode(r *http.Request) (any, error) {
 	}
 	s.logger.Info("node steered", "node", node, "action", string(action), "client", r.RemoteAddr)
 	return done, nil
+}
+
+func (s *Server) setReplicas(r *http.Request) (any, error) {
+	if s.src.Site == nil {
+		return nil, errNoSite
+	}
+	count, err := strconv.Atoi(r.URL.Query().Get("count"))
+	if err != nil || count < 1 {
+		return nil, badRequest(fmt.Sprintf("count=%.20s: want a number of replicas, 1 or more", r.URL.Query().Get("count")))
+	}
+	topic := r.PathValue("topic")
+	wishes, err := s.src.Site.SetReplicas(r.Context(), topic, count)
+	if err != nil {
+		return nil, err
+	}
+	s.logger.Info("replicas of a topic set", "topic", topic, "replicas", count, "client", r.RemoteAddr)
+	return list(wishes), nil
 }
 
 func (s *Server) rebalance(r *http.Request) (any, error) {

@@ -112,22 +112,28 @@ func (l *layout) without(nodes []int32) []int32 {
 	return slices.Delete(slices.Clone(nodes), worst, worst+1)
 }
 
-// InternalFactor is how many replicas the hub's own topics have at this site:
-// want, or as many as there are nodes, and an odd number, since two need both
-// where one needs one.
-func (s *State) InternalFactor(want int) int {
-	count := min(want, len(s.layout().nodes))
+// DefaultReplicas is how many replicas a topic has for which nobody has said a
+// number, the hub's own among them: as many as there are nodes for them, up to
+// most, and an odd number. Two need both to be written to, where one needs one;
+// and when one of two has lost its data, the other cannot go on alone.
+func (s *State) DefaultReplicas(most int) int {
+	count := 0
+	for _, n := range s.nodes {
+		if !n.Leaving && count < most {
+			count++
+		}
+	}
 	if count%2 == 0 {
 		count--
 	}
 	return max(count, 1)
 }
 
-// PlanInternal raises the hub's own topics to InternalFactor; it takes no
+// PlanInternal raises the hub's own topics to DefaultReplicas; it takes no
 // replica away. A site that began with one node is made safe by it when others
 // come.
-func (s *State) PlanInternal(want int) []Reassignment {
-	count := s.InternalFactor(want)
+func (s *State) PlanInternal(most int) []Reassignment {
+	count := s.DefaultReplicas(most)
 	var plan []Reassignment
 	for _, t := range s.topics {
 		if !IsInternal(t.Name) || !slices.ContainsFunc(t.Partitions, func(p Partition) bool { return len(p.Replicas) < count }) {

@@ -239,13 +239,15 @@ func (c *cli) rebalancePlan(cmd *cobra.Command) error {
 	if err := c.get(cmd.Context(), "/v1/site/rebalance/plan", &plan); err != nil {
 		return err
 	}
-	return c.print(plan, func(w io.Writer) {
-		t := newTable("the nodes have alike", "TOPIC", ">PARTITION", "FROM", "TO")
-		for _, one := range plan {
-			t.row(one.Topic, fmt.Sprint(one.Partition), nodes(one.From), nodes(one.To))
-		}
-		t.write(w)
-	})
+	return c.print(plan, func(w io.Writer) { writePlan(w, "the nodes have alike", plan) })
+}
+
+func writePlan(w io.Writer, empty string, plan []admin.Wish) {
+	t := newTable(empty, "TOPIC", ">PARTITION", "FROM", "TO")
+	for _, one := range plan {
+		t.row(one.Topic, fmt.Sprint(one.Partition), nodes(one.From), nodes(one.To))
+	}
+	t.write(w)
 }
 
 func (c *cli) actNode(cmd *cobra.Command, node string, action admin.NodeAction, with string) error {

@@ -18,7 +18,7 @@ import (
 
 func (c *cli) topicCommand() *cobra.Command {
 	return c.kafka(noun("topic", "Create, list, describe, configure and delete topics",
-		c.topicCreate(), c.reading(c.topicList()), c.reading(c.topicDescribe()), c.topicDelete(), c.topicConfig()))
+		c.topicCreate(), c.reading(c.topicList()), c.reading(c.topicDescribe()), c.topicDelete(), c.topicConfig(), c.reading(c.topicReplicas())))
 }
 
 func (c *cli) topicCreate() *cobra.Command {
@@ -38,7 +38,7 @@ func (c *cli) topicCreate() *cobra.Command {
 			if partitions < 1 {
 				return usagef("--partitions %d: want 1 or more", partitions)
 			}
-			if replicas < 1 {
+			if replicas < 1 && replicas != -1 {
 				return usagef("--replicas %d: want 1 or more", replicas)
 			}
 			config, err := keyValues("--config", settings)
@@ -51,7 +51,7 @@ func (c *cli) topicCreate() *cobra.Command {
 		},
 	}
 	cmd.Flags().Int32Var(&partitions, "partitions", 1, "`N` partitions")
-	cmd.Flags().Int16Var(&replicas, "replicas", 1, "`N` copies of each partition at this site")
+	cmd.Flags().Int16Var(&replicas, "replicas", -1, "`N` copies of each partition at this site; -1: three at a site of three nodes or more, else one")
 	cmd.Flags().StringArrayVar(&settings, "config", nil, "a setting, `KEY=VALUE`; may be given again")
 	cmd.Flags().BoolVar(&accept, "if-not-exists", false, "succeed if the topic is there already")
 	return cmd
@@ -69,7 +69,7 @@ func (c *cli) createTopic(ctx context.Context, admin *kadm.Client, name string, 
 	if err != nil {
 		return explain("create topic "+name, err, resp.ErrMessage)
 	}
-	fmt.Fprintf(c.out, "created topic %s with %s and %s\n", name, plural(int(partitions), "partition"), plural(int(replicas), "replica"))
+	fmt.Fprintf(c.out, "created topic %s with %s and %s\n", name, plural(int(partitions), "partition"), plural(int(max(replicas, resp.ReplicationFactor)), "replica"))
 	return nil
 }
 

@@ -110,16 +110,8 @@ func (s *Server) defaultReplicas() int32 {
 	return enoughReplicas(s.meta.State())
 }
 
-// enoughReplicas outlive the loss of any one node, if the site has so many.
-func enoughReplicas(st *catalog.State) int32 {
-	n := int32(0)
-	for _, node := range st.Nodes() {
-		if !node.Leaving {
-			n++
-		}
-	}
-	return max(1, min(n, 3))
-}
+// enoughReplicas outlive the loss of any one node, if the site has three.
+func enoughReplicas(st *catalog.State) int32 { return int32(st.DefaultReplicas(3)) }
 
 // assignment puts the replicas of a request in the order of the partitions.
 func assignment(rt *kmsg.CreateTopicsRequestTopic) ([][]int32, error) {

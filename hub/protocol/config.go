@@ -21,7 +21,7 @@ type Config struct {
 
 	AutoCreate bool  // Metadata and Produce create topics that do not exist
 	Partitions int32 // of topics created without a number
-	Replicas   int32 // of topics created without a number; 0: one for each node, three at most
+	Replicas   int32 // of topics created without a number; 0: three if the site has three nodes, else one
 
 	OffsetsPartitions int32 // of __consumer_offsets, when it is created
 	Group             group.Config

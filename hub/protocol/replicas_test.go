@@ -212,9 +212,10 @@ func TestMetadataOfNodesThatAreDown(t *testing.T) {
 	}
 }
 
-// A topic without a number of replicas has one on each of three nodes.
+// A topic without a number of replicas has one on each of three nodes, and
+// otherwise one: two replicas need both.
 func TestReplicasByDefault(t *testing.T) {
-	for n, want := range map[int]int{1: 1, 2: 2, 4: 3} {
+	for n, want := range map[int]int{1: 1, 2: 1, 4: 3} {
 		ns := nodes(startNodes(t, n, quick()))
 		c := ns[0].dial(t)
 		r := &kmsg.CreateTopicsRequest{Version: 7, Topics: []kmsg.CreateTopicsRequestTopic{{Topic: "t", NumPartitions: -1, ReplicationFactor: -1}}}
