@@ -80,7 +80,7 @@ func (h *Hub) siteInit() catalog.SiteInit {
 func (h *Hub) registration() catalog.RegisterNode {
 	return catalog.RegisterNode{
 		Name: h.cfg.Node.ID, Site: h.cfg.Node.Site, Kafka: h.Kafka(), Peer: h.Peer(), Admin: h.Admin(), Rack: h.cfg.Node.Zone, Listeners: h.extraAddresses(),
-		Node: h.id.ID, Incarnation: h.id.Incarnation, Nonce: h.id.Nonce,
+		Node: h.id.ID, Incarnation: h.id.Incarnation, Nonce: h.id.Nonce, Level: catalog.Level,
 	}
 }
 

@@ -27,7 +27,7 @@ func FuzzDecodeCommand(f *testing.F) {
 		DeleteConnector{"lake"},
 		SiteInit{Site: "east", SiteID: 1, Cluster: "c", Founders: []Founder{{Name: "a", Nonce: "d", Peer: "a:1"}, {Name: "b"}}},
 		RegisterNode{Name: "a", Site: "east", Nonce: "e", Wiped: true},
-		RegisterNode{Name: "a", Site: "east", Node: 1, Incarnation: 1},
+		RegisterNode{Name: "a", Site: "east", Node: 1, Incarnation: 1, Level: Level},
 		AlterPartitionReassignments{[]Reassignment{{Topic: "t", Replicas: []int32{1, 2}, Was: []int32{1}, KeepFactor: true}, {Topic: "t", Partition: 1}}},
 		CompleteMove{Topic: "t", Seq: 1, Members: []uint64{1, 1<<32 | 2}},
 		DrainNode{Node: 1, Off: true},

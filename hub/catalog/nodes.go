@@ -35,6 +35,9 @@ type Node struct {
 	// Nonce was drawn for the present data directory; empty for a directory
 	// from before there were several nodes.
 	Nonce string `json:",omitempty"`
+	// Level is what the node's version knows of the catalog. A later version
+	// sees by it whether all nodes know what it would like to propose.
+	Level int32 `json:",omitempty"`
 
 	Draining bool `json:",omitempty"` // leads nothing if others can: it is about to be restarted
 	Leaving  bool `json:",omitempty"` // gets no replicas and loses those it has
@@ -85,7 +88,12 @@ type RegisterNode struct {
 	Incarnation uint32 `json:",omitempty"`
 	Nonce       string `json:",omitempty"`
 	Wiped       bool   `json:",omitempty"`
+	Level       int32  `json:",omitempty"`
 }
+
+// Level is what this version knows of the catalog. It rises with each new
+// command and each change of what a command does.
+const Level = 1
 
 // Registered is who a node is: its broker ID, the same for its name for ever,
 // and the incarnation of its data directory.
@@ -145,7 +153,7 @@ func (s *State) registerNode(c RegisterNode) (*State, any, error) {
 	n := Node{
 		ID: old.ID, Name: c.Name, Site: c.Site, Kafka: c.Kafka, Peer: c.Peer, Admin: c.Admin, Rack: c.Rack,
 		Listeners: maps.Clone(c.Listeners), Incarnation: old.Incarnation, Nonce: old.Nonce,
-		Draining: old.Draining, Leaving: old.Leaving,
+		Level: c.Level, Draining: old.Draining, Leaving: old.Leaving,
 	}
 	switch {
 	case c.Node != 0:
