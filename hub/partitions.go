@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/entrepot-hub/entrepot/hub/protocol"
@@ -48,6 +49,27 @@ func (p partitions) Leader(topic string, n int32) (node, epoch int32) {
 		return c.Node, c.Epoch
 	}
 	return node, epoch
+}
+
+// Follower implements protocol.Partitions.
+func (p partitions) Follower(topic string, n int32) (protocol.Reader, error) {
+	r, ok := p.h.set.Get(record.TopicPartition{Topic: topic, Partition: n})
+	if !ok {
+		return nil, fmt.Errorf("%s-%d: %w: there is no replica here", topic, n, record.ErrNotLeader)
+	}
+	return replica.Follower{Replica: r}, nil
+}
+
+// InSync implements protocol.Partition.
+func (p partition) InSync(ctx context.Context) ([]int32, error) {
+	all, err := p.Progress(ctx)
+	var nodes []int32
+	for _, one := range all {
+		if one.Caught && one.Active && !one.Learner {
+			nodes = append(nodes, one.Node())
+		}
+	}
+	return nodes, err
 }
 
 // partition is a replica as the Kafka server sees it.

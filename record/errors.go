@@ -23,6 +23,7 @@ var (
 	ErrFencedEpoch        = errors.New("leader epoch is older than the current one")
 	ErrUnknownEpoch       = errors.New("leader epoch is newer than the current one")
 	ErrOffsetOutOfRange   = errors.New("offset out of range")
+	ErrOffsetNotAvailable = errors.New("offset not available at this replica yet")
 	ErrNotEnoughReplicas  = errors.New("not enough replicas")
 	ErrCorruptBatch       = errors.New("corrupt record batch")
 	ErrInvalidBatch       = errors.New("invalid record batch")

@@ -92,7 +92,7 @@ var keys = []Key{
 	{KeyTimestampType, TypeString, CreateTime, "CreateTime: timestamps are the producer's. LogAppendTime: the leader stamps each batch.", false, oneOf(CreateTime, LogAppendTime)},
 	{KeyDirtyRatio, TypeDouble, "0.5", "The share of a log that is not compacted yet at which compaction begins.", false, ratio},
 	{KeyMinLag, TypeLong, "0", "The shortest time, in ms, that a record stays out of reach of compaction.", false, whole(0, math.MaxInt64)},
-	{KeyMinInsync, TypeInt, "1", "How many replicas must be reachable for a write with acks=all. A majority always has the record, whatever this says. More than the topic has counts as all of them, as in Kafka 4.", false, whole(1, math.MaxInt32)},
+	{KeyMinInsync, TypeInt, "1", "How many replicas shall have a write with acks=all. It is kept and shown, and has no effect: a majority of the replicas always has what is acknowledged, and more are not waited for.", false, whole(1, math.MaxInt32)},
 	{KeyMirrorTo, TypeList, "", "The sites that mirror this topic, or * for all of the mesh.", false, sites},
 	{"preallocate", TypeBoolean, "false", "No effect: segments grow as they are written.", true, oneOf("true", "false")},
 	{"remote.storage.enable", TypeBoolean, "false", "No effect: there is no tiered storage, so it cannot be enabled.", true, oneOf("false")},

@@ -27,7 +27,13 @@ import (
 //     is null for read_uncommitted.
 //   - Leader epochs are checked (KIP-320), a diverging one is answered with
 //     where it ended (v12+).
-//   - Followers are not served: replication is not done by Fetch.
+//   - A consumer that says where it is (client.rack, v11+) is sent by the leader
+//     to a follower in that rack that has everything, unless the leader is there,
+//     too; a follower serves it what is committed as far as it has heard, and
+//     sends it back to the leader for what is beyond after the wait (KIP-392; an
+//     error, OFFSET_NOT_AVAILABLE, only where no leader is known). Without a rack
+//     only the leader serves.
+//   - Replicas are not served: replication is not done by Fetch.
 //
 // Version notes:
 //   - v5: log start offset; v9: leader epoch; v11: rack; v12: flexible
@@ -63,6 +69,7 @@ func (s *Server) fetch(ctx context.Context, r *request) (answer, error) {
 	session.turn(f.parts)
 	wait := min(time.Duration(max(req.MaxWaitMillis, 0))*time.Millisecond, s.cfg.Limits.FetchWait)
 	f.poll(ctx, wait)
+	f.refuseAhead()
 	if session != nil {
 		session.tell(f.answer, f.parts, all)
 	}
@@ -83,11 +90,13 @@ type fetch struct {
 
 // fetchPart is one partition of it.
 type fetchPart struct {
-	req     *kmsg.FetchRequestTopicPartition
-	topic   *catalog.Topic
-	log     Partition
-	out     *fetchedPart
-	changed <-chan struct{}
+	req      *kmsg.FetchRequestTopicPartition
+	topic    *catalog.Topic
+	log      Reader
+	follower bool  // log is one
+	ahead    error // the follower has not come as far yet
+	out      *fetchedPart
+	changed  <-chan struct{}
 }
 
 func newFetch(s *Server, r *request, req *kmsg.FetchRequest) *fetch {
@@ -122,9 +131,21 @@ func (f *fetch) resolve(r *request) {
 	}
 }
 
-// locate finds one partition's log.
+// locate finds one partition's log: that of the leader, or for a consumer that
+// has said where it is the follower's at this node. The leader sends such a
+// consumer to a follower in its rack, if there is one.
 func (f *fetch) locate(p *fetchPart) {
+	rack := f.rack()
+	if rack != "" {
+		if p.log = f.s.follower(p.topic, p.req.Partition); p.log != nil {
+			p.follower = true
+			return
+		}
+	}
 	log, err := f.s.partition(p.topic, p.req.Partition)
+	if err == nil && rack != "" && f.prefer(p, log, rack) {
+		return
+	}
 	if err != nil {
 		f.refuse(p, err)
 		return
@@ -136,6 +157,9 @@ func (f *fetch) locate(p *fetchPart) {
 func (f *fetch) refuse(p *fetchPart, err error) {
 	p.out.reset(p.req.Partition)
 	err = fetchFault(err)
+	if p.follower && f.sendBack(p, err) {
+		return
+	}
 	p.out.code = code(err)
 	f.settled = true
 	if p.topic != nil && p.out.code != 0 && isLeadership(p.out.code) {
@@ -181,7 +205,8 @@ func (f *fetch) readPart(p *fetchPart, first bool) int {
 	}
 	chunk, err := p.log.Read(p.req.FetchOffset, max(limit, 1))
 	p.out.release = chunk.Release
-	if err == nil || errors.Is(err, record.ErrOffsetOutOfRange) {
+	p.ahead = nil
+	if err == nil || errors.Is(err, record.ErrOffsetOutOfRange) || errors.Is(err, record.ErrOffsetNotAvailable) {
 		// The partition can be served, so its epochs can be trusted, and they
 		// say more than the offset.
 		if e := checkEpoch(p.req.CurrentLeaderEpoch, chunk.Offsets.LeaderEpoch); f.req.Version >= 9 && e != nil {
@@ -189,6 +214,9 @@ func (f *fetch) readPart(p *fetchPart, first bool) int {
 		} else if f.diverges(p) {
 			return 0
 		}
+	}
+	if errors.Is(err, record.ErrOffsetNotAvailable) {
+		p.ahead, err = err, nil // it may come within the wait
 	}
 	if err != nil {
 		f.refuse(p, err)
@@ -257,7 +285,7 @@ func below(batches []record.Batch, offset int64) []record.Batch {
 // abortedIn lists the aborted transactions that a reader of the batches must
 // know. The batches count as a whole: a client skips what it did not ask for
 // only after that.
-func abortedIn(log Partition, batches []record.Batch) ([]record.AbortedTransaction, error) {
+func abortedIn(log Reader, batches []record.Batch) ([]record.AbortedTransaction, error) {
 	if !slices.ContainsFunc(batches, record.Batch.IsTransactional) {
 		return nil, nil
 	}

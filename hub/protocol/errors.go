@@ -54,6 +54,7 @@ var codes = []struct {
 	{record.ErrFencedEpoch, kerr.FencedLeaderEpoch},
 	{record.ErrUnknownEpoch, kerr.UnknownLeaderEpoch},
 	{record.ErrOffsetOutOfRange, kerr.OffsetOutOfRange},
+	{record.ErrOffsetNotAvailable, kerr.OffsetNotAvailable},
 	{record.ErrNotEnoughReplicas, kerr.NotEnoughReplicas},
 	{record.ErrCorruptBatch, kerr.CorruptMessage},
 	{record.ErrBatchTooLarge, kerr.MessageTooLarge},

@@ -126,6 +126,7 @@ type memLog struct {
 		txns      bool      // there are transactional batches
 		keep      int64     // bytes above which the oldest batches go; 0: all stay
 		bytes     int64
+		heard     map[int32]int64 // high watermarks of followers that are behind, by node
 	}
 }
 
@@ -495,6 +496,9 @@ func (l *memLog) SetLogStart(_ context.Context, offset int64) error {
 	l.wake()
 	return nil
 }
+
+// InSync implements Partition; see memPart.
+func (l *memLog) InSync(context.Context) ([]int32, error) { return nil, record.ErrNotLeader }
 
 // TransferTo implements Partition; see memPart.
 func (l *memLog) TransferTo(context.Context, int32) error { return record.ErrNotLeader }

@@ -61,6 +61,67 @@ func (n memNode) Partition(topic string, p int32) (Partition, error) {
 	return part, part.leads()
 }
 
+// Follower implements Partitions.
+func (n memNode) Follower(topic string, p int32) (Reader, error) {
+	l, err := n.m.log(topic, p)
+	return memFollower{l, n}, err
+}
+
+// memFollower is a copy at a node that does not lead.
+type memFollower struct {
+	*memLog
+	n memNode
+}
+
+func (f memFollower) Offsets() record.Offsets {
+	o := f.memLog.Offsets()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if heard, behind := f.mu.heard[f.n.id]; behind {
+		o.HighWatermark, o.LastStable = min(o.HighWatermark, heard), min(o.LastStable, heard)
+	}
+	return o
+}
+
+func (f memFollower) Serving() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.mu.heard[f.n.id] == deaf {
+		return record.ErrNotLeader
+	}
+	return nil
+}
+
+func (f memFollower) Read(offset int64, maxBytes int) (record.Chunk, error) {
+	o := f.Offsets()
+	if err := f.Serving(); err != nil {
+		return record.Chunk{Offsets: o}, err
+	}
+	if offset > o.HighWatermark {
+		return record.Chunk{Offsets: o}, fmt.Errorf("%w: %d, heard of %d", record.ErrOffsetNotAvailable, offset, o.HighWatermark)
+	}
+	c, err := f.memLog.Read(offset, maxBytes)
+	c.Offsets, c.Batches = o, below(c.Batches, o.HighWatermark)
+	return c, err
+}
+
+// deaf is for a follower that hears no leader.
+const deaf = -2
+
+// hear lets the follower at a node have heard of a high watermark, and no more;
+// -1: of everything.
+func (l *memLog) hear(node int32, hw int64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.mu.heard == nil {
+		l.mu.heard = map[int32]int64{}
+	}
+	if delete(l.mu.heard, node); hw != -1 {
+		l.mu.heard[node] = hw
+	}
+	l.wake()
+}
+
 // Call implements Peers.
 func (n memNode) Call(ctx context.Context, node int32, request []byte) ([]byte, error) {
 	n.m.mu.Lock()
@@ -110,6 +171,20 @@ func (p memPart) AppendFenced(batches []record.Batch, epoch int32, guard int64, 
 		return
 	}
 	p.memLog.AppendFenced(batches, epoch, guard, done)
+}
+
+// InSync implements Partition.
+func (p memPart) InSync(context.Context) (nodes []int32, err error) {
+	st := p.n.State()
+	t, _ := st.Topic(p.topic)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, n := range t.Partitions[p.p].Replicas {
+		if heard, behind := p.mu.heard[n]; !behind || heard >= p.mu.hw {
+			nodes = append(nodes, n)
+		}
+	}
+	return nodes, p.leads()
 }
 
 // TransferTo implements Partition.

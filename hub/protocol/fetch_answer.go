@@ -38,6 +38,7 @@ type fetchedPart struct {
 	aborted      []record.AbortedTransaction // of batches; for read_committed
 	diverging    int32                       // -1: none
 	divergingEnd int64
+	preferred    int32 // node to read from; -1: this one
 	leader       int32 // -1: not named
 	leaderEpoch  int32
 }
@@ -45,7 +46,7 @@ type fetchedPart struct {
 func (p *fetchedPart) reset(partition int32) {
 	p.giveBack()
 	*p = fetchedPart{
-		partition: partition, diverging: -1, divergingEnd: -1, leader: -1, leaderEpoch: -1,
+		partition: partition, diverging: -1, divergingEnd: -1, preferred: -1, leader: -1, leaderEpoch: -1,
 		offsets: record.Offsets{Start: -1, LastStable: -1, HighWatermark: -1},
 	}
 }
@@ -161,7 +162,7 @@ func (w *fetchWriter) part(a *fetchAnswer, p *fetchedPart) {
 		w.null()
 	}
 	if w.version >= 11 {
-		w.i32(-1) // preferred read replica
+		w.i32(p.preferred)
 	}
 	w.batches(p)
 	if w.flexible() {

@@ -229,6 +229,6 @@ func (f *fetchSession) tell(a *fetchAnswer, parts []*fetchPart, all bool) {
 func (f *fetchSession) news(p *fetchedPart, told *record.Offsets) bool {
 	before := *told
 	*told = p.offsets
-	return p.code != 0 || len(p.batches) > 0 || p.diverging >= 0 || p.offsets.Start != before.Start ||
+	return p.code != 0 || len(p.batches) > 0 || p.diverging >= 0 || p.preferred >= 0 || p.offsets.Start != before.Start ||
 		p.offsets.HighWatermark != before.HighWatermark || p.offsets.LastStable != before.LastStable
 }

@@ -15,6 +15,23 @@ type Partitions interface {
 	// Leader is the node that leads a partition as far as this node knows, and
 	// its epoch; -1, -1 when nobody does.
 	Leader(topic string, partition int32) (node, epoch int32)
+	// Follower is this node's copy of a partition that another node leads. The
+	// error wraps record.ErrNotLeader when there is none.
+	Follower(topic string, partition int32) (Reader, error)
+}
+
+// Reader is a copy of a partition as Fetch sees it: one that is led here, or one
+// that has what is committed as far as it has heard of it, never more than the
+// leader has.
+type Reader interface {
+	// Read is as for Partition; of a follower, beyond what it has heard of it
+	// wraps record.ErrOffsetNotAvailable.
+	Read(offset int64, maxBytes int) (record.Chunk, error)
+	Aborted(from, to int64) ([]record.AbortedTransaction, error)
+	Serving() error
+	Offsets() record.Offsets
+	Changed() <-chan struct{}
+	EpochEnd(epoch int32) record.EpochEnd
 }
 
 // Partition is one partition led by this node. All methods may be called from
@@ -65,6 +82,9 @@ type Partition interface {
 	// SetLogStart deletes the records below offset (DeleteRecords).
 	SetLogStart(ctx context.Context, offset int64) error
 	Producers() []Producer
+	// InSync are the nodes whose copies have what is committed, but for what is on
+	// its way to them.
+	InSync(ctx context.Context) ([]int32, error)
 	// TransferTo lets the replica of another node lead. It returns once another
 	// one leads, or with what keeps this one leading.
 	TransferTo(ctx context.Context, node int32) error

@@ -26,6 +26,7 @@ type view struct {
 	leader                       uint64
 	term, commit, applied, index uint64
 	serving                      bool
+	readable                     bool // it can be read up to its own high watermark
 	ticks                        bool // there are other members: time matters
 	handingOver                  bool // it leads and lets another one lead
 	members                      Members
@@ -48,7 +49,7 @@ func (r *Replica) publish() {
 	v := r.core.view()
 	v.stalled = len(r.stalled) > 0
 	r.view.Store(v)
-	if old == nil || old.offsets != v.offsets || old.serving != v.serving || old.leader != v.leader || old.role != v.role || old.handingOver != v.handingOver {
+	if old == nil || old.offsets != v.offsets || old.serving != v.serving || old.readable != v.readable || old.leader != v.leader || old.role != v.role || old.handingOver != v.handingOver {
 		r.wake()
 	}
 }
@@ -56,7 +57,7 @@ func (r *Replica) publish() {
 func (c *core) view() *view {
 	v := &view{
 		role: RoleFollower, leader: c.lead, term: c.term, commit: c.hard.Commit, applied: c.applied, index: c.tail.index,
-		serving: c.serving(), ticks: !c.single() && !c.quiet && c.failed == nil, quiet: c.quiet, err: c.failed, offsets: c.offsets(),
+		serving: c.serving(), readable: c.readable(), ticks: !c.single() && !c.quiet && c.failed == nil, quiet: c.quiet, err: c.failed, offsets: c.offsets(),
 		next: c.tail.next, lastEpoch: -1, lineage: c.control.lineage, mirror: c.control.mirror, readOnly: c.control.readOnly,
 		aborted: c.tail.producers.aborted, members: membersOf(&c.conf.state),
 	}
