@@ -143,6 +143,9 @@ func (p peerHandler) Stream(ctx context.Context, from peer.Peer, method string, 
 
 // Link implements peer.Handler.
 func (p peerHandler) Link(to peer.Peer, class peer.Class, up bool) {
+	if class == peer.Heartbeat && !up && p.h.joined.Load() {
+		p.h.set.NodeFailed(to.Node)
+	}
 	if class == peer.Control && p.h.joined.Load() {
 		p.h.announcer.link(to.Node, up)
 		p.h.nodes.set(to.Node, up)

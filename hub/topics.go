@@ -178,7 +178,7 @@ func (t *topics) keep(id storage.LogID, part catalog.Partition, settings replica
 	}
 	born := part.BornMembers()
 	alone := len(born) == 1 && len(part.Replicas) == 1 && replica.NodeOf(born[0]) == part.Replicas[0]
-	r, err := t.set.Add(replica.Spec{ID: id, Born: born, Alone: alone, Topic: settings})
+	r, err := t.set.Add(replica.Spec{ID: id, Born: born, Joins: part.Moved, Alone: alone, Topic: settings})
 	if err != nil {
 		return fmt.Errorf("open %s: %w", id, err)
 	}

@@ -67,6 +67,9 @@ type Partition struct {
 	// replica begins its log; they never change. nil: those of BornMembers.
 	Born []uint64 `json:",omitempty"`
 	Move *Move    `json:",omitempty"` // nil: the group is where it shall be
+	// Moved: a move was completed. From then on a node without a log joins the
+	// group even if it is one of Born: it may have left, and deleted its copy.
+	Moved bool `json:",omitempty"`
 }
 
 // BornMembers are the members of the partition's Raft group when it was

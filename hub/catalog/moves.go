@@ -189,7 +189,7 @@ func (s *State) completeMove(c CompleteMove) (*State, any, error) {
 	case !sameMembers(c.Members, s.Members(*p)):
 		return nil, nil, fmt.Errorf("%w: move %d of %s-%d wants members %v, the group has %v", ErrMoveSuperseded, c.Seq, c.Topic, c.Partition, s.Members(*p), c.Members)
 	}
-	p.Move = nil
+	p.Move, p.Moved = nil, true
 	return e.done(), nil, nil
 }
 

@@ -164,6 +164,9 @@ type Spec struct {
 	// with an empty one: as one of them, or, if it is not, to wait until it is
 	// added and the leader brings it what there is.
 	Born []uint64
+	// Joins: this node is not to begin as one of Born even if it is one, since
+	// it may have been in the group, left it and forgotten how it voted.
+	Joins bool
 	// Alone: no other node has a replica. Then a log whose folder is gone begins
 	// anew, since nobody can bring it back; otherwise it is quarantined.
 	Alone   bool

@@ -248,3 +248,86 @@ func (s *site) same3() {
 		return s.replica(2, 0).Status().Applied == last && s.replica(3, 0).Status().Applied == last
 	})
 }
+
+// Nodes that a group has left, and that have deleted their copies, do not begin
+// it anew among themselves when it is to come back.
+func TestMoveBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, Config{Workers: 2}, 1, 2, 3, 4, 5, 6)
+		defer s.stopAll()
+		spec := Spec{ID: clicks(0), Born: []uint64{1, 2, 3}}
+		s.add(spec)
+		s.write(0, "a", "b")
+		s.reconcile(0, Members{Voters: []uint64{4, 5, 6}})
+		spec.Joins = true
+		for id := range uint64(3) {
+			if err := s.nodes[id+1].set.Remove(spec.ID, true); err != nil {
+				t.Fatal(err)
+			}
+			s.addTo(id+1, spec)
+		}
+		for id := range uint64(3) {
+			s.net.cut(id+4, true)
+		}
+		<-time.After(20 * time.Second)
+		for id := range uint64(3) {
+			if st := s.replica(id+1, 0).Status(); st.Role == RoleLeader || st.Last != 0 {
+				t.Errorf("node %d: %s with entries to %d", id+1, st.Role, st.Last)
+			}
+		}
+		for id := range uint64(3) {
+			s.net.cut(id+4, false)
+		}
+		s.reconcile(0, Members{Voters: []uint64{1, 2, 3}})
+		s.write(0, "c")
+		for id := range uint64(3) {
+			s.stop(id + 4)
+		}
+		s.same(0)
+		if hw := s.leader(0).Offsets().HighWatermark; hw != 3 {
+			t.Errorf("%d records, want 3", hw)
+		}
+	})
+}
+
+// A member that was cut off asks for votes all the time, and one that was removed
+// meanwhile does so for ever: nobody minds, and no term rises.
+func TestRemovedMemberTalks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, Config{Workers: 2}, 1, 2, 3)
+		defer s.stopAll()
+		s.add(Spec{ID: clicks(0), Born: []uint64{1, 2, 3}})
+		s.write(0, "a")
+		node, _ := s.leader(0).Leader()
+		out := uint64(node%3 + 1)
+		s.net.cut(out, true)
+		before := s.leader(0).Status().Term
+		<-time.After(20 * time.Second)
+		s.net.cut(out, false)
+		<-time.After(5 * time.Second)
+		if now := s.leader(0).Status().Term; now != before {
+			t.Errorf("term %d, and %d after a member was cut off", before, now)
+		}
+		s.net.cut(out, true)
+		var stay []uint64
+		for _, id := range s.ids() {
+			if id != out {
+				stay = append(stay, id)
+			}
+		}
+		s.reconcile(0, Members{Voters: stay})
+		s.write(0, "b")
+		term := s.leader(0).Status().Term
+		s.net.cut(out, false)
+		for range 20 {
+			<-time.After(time.Second)
+			s.write(0, "x")
+		}
+		if now := s.leader(0).Status(); now.Term != term || now.Leader != node {
+			t.Errorf("node %d leads in term %d, want %d in term %d", now.Leader, now.Term, node, term)
+		}
+		if st := s.replica(out, 0).Status(); st.Role == RoleLeader || st.Offsets.HighWatermark != 1 {
+			t.Errorf("the removed member: %+v", st)
+		}
+	})
+}

@@ -7,6 +7,8 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -14,6 +16,7 @@ import (
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage"
 	"github.com/entrepot-hub/entrepot/storage/vfs"
+	pb "go.etcd.io/raft/v3/raftpb"
 )
 
 // site is several nodes in one process and the network between them.
@@ -282,6 +285,150 @@ func TestThreeNodes(t *testing.T) {
 		}
 		if got, want := fmt.Sprint(values(t, c)), "[0:a 1:b 2:c 3:d 4:e 5:f 6:g]"; got != want {
 			t.Errorf("%s, want %s", got, want)
+		}
+	})
+}
+
+// Nothing is acknowledged, and nothing is to be read, before a majority has it
+// on the disk (Invariant 6).
+func TestMajorityHasSynced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, Config{Workers: 2})
+		defer s.stopAll()
+		hold := map[uint64]func() func(){}
+		for id := range uint64(3) {
+			s.disks[id+1], hold[id+1] = holdSyncs(vfs.NewMem())
+			s.start(id + 1)
+		}
+		s.add(Spec{ID: clicks(0), Born: []uint64{1, 2, 3}})
+		s.write(0, "a")
+		s.same(0)
+		lead := s.leader(0)
+		node, _ := lead.Leader()
+		var release []func()
+		for id := range uint64(3) {
+			if id+1 != uint64(node) {
+				release = append(release, hold[id+1]())
+			}
+		}
+		done := make(chan error, 1)
+		lead.Append([]record.Batch{batch(t, "b")}, func(_ []record.Appended, err error) { done <- err })
+		select {
+		case err := <-done:
+			t.Errorf("answered by one node of three: %v", err)
+		case <-time.After(500 * time.Millisecond):
+		}
+		if hw := lead.Offsets().HighWatermark; hw != 1 {
+			t.Errorf("high watermark %d before a majority has synced", hw)
+		}
+		for _, f := range release {
+			f()
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		s.same(0)
+	})
+}
+
+// A node whose disk is full falls behind, and catches up when there is room.
+func TestFollowerDiskFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, Config{Workers: 2})
+		defer s.stopAll()
+		full := map[uint64]*atomic.Bool{}
+		for id := range uint64(3) {
+			is := &atomic.Bool{}
+			full[id+1] = is
+			s.disks[id+1] = vfs.WithFaults(vfs.NewMem(), func(op *vfs.Op) error {
+				if is.Load() && (op.Kind == vfs.OpWrite || op.Kind == vfs.OpCreate) {
+					return syscall.ENOSPC
+				}
+				return nil
+			})
+			s.start(id + 1)
+		}
+		s.add(Spec{ID: clicks(0), Born: []uint64{1, 2, 3}})
+		s.write(0, "a")
+		s.same(0)
+		node, _ := s.leader(0).Leader()
+		follower := uint64(node%3 + 1)
+		full[follower].Store(true)
+		for i := range 50 {
+			s.write(0, fmt.Sprint("b", i))
+			<-time.After(50 * time.Millisecond)
+		}
+		if hw := s.replica(follower, 0).Offsets().HighWatermark; hw > 2 {
+			t.Errorf("the full node knows %d records to be committed", hw)
+		}
+		full[follower].Store(false)
+		s.write(0, "c")
+		s.same(0)
+		if hw := s.leader(0).Offsets().HighWatermark; hw != 52 {
+			t.Errorf("%d records, want 52", hw)
+		}
+	})
+}
+
+// What comes from other nodes is bounded; what was dropped is sent again.
+func TestReceiveBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, Config{Workers: 1, ReceiveBytes: 1}, 1, 2, 3)
+		defer s.stopAll()
+		for p := range int32(4) {
+			s.add(Spec{ID: clicks(p), Born: []uint64{1, 2, 3}})
+		}
+		var all sync.WaitGroup
+		for p := range int32(4) {
+			lead := s.leader(p)
+			for i := range 30 {
+				all.Add(1)
+				lead.Append([]record.Batch{batch(t, fmt.Sprint(i))}, func(_ []record.Appended, err error) {
+					defer all.Done()
+					if err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
+		all.Wait()
+		for p := range int32(4) {
+			s.same(p)
+		}
+		for id, n := range s.nodes {
+			if held := n.set.received.Load(); held != 0 {
+				t.Errorf("node %d holds %d bytes", id, held)
+			}
+		}
+	})
+}
+
+// What is for the member that this node was before its disk was wiped is not
+// for it.
+func TestOtherIncarnation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := MemberID(2, 1)
+		s := newSite(t, Config{Workers: 1}, 1, now)
+		defer s.stopAll()
+		s.add(Spec{ID: clicks(0), Born: []uint64{1, 2, 3}})
+		ask := func(to uint64) uint64 {
+			var w frameWriter
+			w.add(keyOf(clicks(0)), &pb.Message{Type: pb.MsgVote, To: to, From: 1, Term: 9, LogTerm: 9, Index: 9})
+			if err := s.nodes[now].set.Receive(1, ClassHeartbeat, bytes.Join(w.frame(to), nil)); err != nil {
+				t.Error(err)
+			}
+			f := beatFrame{to: to, run: 5, tick: 1, beats: []beat{{group: keyOf(clicks(0)), kind: beatSent, term: 8}}}
+			if err := s.nodes[now].set.Receive(1, ClassHeartbeat, f.encode()); err != nil {
+				t.Error(err)
+			}
+			<-time.After(time.Second)
+			return s.replica(now, 0).Status().Term
+		}
+		if term := ask(2); term > 1 {
+			t.Errorf("term %d after messages for another incarnation", term)
+		}
+		if term := ask(now); term != 9 {
+			t.Errorf("term %d after a vote in term 9", term)
 		}
 	})
 }

@@ -38,7 +38,8 @@ func (s *Set) deliver(m *groupMessage) {
 		return
 	}
 	n := int64(m.bytes)
-	if s.received.Add(n) > s.cfg.ReceiveBytes && n > 0 || !r.inbox.receive(m.msg, n) {
+	held := s.received.Add(n) - n // what is larger than the limit passes alone
+	if n > 0 && held > 0 && held+n > s.cfg.ReceiveBytes || !r.inbox.receive(m.msg, n) {
 		s.received.Add(-n)
 		return
 	}

@@ -95,16 +95,16 @@ func (s *Set) openLog(spec Spec) (*storage.Log, error) {
 		// It may have voted and acknowledged what nobody knows here any more.
 		return s.store.CreateLost(spec.ID)
 	case lost, errors.Is(err, storage.ErrNotFound):
-		return s.store.Create(spec.ID, s.stateAtBirth(spec.Born))
+		return s.store.Create(spec.ID, s.stateAtBirth(spec))
 	}
 	return log, err
 }
 
 // stateAtBirth is what this node's log of a group begins with: as one that the
 // group was created with, or as one that joins.
-func (s *Set) stateAtBirth(born []uint64) storage.State {
-	if slices.Contains(born, s.cfg.Member) {
-		return firstState(born)
+func (s *Set) stateAtBirth(spec Spec) storage.State {
+	if slices.Contains(spec.Born, s.cfg.Member) && !spec.Joins {
+		return firstState(spec.Born)
 	}
 	return joiningState()
 }
