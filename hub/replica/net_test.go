@@ -306,6 +306,11 @@ func TestMajorityHasSynced(t *testing.T) {
 		lead := s.leader(0)
 		node, _ := lead.Leader()
 		var release []func()
+		defer func() {
+			for _, f := range release {
+				f()
+			}
+		}()
 		for id := range uint64(3) {
 			if id+1 != uint64(node) {
 				release = append(release, hold[id+1]())
@@ -315,7 +320,7 @@ func TestMajorityHasSynced(t *testing.T) {
 		lead.Append([]record.Batch{batch(t, "b")}, func(_ []record.Appended, err error) { done <- err })
 		select {
 		case err := <-done:
-			t.Errorf("answered by one node of three: %v", err)
+			t.Fatalf("answered by one node of three: %v", err)
 		case <-time.After(500 * time.Millisecond):
 		}
 		if hw := lead.Offsets().HighWatermark; hw != 1 {
