@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
@@ -26,9 +27,11 @@ type confChange struct {
 	payload []byte // of the control entry
 }
 
+// observe takes in a control entry of the log. The payload may be gone when it
+// returns: a replay reuses it.
 func (c *confState) observe(index uint64, payload []byte) {
 	if isConfChange(payload) && index > c.index { // a snapshot's may be ahead of its entries
-		c.pending = append(c.pending, confChange{index, payload})
+		c.pending = append(c.pending, confChange{index, bytes.Clone(payload)})
 	}
 }
 

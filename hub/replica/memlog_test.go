@@ -1,6 +1,7 @@
 package replica
 
 import (
+	"bytes"
 	"slices"
 
 	"github.com/entrepot-hub/entrepot/storage"
@@ -160,8 +161,12 @@ func (l *memLog) Replay(from uint64, fn func(storage.Entry) error) error {
 		if e.Kind == storage.KindData && !e.Batch().IsControl() {
 			e.Payload = e.Payload[:61:61] // a replay may give no more than the header
 		}
+		e.Payload = bytes.Clone(e.Payload)
 		if err := fn(e); err != nil {
 			return err
+		}
+		for i := range e.Payload {
+			e.Payload[i] = 0xee // nor anything that lasts
 		}
 	}
 	return nil
