@@ -66,6 +66,7 @@ type Hub struct {
 	connectLn  net.Listener // nil: the REST API for connectors is off
 	mesh       *mesh.Mesh
 	members    atomic.Pointer[[]mesh.Member] // as gossip has them
+	failed     map[string]bool               // of them, those that it has lost; of the mesh's goroutine
 	store      *storage.Store
 	peers      *peer.Peers
 	leaders    *leaders.Table

@@ -26,6 +26,7 @@ type announcer struct {
 	set   *replica.Set
 	table *leaders.Table
 	send  func(node int32, class peer.Class, parts net.Buffers) bool
+	up    func(node int32) bool
 	hello []byte // a notice that is sent to a node that is connected with anew
 
 	// inSync are the brokers that have caught up, of the groups with other
@@ -41,7 +42,7 @@ type announcer struct {
 }
 
 func newAnnouncer(h *Hub) *announcer {
-	a := &announcer{node: h.id.ID, set: h.set, table: h.leaders, send: h.peers.Send, hello: h.jobsNotice()}
+	a := &announcer{node: h.id.ID, set: h.set, table: h.leaders, send: h.peers.Send, up: h.nodes.up, hello: h.jobsNotice()}
 	a.mu.behind, a.mu.linked = map[int32]bool{}, map[int32]bool{}
 	return a
 }
@@ -125,7 +126,16 @@ func (a *announcer) lookInSync(ctx context.Context) {
 	was := a.inSync
 	a.inSync, a.looked = map[*replica.Replica][]int32{}, time.Now()
 	for _, r := range a.set.All() {
-		if r.Serving() != nil || len(r.Members().Voters) < 2 {
+		st := r.Status()
+		if !st.Serving || len(r.Members().Voters) < 2 {
+			continue
+		}
+		if st.Quiet { // they are all in line, and are left alone
+			for _, m := range r.Members().Voters {
+				if n := replica.NodeOf(m); a.up(n) {
+					a.inSync[r] = append(a.inSync[r], n)
+				}
+			}
 			continue
 		}
 		members, err := r.Progress(ctx)
@@ -134,7 +144,7 @@ func (a *announcer) lookInSync(ctx context.Context) {
 			continue
 		}
 		for _, m := range members {
-			if m.Caught && m.Active && !m.Learner {
+			if m.Caught && m.Active && !m.Learner && a.up(m.Node()) {
 				a.inSync[r] = append(a.inSync[r], m.Node())
 			}
 		}

@@ -150,6 +150,9 @@ func (p peerHandler) Link(to peer.Peer, class peer.Class, up bool) {
 		p.h.announcer.link(to.Node, up)
 		p.h.nodes.set(to.Node, up)
 	}
+	if class == peer.Heartbeat && !up && p.h.joined.Load() {
+		p.h.set.NodeFailed(to.Node) // a hint: elections begin early, and Raft decides
+	}
 }
 
 // kafkaPeers reaches the Kafka servers of the other nodes.
@@ -227,6 +230,22 @@ func (h *Hub) findPeers() {
 	}
 	delete(nodes, h.id.ID)
 	h.peers.SetNodes(nodes)
+}
+
+// hintFailures passes on which nodes of the site gossip has lost since it was
+// last asked. It decides nothing (Invariant 16).
+func (h *Hub) hintFailures(members []mesh.Member) {
+	failed := map[string]bool{}
+	for _, m := range members {
+		if m.Site != h.cfg.Node.Site || m.Status != mesh.StatusFailed && m.Status != mesh.StatusLeft {
+			continue
+		}
+		failed[m.ID] = true
+		if n, known := h.meta.State().NodeByName(m.ID); known && !h.failed[m.ID] {
+			h.set.NodeFailed(n.ID)
+		}
+	}
+	h.failed = failed
 }
 
 // gossip is what the mesh last told.

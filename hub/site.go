@@ -25,6 +25,7 @@ func (m meshChanged) Changed(members []mesh.Member) {
 		return // the site's nodes are looked at; links come later
 	}
 	m.h.findPeers()
+	m.h.hintFailures(members)
 	brokers := map[string][]string{}
 	for _, one := range members {
 		if one.Site != m.h.cfg.Node.Site && one.Kafka != "" && one.Status != mesh.StatusLeft {

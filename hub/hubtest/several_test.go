@@ -43,8 +43,9 @@ func TestThreeNodes(t *testing.T) {
 	leader.Kill()
 	after := w.count()
 	w.until(t, after+2000)
-	t.Logf("2000 more records after %s", time.Since(begin).Round(time.Millisecond))
+	took := time.Since(begin).Round(time.Millisecond)
 	acked := w.stop(t)
+	t.Logf("2000 more records after %s, the longest time without one was %s", took, w.gap().Round(time.Millisecond))
 
 	var alive []string
 	for _, n := range s.Nodes {

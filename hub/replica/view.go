@@ -107,6 +107,7 @@ type Status struct {
 	Term                  uint64
 	Commit, Applied, Last uint64 // Raft indexes
 	Serving               bool   // reads and writes are answered here
+	Quiet                 bool   // nothing has happened for a while: all members are in line, and rest
 	Quarantined           bool
 	Err                   error // why it is quarantined or failed
 	Offsets               record.Offsets
@@ -124,7 +125,7 @@ func (r *Replica) Status() Status {
 	v := r.view.Load()
 	return Status{
 		Role: v.role, Leader: NodeOf(v.leader), Term: v.term, Commit: v.commit, Applied: v.applied, Last: v.index,
-		Serving: v.serving, Quarantined: v.role == RoleQuarantined, Err: v.err,
+		Serving: v.serving, Quiet: v.quiet, Quarantined: v.role == RoleQuarantined, Err: v.err,
 		Offsets: v.offsets, Next: v.next, LastEpoch: v.lastEpoch,
 		Bytes: r.log.Size(), Buffered: r.room.used(), Mirror: v.mirror, ReadOnly: v.readOnly,
 		Fetching: r.set.fetchProgress(r.id),
