@@ -174,8 +174,8 @@ func (s *Set) find(id storage.LogID) (*Replica, error) {
 // never does.
 func (r *Replica) offer(ctx context.Context, certain bool) (offer, error) {
 	o := offer{member: r.set.cfg.Member}
-	if err := r.Serving(); err != nil {
-		return o, err
+	if v := r.view.Load(); v.role != RoleLeader {
+		return o, v.mayServe()
 	}
 	if certain {
 		// Whoever leads in a later term has the votes of a majority, one of whom

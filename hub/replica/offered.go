@@ -36,9 +36,13 @@ func (c *core) has(leader, index uint64) pb.Message {
 	return pb.Message{Type: pb.MsgAppResp, To: leader, From: c.cfg.id, Term: c.term, Index: index}
 }
 
-// offer is the state at the end of a serving leader's log.
+// offer is the state at the end of a leader's log. It need not serve yet: to
+// commit something it may need the very member that asks.
 func (c *core) offer() (end storage.State, term, commit uint64, err error) {
-	if !c.serving() {
+	switch {
+	case c.failed != nil:
+		return end, 0, 0, c.failed
+	case c.role != raft.StateLeader:
 		return end, 0, 0, c.notLeader()
 	}
 	end = storage.State{Index: c.tail.index, Term: c.tail.term, NextOffset: c.tail.next, Aux: *c.auxAtEnd(c.machineSnapshot())}

@@ -247,8 +247,8 @@ func (s *simSite) evRetention() {
 	}})
 }
 
-// evCompact compacts a replica's log, as far as every member has it: what is
-// compacted cannot be sent as messages.
+// evCompact compacts a replica's log, as far as every member has it unless it can
+// have files: what is compacted cannot be sent as messages.
 func (s *simSite) evCompact() {
 	g := s.groups[s.rng.IntN(len(s.groups))]
 	r := s.nodes[s.rng.IntN(len(s.nodes))].reps[g.at]
@@ -257,7 +257,7 @@ func (s *simSite) evCompact() {
 	}
 	most := r.core.applied
 	for _, n := range s.nodes {
-		if o := n.reps[g.at]; o != nil {
+		if o := n.reps[g.at]; o != nil && !s.byFiles() {
 			if !o.working() {
 				return
 			}
@@ -307,9 +307,12 @@ func (s *simSite) evFlip() {
 	}
 }
 
-// hasKeyed reports whether a group is compacted: until its segments go to
+// hasKeyed reports whether a group is compacted: where its segments do not go to
 // followers as files, a member of it cannot be replaced.
 func (s *simSite) hasKeyed() bool {
+	if s.byFiles() {
+		return false
+	}
 	for _, g := range s.groups {
 		if g.keyed {
 			return true

@@ -181,6 +181,7 @@ type siteReplica struct {
 	durable int // rounds completed, of which the core has not heard
 	err     error
 	stalled []storage.Round
+	files   *siteFiles
 
 	// What is checked over restarts.
 	term    uint64            // highest that it stood by in an answer that counts
@@ -256,6 +257,8 @@ func (r *siteReplica) startCore() {
 	if r.g.machine {
 		r.machine = newSiteMachine(r)
 		cfg.machine = r.machine
+	} else if s.byFiles() {
+		cfg.byFiles = func() bool { return true }
 	}
 	core, err := openCore(cfg, r.g.s.plant.logOf(r), r.n.wall())
 	if err != nil {
@@ -350,6 +353,7 @@ func (r *siteReplica) step() {
 		r.trim()
 	}
 	r.checkFailed()
+	r.takeFiles(out.fetch)
 }
 
 func (r *siteReplica) answer(acks []ack) {

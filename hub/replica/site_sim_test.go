@@ -370,14 +370,14 @@ func shrinkSite(seed uint64, plant sitePlant, last int, want string) map[int]boo
 type siteCounts struct {
 	seeds, steps, cuts, kills, stopped, flips, found, wipes, changes, elections, transfers int
 	partitions, resets, acks, lostAcks, commits, aborts, duplicates, mirrored, commands    int
-	full, offline, trims, compactions, quarantined, superseded, unsynced                   int
+	full, offline, trims, compactions, quarantined, superseded, unsynced, installed        int
 }
 
 func (c *siteCounts) all() []*int {
 	return []*int{
 		&c.seeds, &c.steps, &c.cuts, &c.kills, &c.stopped, &c.flips, &c.found, &c.wipes, &c.changes, &c.elections, &c.transfers,
 		&c.partitions, &c.resets, &c.acks, &c.lostAcks, &c.commits, &c.aborts, &c.duplicates, &c.mirrored, &c.commands,
-		&c.full, &c.offline, &c.trims, &c.compactions, &c.superseded,
+		&c.full, &c.offline, &c.trims, &c.compactions, &c.superseded, &c.installed,
 	}
 }
 
@@ -390,9 +390,9 @@ func (c *siteCounts) add(o *siteCounts) {
 func (c siteCounts) String() string {
 	return fmt.Sprintf("%d steps, %d power cuts, %d kills (%d stops in the middle of an operation), %d flips (%d found when the log was opened or read), %d wiped nodes, "+
 		"%d changes of membership, %d elections, %d transfers, %d partitions, %d snapshots, %d acknowledgements (%d proposals of unknown end), %d commits and %d aborts, "+
-		"%d duplicates, %d mirrored batches, %d commands, %d full disks, %d failed syncs, %d trims, %d compactions, %d suffixes superseded",
+		"%d duplicates, %d mirrored batches, %d commands, %d full disks, %d failed syncs, %d trims, %d compactions, %d suffixes superseded, %d logs taken from a leader as files",
 		c.steps, c.cuts, c.kills, c.stopped, c.flips, c.found, c.wipes, c.changes, c.elections, c.transfers, c.partitions, c.resets, c.acks, c.lostAcks, c.commits, c.aborts,
-		c.duplicates, c.mirrored, c.commands, c.full, c.offline, c.trims, c.compactions, c.superseded)
+		c.duplicates, c.mirrored, c.commands, c.full, c.offline, c.trims, c.compactions, c.superseded, c.installed)
 }
 
 // wanted fails a test whose seeds did not go through everything.
