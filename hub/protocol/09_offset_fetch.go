@@ -128,7 +128,9 @@ type groupOffsets struct {
 	unstable  map[record.TopicPartition]bool
 }
 
-// offsetsOf answers for the partitions that were asked for.
+// offsetsOf answers for the partitions that were asked for. An offset from
+// before the topic was made is one in an older topic of its name, which another
+// node may have deleted.
 func (s *Server) offsetsOf(r *request, st *catalog.State, version int16, rt *kmsg.OffsetFetchRequestGroupTopic, offsets groupOffsets) kmsg.OffsetFetchResponseGroupTopic {
 	ot := kmsg.OffsetFetchResponseGroupTopic{Topic: rt.Topic, TopicID: rt.TopicID}
 	name, failed := rt.Topic, int16(0)
@@ -141,12 +143,16 @@ func (s *Server) offsetsOf(r *request, st *catalog.State, version int16, rt *kms
 			name = t.Name
 		}
 	}
+	made := int64(0)
+	if t, ok := st.Topic(name); ok {
+		made = t.Created
+	}
 	for _, p := range rt.Partitions {
 		op := kmsg.OffsetFetchResponseGroupTopicPartition{Partition: p, Offset: -1, LeaderEpoch: -1, Metadata: new(string), ErrorCode: failed}
 		tp := record.TopicPartition{Topic: name, Partition: p}
 		if offsets.unstable[tp] && failed == 0 {
 			op.ErrorCode = kerr.UnstableOffsetCommit.Code
-		} else if o, ok := offsets.committed[tp]; ok && failed == 0 {
+		} else if o, ok := offsets.committed[tp]; ok && failed == 0 && o.CommitTime >= made {
 			op.Offset, op.LeaderEpoch, op.Metadata = o.Offset, o.LeaderEpoch, &o.Metadata
 		}
 		ot.Partitions = append(ot.Partitions, op)

@@ -342,3 +342,31 @@ func TestAnswerIsForNodes(t *testing.T) {
 		}
 	}
 }
+
+// The offsets of a topic that is deleted through another node are not those of
+// the topic that has its name next.
+func TestOffsetsOfAnOlderTopic(t *testing.T) {
+	ns := nodes(startNodes(t, 2, quick()))
+	ns.spread(t, "t")
+	g := ns.keyAt(t, coordinatorOfGroup, "g", 1)
+	c := ns.at(1).dial(t)
+	commit := &kmsg.OffsetCommitRequest{Version: 9, Group: g, Generation: -1, Topics: []kmsg.OffsetCommitRequestTopic{{
+		Topic: "t", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{Offset: 7, LeaderEpoch: -1}}}}}
+	wantCode(t, "commit", ask[*kmsg.OffsetCommitResponse](c, commit).Topics[0].Partitions[0].ErrorCode, nil)
+	offset := func() int64 {
+		req := &kmsg.OffsetFetchRequest{Version: 8, Groups: []kmsg.OffsetFetchRequestGroup{{Group: g, Topics: []kmsg.OffsetFetchRequestGroupTopic{{Topic: "t", Partitions: []int32{0}}}}}}
+		return ask[*kmsg.OffsetFetchResponse](c, req).Groups[0].Topics[0].Partitions[0].Offset
+	}
+	if got := offset(); got != 7 {
+		t.Fatalf("committed 7, fetched %d", got)
+	}
+	gone := &kmsg.DeleteTopicsRequest{Version: 5, TopicNames: []string{"t"}}
+	wantCode(t, "delete", ask[*kmsg.DeleteTopicsResponse](ns.at(2).dial(t), gone).Topics[0].ErrorCode, nil)
+	cmd := catalog.CreateTopic{Name: "t", ID: record.TopicID{9}, Partitions: 1, Replicas: 1, Created: time.Now().Add(time.Hour).UnixMilli()}
+	if _, err := ns[1].Propose(t.Context(), cmd); err != nil {
+		t.Fatal(err)
+	}
+	if got := offset(); got != -1 {
+		t.Errorf("in the next topic of the name: %d, want none", got)
+	}
+}
