@@ -102,9 +102,6 @@ type Registered struct {
 	Incarnation uint32
 }
 
-// Member is the ID in Raft groups.
-func (r Registered) Member() uint64 { return memberID(r.ID, r.Incarnation) }
-
 // Nodes are all registered nodes by ID.
 func (s *State) Nodes() []Node { return s.nodes }
 

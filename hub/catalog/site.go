@@ -22,9 +22,6 @@ type SiteInit struct {
 func (SiteInit) kind() byte     { return kindSiteInit }
 func (RegisterNode) kind() byte { return kindRegisterNode }
 
-// Cluster is the site's random ID; empty in a site from before there was one.
-func (s *State) Cluster() string { return s.cluster }
-
 func (s *State) siteInit(c SiteInit) (*State, any, error) {
 	if err := s.checkInit(c); err != nil {
 		return nil, nil, err
