@@ -129,7 +129,8 @@ func BenchmarkSite(b *testing.B) {
 
 func benchAppends(b *testing.B, disk string, nodes, size int) {
 	const partitions, inflight = 8, 16
-	s := newSite(b, Config{})
+	cfg := Config{ElectionTicks: 300} // a machine that is busy is no reason to elect
+	s := newSite(b, cfg)
 	var born []uint64
 	stop := make(chan struct{})
 	var nets []*asyncNet
@@ -143,7 +144,8 @@ func benchAppends(b *testing.B, disk string, nodes, size int) {
 		n := &asyncNet{from: id, site: s, stop: stop}
 		n.mu.queues = map[[2]uint64]chan []byte{}
 		nets = append(nets, n)
-		s.nodes[id] = startNode(b, fs, dir, small, Config{Member: id, Transport: n})
+		cfg.Member, cfg.Transport = id, n
+		s.nodes[id] = startNode(b, fs, dir, small, cfg)
 		s.net.set(func(net *memNet) { net.mu.sets[id] = s.nodes[id].set })
 	}
 	for p := range int32(partitions) {
@@ -151,6 +153,7 @@ func benchAppends(b *testing.B, disk string, nodes, size int) {
 	}
 	var leads []*Replica
 	for p := range int32(partitions) {
+		s.replica(1, p).Campaign()
 		leads = append(leads, s.leader(p))
 	}
 	value := strings.Repeat("x", size-80)
