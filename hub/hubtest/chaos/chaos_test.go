@@ -31,6 +31,7 @@ func chaos(t *testing.T, nodes []*hubtest.Node, n *nemesis, length time.Duration
 	seed := setting(t, "ENTREPOT_CHAOS_SEED", rand.Uint64())
 	t.Logf("ENTREPOT_CHAOS_SEED=%d", seed)
 	r := newRun(t, nodes, seed)
+	t.Cleanup(r.cutShort)
 	stopFeed, stop := r.begin()
 	defer stop()
 	r.pause(2 * time.Second)

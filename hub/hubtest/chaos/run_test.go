@@ -205,6 +205,13 @@ func (r *run) report() {
 	}
 }
 
+// cutShort keeps the history of a run that never came to its report.
+func (r *run) cutShort() {
+	if h := r.rec.History(); r.t.Failed() && len(h.Faults) > 0 {
+		r.keep(os.TempDir(), "cut short", h)
+	}
+}
+
 func (r *run) keep(dir string, report any, h *history.History) {
 	r.t.Helper()
 	for name, what := range map[string]any{"report": report, "history": h} {

@@ -2,6 +2,7 @@ package compat
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"testing"
 	"time"
@@ -79,6 +80,40 @@ func TestKgoKilled(t *testing.T) {
 	// never be found dead.
 	n.Configure("group_delay: 0s\nconsumer_groups: {session: 6s, heartbeat: 2s, min_session: 6s, min_heartbeat: 1s}")
 	killedSuite(t, "the hub").report(t, kgoKilled(t, n, front.Addr))
+}
+
+// TestKgoSite runs the tests that move records on a site of three nodes, every
+// topic on all of them, while one of them, drawn anew each time, is killed and
+// started again.
+func TestKgoSite(t *testing.T) {
+	if !full() {
+		t.Skip("part of make compat")
+	}
+	site := hubtest.NewSite(t, "trio", 3)
+	for _, n := range site.Nodes {
+		n.Configure("consumer_groups: {session: 6s, heartbeat: 2s, min_session: 6s, min_heartbeat: 1s}")
+	}
+	site.Start()
+	env := []string{"KGO_SEEDS=" + site.Bootstrap(), "KGO_TEST_RF=3", "KGO_TEST_RECORDS=100000", "KGO_LOG_LEVEL=none"}
+	done := make(chan []result)
+	go func() { done <- goTest(t, clients, env, "-timeout", "18m", kgoPackage) }()
+	kills := 0
+	next := time.NewTicker(20 * time.Second)
+	defer next.Stop()
+	for {
+		select {
+		case results := <-done:
+			t.Logf("%d kills", kills)
+			s := suite{client: "franz-go", version: version(t, "github.com/twmb/franz-go"), what: "its pkg/kgo suite, 100,000 records, three replicas, kill -9 of one of three nodes every 20s", known: kgoSkips}
+			s.report(t, results)
+			return
+		case <-next.C:
+			n := site.Nodes[rand.IntN(len(site.Nodes))]
+			n.Kill()
+			n.Start()
+			kills++
+		}
+	}
 }
 
 // TestKgoKilledKafka does the same to Apache Kafka when ENTREPOT_KILL_KAFKA is
