@@ -163,7 +163,7 @@ func (w *trickle) gap() time.Duration {
 func writeTo(t *testing.T, s *Site, topic string, partitions int) *trickle {
 	t.Helper()
 	cl := client(t, kgo.SeedBrokers(s.Brokers()...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.RoundRobinPartitioner()),
-		kgo.ProducerLinger(0), kgo.RecordDeliveryTimeout(time.Minute))
+		kgo.ProducerLinger(0), kgo.RecordDeliveryTimeout(time.Minute), kgo.MetadataMinAge(50*time.Millisecond))
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &trickle{cancel: cancel}
 	t.Cleanup(cancel)
