@@ -113,12 +113,16 @@ type PoolConfig struct {
 	Join      []string `yaml:"join"`
 }
 
-// ClusterConfig says how a site begins.
+// ClusterConfig says how a site begins, and how its nodes share the network.
 type ClusterConfig struct {
 	// BootstrapExpect is with how many nodes a new site begins, the same at
 	// each of them. 0: this node begins none and joins one that is there.
 	// Default: 1.
 	BootstrapExpect int `yaml:"bootstrap_expect"`
+	// FetchRate bounds how many bytes a second this node fetches of logs that it
+	// lacks (it was wiped, or partitions move to it), all together, so that
+	// clients are served meanwhile. 0: no bound. Default: 64MiB.
+	FetchRate strict.Size `yaml:"fetch_rate"`
 }
 
 // Default is the configuration of a single node with the product's ports on
@@ -129,7 +133,7 @@ func Default() Config {
 		Node:      NodeConfig{DataDir: "entrepot-data"},
 		Listeners: ListenersConfig{Kafka: KafkaListenerConfig{ListenerConfig: ListenerConfig{Addr: ":9092"}}, Admin: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":8080"}}, Peer: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":7948"}}, Registry: loginListener(":8081"), Connect: loginListener("127.0.0.1:8083")},
 		Mesh:      MeshConfig{LAN: PoolConfig{Addr: ":7946"}, WAN: PoolConfig{Addr: ":7947"}},
-		Cluster:   ClusterConfig{BootstrapExpect: 1},
+		Cluster:   ClusterConfig{BootstrapExpect: 1, FetchRate: 64 << 20},
 
 		GroupDelay: 3 * time.Second,
 		ConsumerGroups: ConsumerGroupsConfig{

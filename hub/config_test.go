@@ -19,7 +19,7 @@ func TestParseTheContract(t *testing.T) {
 node:      {id: fra-1, site: fra, data_dir: /var/lib/entrepot}
 listeners: {kafka: {addr: ":9092", advertise: "fra-1.example:9092"}, admin: {addr: ":8080"}, peer: {addr: ":7948"}, registry: {addr: ":8081"}, connect: {addr: ":8083"}}
 mesh:      {lan: {addr: ":7946", join: ["fra-2:7946"]}, wan: {addr: ":7947", join: ["nyc-1:7947"]}, key: "${env:MESH_KEY}"}
-cluster:   {bootstrap_expect: 1}
+cluster:   {bootstrap_expect: 1, fetch_rate: 10MiB}
 jobs:      [configs/*.yaml, /abs/one.yaml]
 plugins:   [{name: one, path: bin/one, sha256: "`+strings.Repeat("0", 64)+`"}]
 `), Default(), noReferences())
@@ -28,6 +28,9 @@ plugins:   [{name: one, path: bin/one, sha256: "`+strings.Repeat("0", 64)+`"}]
 	}
 	if c.Node.ID != "fra-1" || c.Listeners.Kafka.Advertise != "fra-1.example:9092" || c.Mesh.WAN.Join[0] != "nyc-1:7947" {
 		t.Errorf("%+v", c)
+	}
+	if c.Cluster.FetchRate != 10<<20 || Default().Cluster.FetchRate != 64<<20 {
+		t.Errorf("fetch_rate %d, without it %d", c.Cluster.FetchRate, Default().Cluster.FetchRate)
 	}
 	if c.Jobs[0] != "etc/configs/*.yaml" || c.Jobs[1] != "/abs/one.yaml" {
 		t.Errorf("jobs %q, want them relative to the file", c.Jobs)
@@ -75,6 +78,7 @@ func TestParseRefuses(t *testing.T) {
 		head + "mesh: {key: \"${env:NO}\"}":                                                                                                              `NO`,
 		head + "cluster: {bootstrap_expect: 10}":                                                                                                         `n.yaml:2:29: cluster.bootstrap_expect is 10`,
 		head + "cluster: {bootstrap_expect: 3}":                                                                                                          `n.yaml:2:29: cluster.bootstrap_expect is 3 and mesh.lan.join names nobody`,
+		head + "cluster: {fetch_rate: fast}":                                                                                                             `n.yaml:2:23: `,
 		head + "listeners: {peer: {tls: {cert: a, key: b}}}":                                                                                             `n.yaml:2:25: listeners.peer.tls: nodes verify each other`,
 		head + "consumer_groups: {session: 10s}":                                                                                                         `n.yaml:2:18: consumer_groups: invalid config: the session timeout of members is 10s, want 45s to 1m0s`,
 		head + "consumer_groups: {min_session: 2m}":                                                                                                      `consumer_groups.min_session is 2m0s and its maximum is 1m0s`,

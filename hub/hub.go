@@ -174,7 +174,7 @@ func (h *Hub) openStore(context.Context) error {
 // the others.
 func (h *Hub) join(context.Context) error {
 	var err error
-	if h.set, err = replica.Open(replica.Config{Member: h.member(), Transport: transport{h}, Source: otherLogs{h}, Logger: h.log.With("part", "replica")}, h.store); err != nil {
+	if h.set, err = replica.Open(replica.Config{Member: h.member(), Transport: transport{h}, Source: otherLogs{h}, FetchRate: -1, Logger: h.log.With("part", "replica")}, h.store); err != nil {
 		return err
 	}
 	h.meta = &meta{machine: newAnswers(), ask: h.askLeader, leader: h.metaLeader}

@@ -33,9 +33,9 @@ const (
 func (h *Hub) openPeers(context.Context) error {
 	pc := peer.Default()
 	pc.Logger = h.log.With("part", "peer")
-	// Messages of Raft groups are verified by hub/replica (wire.go), and so are
-	// the batches in them.
-	pc.OwnSums[peer.Heartbeat], pc.OwnSums[peer.Append], pc.OwnSums[peer.Bulk] = true, true, true
+	// hub/replica sums and verifies its messages itself (wire.go), with the
+	// batches in them by their own sums; summing those again costs.
+	pc.OwnSums[peer.Append] = true
 	if c := h.cfg.Listeners.Peer.TLS; c != nil {
 		t, err := auth.OpenTLS(c.files(), h.log.With("part", "tls"), nil)
 		if err != nil {
@@ -44,8 +44,12 @@ func (h *Hub) openPeers(context.Context) error {
 		pc.ServerTLS, pc.ClientTLS = t.Server(), func(host string) *tls.Config { return t.Client(host) }
 	}
 	var err error
-	h.peers, err = peer.New(pc, h.peerIdentity(), peerHandler{h})
-	return err
+	if h.peers, err = peer.New(pc, h.peerIdentity(), peerHandler{h}); err != nil {
+		return err
+	}
+	// All that is fetched of logs comes as streams: bounded here, together.
+	h.peers.SetBulkRate(int64(h.cfg.Cluster.FetchRate))
+	return nil
 }
 
 // peerIdentity is who this node is to others, without a cluster as long as it

@@ -203,3 +203,18 @@ func (l *link) stat() Stat {
 	}
 	return s
 }
+
+// backoff is the time between attempts: twice as long each time.
+type backoff struct {
+	first, most, next time.Duration
+}
+
+// after is how long to wait now, between half of a step and a whole one;
+// random is from 0 to below 1.
+func (b *backoff) after(random float64) time.Duration {
+	d := max(b.next, b.first)
+	b.next = min(2*d, b.most)
+	return d/2 + time.Duration(random*float64(d/2))
+}
+
+func (b *backoff) reset() { b.next = b.first }

@@ -2,15 +2,12 @@ package peer
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // Peers are the other nodes of the site and the connections with them.
@@ -30,18 +27,6 @@ type Peers struct {
 		self  Identity
 		nodes map[int32]*node
 	}
-}
-
-// node is another node: one that SetNodes named, one that called, or both.
-type node struct {
-	id       int32
-	addr     string // empty: not named
-	newest   uint32 // incarnation
-	links    [Classes]*link
-	ended    [Classes]<-chan struct{} // the links before; nil: none
-	in       [Classes]*inbound
-	ticket   [Classes]int64 // the newest accepted connection's
-	accepted [Classes]traffic
 }
 
 // New makes the connections' end at this node, which is self; its cluster may
@@ -102,105 +87,6 @@ func (p *Peers) SetNodes(nodes map[int32]Node) {
 	p.mu.Unlock()
 	p.wake()
 	failAll(older, errNewer)
-}
-
-// node is the node of that ID. The lock is held.
-func (p *Peers) node(id int32) *node {
-	n := p.mu.nodes[id]
-	if n == nil {
-		n = &node{id: id}
-		p.mu.nodes[id] = n
-	}
-	return n
-}
-
-// newest is the newest incarnation that is known of a node.
-func (p *Peers) newest(id int32) uint32 {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n := p.mu.nodes[id]; n != nil {
-		return n.newest
-	}
-	return 0
-}
-
-// met notes the incarnation of a connection's other end, and ends connections
-// with older ones; it refuses what is older itself.
-func (p *Peers) met(c *conn) error {
-	p.mu.Lock()
-	n := p.node(c.peer.Node)
-	if c.peer.Incarnation < n.newest {
-		p.mu.Unlock()
-		return errNewer
-	}
-	n.newest = c.peer.Incarnation
-	older := n.older()
-	p.mu.Unlock()
-	failAll(older, errNewer)
-	return nil
-}
-
-// errNewer ends connections with who was replaced.
-var errNewer = errors.New("a newer incarnation of the node is known")
-
-// conns are all connections with the node. The lock of Peers is held.
-func (n *node) conns() (all []*conn) {
-	for class, l := range n.links {
-		if l != nil {
-			if k := l.current.Load(); k != nil {
-				all = append(all, k.c)
-			}
-		}
-		if in := n.in[class]; in != nil {
-			all = append(all, in.c)
-		}
-	}
-	return all
-}
-
-// older are the connections with older incarnations. The lock of Peers is held.
-func (n *node) older() []*conn {
-	return slices.DeleteFunc(n.conns(), func(c *conn) bool { return c.peer.Incarnation >= n.newest })
-}
-
-func failAll(all []*conn, err error) {
-	for _, c := range all {
-		c.fail(err)
-	}
-}
-
-// cut ends all connections with a node that does not answer.
-func (p *Peers) cut(id int32, err error) {
-	p.mu.Lock()
-	all := p.node(id).conns()
-	p.mu.Unlock()
-	failAll(all, err)
-}
-
-// reached has all links to a node dial that do not yet have a connection.
-func (p *Peers) reached(id int32) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.node(id).knock()
-}
-
-// accepted counts what comes over connections that others dialed.
-func (p *Peers) accepted(other hello) *traffic {
-	if other.callOnly {
-		return new(traffic)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return &p.node(other.Node).accepted[other.class]
-}
-
-// knock has all links dial now. The lock of Peers is held.
-func (n *node) knock() {
-	for _, l := range n.links {
-		if l != nil {
-			l.knock()
-		}
-	}
 }
 
 // wake has Run look at the nodes.
@@ -350,43 +236,3 @@ func (p *Peers) Open(ctx context.Context, node int32, method string, body []byte
 // SetBulkRate bounds what this node reads from all streams together, in bytes
 // a second, from now on; 0 is no bound. A sender may be ahead by a window.
 func (p *Peers) SetBulkRate(bytesPerSecond int64) { p.bulk.setRate(bytesPerSecond) }
-
-// told remembers what was logged, so that what stays wrong is said once.
-type told struct {
-	mu struct {
-		sync.Mutex
-		last map[string]string
-	}
-}
-
-// mostTold bounds what is remembered; others are then told again.
-const mostTold = 1024
-
-// isNew reports whether something else was told of who before.
-func (t *told) isNew(who, what string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.mu.last[who] == what {
-		return false
-	}
-	if t.mu.last == nil || len(t.mu.last) >= mostTold {
-		t.mu.last = map[string]string{}
-	}
-	t.mu.last[who] = what
-	return true
-}
-
-// backoff is the time between attempts: twice as long each time.
-type backoff struct {
-	first, most, next time.Duration
-}
-
-// after is how long to wait now, between half of a step and a whole one;
-// random is from 0 to below 1.
-func (b *backoff) after(random float64) time.Duration {
-	d := max(b.next, b.first)
-	b.next = min(2*d, b.most)
-	return d/2 + time.Duration(random*float64(d/2))
-}
-
-func (b *backoff) reset() { b.next = b.first }
