@@ -103,6 +103,20 @@ func (c *core) rebuild(log entryLog, last uint64) (machineSnapshot, error) {
 		c.durableCommit, c.log.hard.Commit = c.hard.Commit, c.hard.Commit
 		c.applied = snap.index
 	}
+	if c.applied < tip.Index && c.cfg.machine == nil {
+		// The commit is below the newest header, which may have the offsets of
+		// what will be superseded. The next entry does not say where the one
+		// before ended: there may be a gap between them.
+		before, err := log.StateBefore(c.applied)
+		if err == nil {
+			var s logState
+			s, err = c.replayTo(before, c.applied)
+			c.hw = s.next
+		}
+		if err != nil {
+			return snap, fmt.Errorf("state at entry %d: %w", c.applied, err)
+		}
+	}
 	c.window.partial = last
 	from := min(tip.Index, c.applied) + 1
 	if from > last {
@@ -113,11 +127,6 @@ func (c *core) rebuild(log entryLog, last uint64) (machineSnapshot, error) {
 
 // replayed takes one entry of the log at open.
 func (c *core) replayed(e storage.Entry) error {
-	if e.Index == c.applied+1 && e.Index <= c.controlAt {
-		// The commit is below the newest header: below the first entry above
-		// it no record is committed.
-		c.hw = e.BaseOffset
-	}
 	if e.Index > c.tail.index {
 		if err := c.tail.observe(&e, c.now); err != nil {
 			return err
