@@ -291,6 +291,38 @@ func readSomething(t *testing.T, l *Log) {
 
 // TestRemoveAndCreateAgain: a topic may be made anew under its name, with
 // another identity, once the old log is removed.
+// A commit was durable before its entries, and is kept within the log at the next
+// start. The footer of the segment says so, its frames do not: that is no damage.
+func TestVerifyAfterACommitThatWasKeptWithinTheLog(t *testing.T) {
+	mem := vfs.NewMem()
+	s := openMem(t, mem, Config{})
+	id := LogID{Topic: "clicks", ID: record.TopicID{1}}
+	l, err := s.Create(id, State{Hard: HardState{Term: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	round := control(l)
+	round.Hard = &HardState{Term: 1, Commit: 7}
+	if err := l.Append(round); err != nil {
+		t.Fatal(err)
+	}
+	mem = mem.KillClone()
+	s = openMem(t, mem, Config{})
+	if l, err = s.OpenLog(id); err != nil || l.Hard().Commit != 1 {
+		t.Fatalf("%v, %v", l.Hard(), err)
+	}
+	round = control(l)
+	round.Before = &Aux{}
+	if err := l.Append(round); err != nil {
+		t.Fatal(err)
+	}
+	for s.Step(time.Unix(0, 0)) {
+	}
+	if rep, err := Verify(mem.KillClone(), simDir); err != nil || rep.Damaged() {
+		t.Errorf("%+v %v", rep, err)
+	}
+}
+
 // A log is closed and then removed while a round that began a segment waits to
 // be synced: there is no directory any more whose names could be.
 func TestRemoveBeforeTheFlush(t *testing.T) {
