@@ -59,13 +59,15 @@ func (a *announcer) link(node int32, up bool) {
 	}
 }
 
-// due are the nodes that want everything, and the others.
+// due are the nodes that want everything, and the others. The former count as
+// told from now on: one that is connected with anew meanwhile wants it again.
 func (a *announcer) due() (whole, changes []int32) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for n := range a.mu.linked {
 		if a.mu.behind[n] {
 			whole = append(whole, n)
+			delete(a.mu.behind, n)
 		} else {
 			changes = append(changes, n)
 		}
@@ -73,15 +75,11 @@ func (a *announcer) due() (whole, changes []int32) {
 	return whole, changes
 }
 
+// told takes whether a message was taken for a node; else it wants everything.
 func (a *announcer) told(node int32, sent bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if !a.mu.linked[node] {
-		return
-	}
-	if sent {
-		delete(a.mu.behind, node)
-	} else {
+	if !sent && a.mu.linked[node] {
 		a.mu.behind[node] = true
 	}
 }
@@ -155,10 +153,11 @@ func (a *announcer) lookInSync(ctx context.Context) {
 func (a *announcer) led() map[leaders.Partition]leaders.Claim {
 	all := map[leaders.Partition]leaders.Claim{}
 	for _, r := range a.set.All() {
-		if r.Serving() != nil {
+		// One look: of a second one the term might be of another leader.
+		id, st := r.ID(), r.Status()
+		if !st.Serving || st.Err != nil {
 			continue
 		}
-		id, st := r.ID(), r.Status()
 		all[leaders.Partition{ID: id.ID, Partition: id.Partition}] = leaders.Claim{
 			Topic: id.Topic, ID: id.ID, Partition: id.Partition, Node: a.node, Term: st.Term, Epoch: st.Offsets.LeaderEpoch, InSync: a.inSync[r],
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -91,6 +92,32 @@ func TestForwarded(t *testing.T) {
 			t.Errorf("%v: %v", b, err)
 		}
 	}
+}
+
+// TestConnectedAnew: a node that was connected with anew while it was told
+// everything is told everything again, as is one that could not be told.
+func TestConnectedAnew(t *testing.T) {
+	a := &announcer{}
+	a.mu.behind, a.mu.linked = map[int32]bool{}, map[int32]bool{}
+	wants := func(what string, want bool) {
+		t.Helper()
+		if whole, _ := a.due(); slices.Contains(whole, 2) != want {
+			t.Errorf("%s: %v want everything", what, whole)
+		}
+	}
+	a.link(2, true)
+	wants("connected", true)
+	a.link(2, false)
+	a.link(2, true)
+	a.told(2, true)
+	wants("connected anew", true)
+	a.told(2, true)
+	wants("told", false)
+	a.told(2, false)
+	wants("not told", true)
+	a.link(2, false)
+	a.told(2, false)
+	wants("gone", false)
 }
 
 // TestOldDirectory: a data directory from before nodes had identities goes on as

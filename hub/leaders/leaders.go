@@ -1,14 +1,14 @@
 // Package leaders knows which node of the site leads which partition, as the
 // leaders themselves say. Each node tells every other what it leads: the whole
 // list when they connect, then what changes. Of two that claim a partition the
-// one with the higher Raft term is right. A claim is a hint for clients and
-// says nothing about who may write: the group decides that.
+// one with the higher Raft term is right; the other's claim is kept, since it is
+// told once. A claim is a hint for clients and says nothing about who may write:
+// the group decides that.
 //
 // Goroutines: none.
 package leaders
 
 import (
-	"maps"
 	"slices"
 	"sync"
 
@@ -37,14 +37,14 @@ type key struct {
 type Table struct {
 	mu struct {
 		sync.Mutex
-		claims map[key]Claim
+		claims map[key][]Claim // one of each node that claims it
 	}
 }
 
 // New is an empty table.
 func New() *Table {
 	t := &Table{}
-	t.mu.claims = map[key]Claim{}
+	t.mu.claims = map[key][]Claim{}
 	return t
 }
 
@@ -53,39 +53,59 @@ func (t *Table) Update(node int32, claims []Claim, whole bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if whole {
-		maps.DeleteFunc(t.mu.claims, func(_ key, c Claim) bool { return c.Node == node })
+		for k := range t.mu.claims {
+			t.drop(k, node)
+		}
 	}
 	for _, c := range claims {
 		c.Node = node
 		k := key{c.ID, c.Partition}
-		old, known := t.mu.claims[k]
-		switch {
-		case known && old.Node != node && old.Term >= c.Term:
-			// Somebody was elected after it. Of one term there is one leader,
-			// so an equal one is of a group that began anew.
-		case c.Gone && known && old.Node == node:
-			delete(t.mu.claims, k)
-		case !c.Gone:
-			t.mu.claims[k] = c
+		t.drop(k, node)
+		if !c.Gone {
+			t.mu.claims[k] = append(t.mu.claims[k], c)
 		}
 	}
 }
 
-// Leader is the newest claim on a partition.
+// drop takes a node's claim away. The lock is held.
+func (t *Table) drop(k key, node int32) {
+	left := slices.DeleteFunc(t.mu.claims[k], func(c Claim) bool { return c.Node == node })
+	if len(left) == 0 {
+		delete(t.mu.claims, k)
+		return
+	}
+	t.mu.claims[k] = left
+}
+
+// Leader is the claim on a partition with the highest term; of two with the same,
+// the later: a group that began anew counts terms anew.
 func (t *Table) Leader(id record.TopicID, partition int32) (Claim, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	c, ok := t.mu.claims[key{id, partition}]
-	return c, ok
+	all := t.mu.claims[key{id, partition}]
+	if len(all) == 0 {
+		return Claim{}, false
+	}
+	return newest(all), true
 }
 
-// Counts is how many partitions each node claims.
+func newest(all []Claim) Claim {
+	best := all[0]
+	for _, c := range all[1:] {
+		if c.Term >= best.Term {
+			best = c
+		}
+	}
+	return best
+}
+
+// Counts is how many partitions each node leads.
 func (t *Table) Counts() map[int32]int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := map[int32]int{}
-	for _, c := range t.mu.claims {
-		n[c.Node]++
+	for _, all := range t.mu.claims {
+		n[newest(all).Node]++
 	}
 	return n
 }

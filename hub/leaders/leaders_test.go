@@ -48,6 +48,32 @@ func TestHighestTermWins(t *testing.T) {
 	}
 }
 
+// TestClaimIsKept: a leader tells once what it leads. Told while another one's
+// claim of the same or a higher term stands, it counts when that is taken back.
+func TestClaimIsKept(t *testing.T) {
+	for _, term := range []uint64{5, 6, 7} {
+		tab := New()
+		tab.Update(1, []Claim{claim(0, 6)}, true)
+		tab.Update(2, []Claim{claim(0, term)}, false)
+		if got, want := leader(t, tab, 0), map[bool]int32{true: 1, false: 2}[term < 6]; got != want {
+			t.Errorf("term %d: node %d leads, want %d", term, got, want)
+		}
+		gone := claim(0, 6)
+		gone.Gone = true
+		tab.Update(1, []Claim{gone}, false)
+		if got := leader(t, tab, 0); got != 2 {
+			t.Errorf("term %d: node %d leads, want 2, which was not told again", term, got)
+		}
+		if n := tab.Counts(); n[1] != 0 || n[2] != 1 {
+			t.Errorf("term %d: %v", term, n)
+		}
+		tab.Update(2, nil, true)
+		if got := leader(t, tab, 0); got != 0 || len(tab.mu.claims) != 0 {
+			t.Errorf("term %d: node %d leads, and %v is left", term, got, tab.mu.claims)
+		}
+	}
+}
+
 func TestChanges(t *testing.T) {
 	before := map[Partition]Claim{{topic, 0}: claim(0, 1), {topic, 1}: claim(1, 1), {topic, 2}: claim(2, 1)}
 	now := map[Partition]Claim{{topic, 0}: claim(0, 1), {topic, 1}: claim(1, 2), {topic, 3}: claim(3, 1)}
