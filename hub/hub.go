@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -69,6 +70,7 @@ type Hub struct {
 	failed     map[string]bool               // of them, those that it has lost; of the mesh's goroutine
 	store      *storage.Store
 	peers      *peer.Peers
+	finding    sync.Mutex // held while the peers are told where nodes are
 	leaders    *leaders.Table
 	set        *replica.Set
 	meta       *meta
@@ -266,6 +268,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	if err == nil {
 		logs.run("replicas", h.set.Run)
 		server.run("leaders", h.announcer.run)
+		server.run("nodes", h.followNodes)
 		err = h.begin(ctx)
 	}
 	if err == nil {
@@ -321,7 +324,6 @@ func (h *Hub) begin(ctx context.Context) error {
 	}
 	h.meta.group = group
 	h.begun.Store(true)
-	h.findPeers()
 	if err := h.introduce(ctx); err != nil {
 		return err
 	}

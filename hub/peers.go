@@ -147,9 +147,6 @@ func (p peerHandler) Stream(ctx context.Context, from peer.Peer, method string, 
 
 // Link implements peer.Handler.
 func (p peerHandler) Link(to peer.Peer, class peer.Class, up bool) {
-	if class == peer.Heartbeat && !up && p.h.joined.Load() {
-		p.h.set.NodeFailed(to.Node)
-	}
 	if class == peer.Control && p.h.joined.Load() {
 		p.h.announcer.link(to.Node, up)
 		p.h.nodes.set(to.Node, up)
@@ -205,6 +202,8 @@ func (h *Hub) findPeers() {
 	if !h.joined.Load() {
 		return
 	}
+	h.finding.Lock() // what was found last is told last
+	defer h.finding.Unlock()
 	nodes := map[int32]peer.Node{}
 	names := map[string]int32{}
 	for _, f := range h.id.Founders {
@@ -234,6 +233,21 @@ func (h *Hub) findPeers() {
 	}
 	delete(nodes, h.id.ID)
 	h.peers.SetNodes(nodes)
+}
+
+// followNodes connects with nodes that the catalog takes in, and lets go of those
+// that it takes out, until ctx ends. Gossip alone does not do: it shows a node
+// that comes before this one's catalog has it, and has no news afterwards.
+func (h *Hub) followNodes(ctx context.Context) error {
+	for {
+		_, changed := h.meta.machine.Watch()
+		h.findPeers()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		}
+	}
 }
 
 // hintFailures passes on which nodes of the site gossip has lost since it was

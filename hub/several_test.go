@@ -13,6 +13,7 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/identity"
+	"github.com/entrepot-hub/entrepot/hub/peer"
 	"github.com/entrepot-hub/entrepot/hub/replica"
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage"
@@ -118,6 +119,27 @@ func TestConnectedAnew(t *testing.T) {
 	a.link(2, false)
 	a.told(2, false)
 	wants("gone", false)
+}
+
+// TestFollowNodes: a node that the catalog takes in is connected with though
+// gossip has no news, and let go of when the catalog takes it out.
+func TestFollowNodes(t *testing.T) {
+	h, stop := start(t, config(t, "solo"), Deps{})
+	defer stop()
+	known := func() bool {
+		return slices.ContainsFunc(h.peers.Stats(), func(s peer.Stat) bool { return s.Node == 2 })
+	}
+	out, err := h.meta.Propose(t.Context(), catalog.RegisterNode{Name: "solo-2", Site: "solo", Nonce: "n", Peer: "127.0.0.1:1", Level: catalog.Level})
+	if err != nil || out != (catalog.Registered{ID: 2}) {
+		t.Fatal(out, err)
+	}
+	until(t, known)
+	for _, cmd := range []catalog.Command{catalog.DecommissionNode{Node: 2}, catalog.RemoveNode{Node: 2}} {
+		if _, err := h.meta.Propose(t.Context(), cmd); err != nil {
+			t.Fatal(err)
+		}
+	}
+	until(t, func() bool { return !known() })
 }
 
 // TestOldDirectory: a data directory from before nodes had identities goes on as
