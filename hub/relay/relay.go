@@ -9,6 +9,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -38,16 +39,22 @@ func Pass(w http.ResponseWriter, r *http.Request, call Call) {
 
 func pass(w http.ResponseWriter, r *http.Request, call Call) (status int, err error) {
 	request, err := encode(r)
-	if err != nil {
+	if errors.Is(err, errTooLarge) {
 		return http.StatusRequestEntityTooLarge, err
+	}
+	if err != nil {
+		return http.StatusBadRequest, err
 	}
 	b, err := call(r.Context(), request)
 	if err != nil {
 		return http.StatusBadGateway, err
 	}
 	var a answer
-	if err := json.Unmarshal(b, &a); err != nil || a.Status < 200 || a.Status > 599 {
-		return http.StatusBadGateway, fmt.Errorf("another node answers status %d: %w", a.Status, err)
+	if err := json.Unmarshal(b, &a); err != nil {
+		return http.StatusBadGateway, fmt.Errorf("the answer of another node: %w", err)
+	}
+	if a.Status < 200 || a.Status > 599 {
+		return http.StatusBadGateway, fmt.Errorf("another node answers with status %d, want 200 to 599", a.Status)
 	}
 	for k, v := range a.Header {
 		w.Header()[k] = v
@@ -57,13 +64,15 @@ func pass(w http.ResponseWriter, r *http.Request, call Call) (status int, err er
 	return a.Status, nil
 }
 
+var errTooLarge = fmt.Errorf("a request of more than %d bytes cannot be passed on to another node", MaxBody)
+
 func encode(r *http.Request) ([]byte, error) {
 	body, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
 	if err != nil {
 		return nil, err
 	}
 	if len(body) > MaxBody {
-		return nil, fmt.Errorf("a request of more than %d bytes cannot be passed on to another node", MaxBody)
+		return nil, errTooLarge
 	}
 	out := r.Clone(r.Context())
 	out.Body, out.ContentLength, out.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
@@ -74,12 +83,18 @@ func encode(r *http.Request) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Serve answers a request that another node has passed on.
-func Serve(ctx context.Context, h http.Handler, request []byte) ([]byte, error) {
+// Serve answers a request that another node has passed on. A handler that panics
+// fails that request and nothing else, as with net/http.
+func Serve(ctx context.Context, h http.Handler, request []byte) (out []byte, err error) {
 	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(request)))
 	if err != nil {
 		return nil, fmt.Errorf("a request that was passed on: %w", err)
 	}
+	defer func() {
+		if p := recover(); p != nil {
+			out, err = nil, fmt.Errorf("%s %s: the handler panicked: %v", r.Method, r.URL.Path, p)
+		}
+	}()
 	w := &recorder{a: answer{Header: http.Header{}}}
 	h.ServeHTTP(w, r.WithContext(ctx))
 	w.WriteHeader(http.StatusOK) // unless it was

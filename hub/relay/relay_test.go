@@ -55,11 +55,20 @@ func TestSilentNode(t *testing.T) {
 	} {
 		w := httptest.NewRecorder()
 		Pass(w, httptest.NewRequest(http.MethodGet, "/x", nil), call)
-		if w.Code != http.StatusBadGateway {
-			t.Errorf("%s: status %d", name, w.Code)
+		if text := w.Body.String(); w.Code != http.StatusBadGateway || text == "" || strings.Contains(text, "%!") {
+			t.Errorf("%s: status %d: %s", name, w.Code, text)
 		}
+	}
+	w := httptest.NewRecorder()
+	Pass(w, httptest.NewRequest(http.MethodPost, "/x", strings.NewReader(strings.Repeat("x", MaxBody+1))), nil)
+	if w.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("a large request: status %d", w.Code)
 	}
 	if _, err := Serve(t.Context(), http.NotFoundHandler(), []byte("no request")); err == nil {
 		t.Error("what is no request was served")
+	}
+	broken := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("broken") })
+	if _, err := Serve(t.Context(), broken, []byte("GET /x HTTP/1.1\r\nHost: h\r\n\r\n")); err == nil || !strings.Contains(err.Error(), "broken") {
+		t.Errorf("a handler that panics: %v", err)
 	}
 }
