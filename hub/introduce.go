@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/identity"
@@ -35,14 +36,23 @@ func (h *Hub) introduce(ctx context.Context) error {
 	return h.settle(h.id) // the catalog has said that the name is right
 }
 
-// insist does what has to be proposed to the catalog until it is decided.
+// insist does what has to be proposed to the catalog until it is decided: for as
+// long as the group has no leader, or this node's copy is damaged and not mended
+// yet from another one's.
 func (h *Hub) insist(ctx context.Context, propose func() error) error {
 	for {
 		err := propose()
-		if err == nil || ctx.Err() != nil || !h.several() || !errors.Is(err, record.ErrTimeout) {
+		if err == nil || !h.several() || !errors.Is(err, record.ErrTimeout) && !errors.Is(err, record.ErrQuarantined) {
 			return err
 		}
 		h.notReady(fmt.Sprintf("waiting for the catalog's group: %v", err))
+		again := time.NewTimer(proposeAgain)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return err
+		}
 	}
 }
 

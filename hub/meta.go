@@ -106,13 +106,22 @@ func (m *meta) try(ctx context.Context, cmd []byte) (uint64, error) {
 func (m *meta) propose(ctx context.Context, cmd []byte) (uint64, error) {
 	out, err := m.group.Propose(ctx, cmd)
 	if err != nil {
-		return 0, err
+		return 0, undecided(err)
 	}
 	a, ok := out.(answer)
 	if !ok {
 		panic(fmt.Sprintf("hub: the catalog answered %T, want answer", out))
 	}
 	return a.index, nil
+}
+
+// undecided says of an error of the catalog's group what it means for a command:
+// a leader that is replaced does not know whether its successor has it.
+func undecided(err error) error {
+	if errors.Is(err, record.ErrNotLeader) || errors.Is(err, record.ErrLeaderUnknown) {
+		return fmt.Errorf("the catalog: %w: its leader changed, whether the command is in the log is not known: %v", record.ErrTimeout, err) //nolint:errorlint // for who asked it is nothing else
+	}
+	return err
 }
 
 // createTopic proposes a topic that begins here; one that exists is left alone.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/identity"
@@ -93,6 +94,31 @@ func TestForwarded(t *testing.T) {
 			t.Errorf("%v: %v", b, err)
 		}
 	}
+}
+
+// TestInsist: a node of several that starts asks the catalog again, not without a
+// pause, while its leader changes or its own copy is damaged, and takes a refusal.
+func TestInsist(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := &Hub{id: identity.Node{Founders: []identity.Founder{{ID: 1}, {ID: 2}}}}
+		answers := []error{
+			undecided(record.ErrNotLeader), undecided(record.ErrLeaderUnknown), errors.Join(record.ErrQuarantined), record.ErrTimeout,
+			undecided(record.ErrInvalidRequest),
+		}
+		begin, asked := time.Now(), 0
+		err := h.insist(t.Context(), func() error { asked++; return answers[asked-1] })
+		if asked != len(answers) || !errors.Is(err, record.ErrInvalidRequest) {
+			t.Errorf("asked %d times: %v", asked, err)
+		}
+		if got, want := time.Since(begin), time.Duration(len(answers)-1)*proposeAgain; got < want {
+			t.Errorf("asked again within %s, want %s or more", got, want)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := h.insist(ctx, func() error { return record.ErrTimeout }); !errors.Is(err, record.ErrTimeout) {
+			t.Errorf("a node that ends: %v", err)
+		}
+	})
 }
 
 // TestConnectedAnew: a node that was connected with anew while it was told
