@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/admin"
@@ -23,8 +24,8 @@ type report struct {
 	Version string        `json:"version"`
 	Groups  []admin.Group `json:"groups"`
 	// Lacks are the members of groups that this node leads which lack something.
-	Lacks []lack `json:"lacks"`
-	Moves []admin.Move
+	Lacks []lack       `json:"lacks"`
+	Moves []admin.Move `json:"moves"`
 }
 
 // lack is how far a member of a group is behind its leader.
@@ -251,9 +252,14 @@ func (v siteView) Act(ctx context.Context, node string, action admin.NodeAction,
 }
 
 func (v siteView) node(name string) (catalog.Node, error) {
-	n, ok := v.h.meta.State().NodeByName(name)
+	s := v.h.meta.State()
+	n, ok := s.NodeByName(name)
 	if !ok {
-		return n, fmt.Errorf("node %q: %w in the site", name, admin.ErrNotFound)
+		var there []string
+		for _, one := range s.Nodes() {
+			there = append(there, one.Name)
+		}
+		return n, fmt.Errorf("node %q: %w in the site, which has %s", name, admin.ErrNotFound, strings.Join(there, ", "))
 	}
 	return n, nil
 }

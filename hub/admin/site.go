@@ -182,5 +182,8 @@ func (s *Server) rebalance(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(wishes) == 0 {
+		return NodeActed{Done: "the nodes have alike, nothing moves"}, nil
+	}
 	return NodeActed{Done: "replicas are being evened out", Moves: len(wishes)}, nil
 }

@@ -70,9 +70,14 @@ the indexes of the last entry that is committed and of the last one in its log.`
 
 func (c *cli) nodeList() *cobra.Command {
 	return &cobra.Command{
-		Use:     "list",
-		Short:   "List the nodes of the site",
-		Example: "  entrepot node list",
+		Use:   "list",
+		Short: "List the nodes of the site",
+		Long: `List the nodes of the site, each asked for what it has. STATE is up, down (it
+does not answer), draining or leaving. INCARNATION rises when a node comes back
+without its data. BEHIND is what its copies lack, as the leaders of the partitions
+know. UNWRITABLE WITHOUT IT counts the partitions that could not be written if it
+were lost, too: while it is 0, the node can be stopped.`,
+		Example: "  entrepot node list\n  entrepot node list --json",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var nodes []admin.SiteNode
@@ -112,8 +117,12 @@ func writeGroups(w io.Writer, groups []admin.Group) {
 
 func (c *cli) nodeMoves() *cobra.Command {
 	return &cobra.Command{
-		Use:     "moves",
-		Short:   "List the partitions that are on their way to other nodes",
+		Use:   "moves",
+		Short: "List the partitions that are on their way to other nodes",
+		Long: `List the partitions that are on their way to other nodes. STATE is moving, waiting
+(for its turn: few are copied at a time), blocked (a node that is to get a copy is
+down) or stalled (most members have lost their data). BEHIND is what the new copies
+lack.`,
 		Example: "  entrepot node moves",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -178,7 +187,7 @@ taken out with 'entrepot node remove'. --cancel lets it stay.`,
 func (c *cli) nodeReplace() *cobra.Command {
 	with := ""
 	cmd := &cobra.Command{
-		Use:   "replace NODE",
+		Use:   "replace NODE --with NODE",
 		Short: "Give all that a lost node had to another one",
 		Long: `Give all that a node had, which is lost for good, to another node of the site. A
 node that has lost its disk and comes back under its own name needs no replacing:
@@ -198,8 +207,11 @@ it is made whole by itself.`,
 
 func (c *cli) nodeRemove() *cobra.Command {
 	return &cobra.Command{
-		Use:     "remove NODE",
-		Short:   "Forget a node that has been decommissioned",
+		Use:   "remove NODE",
+		Short: "Forget a node that has been decommissioned",
+		Long: `Forget a node that has been decommissioned or replaced, and has no replicas any
+more. Stop it first: it is not of the site from then on, and its data directory
+can be deleted.`,
 		Example: "  entrepot node remove fra-2",
 		Args:    exactly("NODE"),
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -67,7 +67,7 @@ func TestNodeCommands(t *testing.T) {
 		{"node decommission fra-2 --cancel", "fra-2: done"},
 		{"node replace fra-2 --with fra-3", "fra-2: done"},
 		{"node remove fra-2", "fra-2: done"},
-		{"node rebalance", "replicas are being evened out\n"},
+		{"node rebalance", "the nodes have alike, nothing moves\n"},
 	} {
 		if out := mustRun(t, append(strings.Fields(c.args), "--admin", server.URL)...); !strings.Contains(out, c.want) {
 			t.Errorf("%s:\n%s\nlacks:\n%s", c.args, out, c.want)

@@ -142,17 +142,22 @@ const (
 )
 
 func (c *cli) siteFlags(cmd *cobra.Command) {
-	brokers, admin := c.getenv("ENTREPOT_BROKERS"), c.getenv("ENTREPOT_ADMIN")
+	brokers := c.getenv("ENTREPOT_BROKERS")
 	if brokers == "" {
 		brokers = defaultBrokers
-	}
-	if admin == "" {
-		admin = defaultAdmin
 	}
 	flags := cmd.PersistentFlags()
 	c.tlsFlags(cmd)
 	flags.StringSliceVar(&c.brokers, "brokers", strings.Split(brokers, ","), "Kafka addresses of the site, `host:port,...`; or ENTREPOT_BROKERS")
-	flags.StringVar(&c.admin, "admin", admin, "admin `URL` of a node; or ENTREPOT_ADMIN")
+	c.adminFlag(flags.StringVar)
+}
+
+func (c *cli) adminFlag(stringVar func(at *string, name, value, usage string)) {
+	admin := c.getenv("ENTREPOT_ADMIN")
+	if admin == "" {
+		admin = defaultAdmin
+	}
+	stringVar(&c.admin, "admin", admin, "admin `URL` of a node; or ENTREPOT_ADMIN")
 }
 
 // reading gives cmd the flag --json.

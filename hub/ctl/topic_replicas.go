@@ -13,7 +13,7 @@ import (
 )
 
 func (c *cli) topicReplicas() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "replicas NAME COUNT",
 		Short: "Give every partition of a topic more copies, or fewer",
 		Long: `Give every partition of a topic COUNT copies. New ones go to other zones while
@@ -38,4 +38,6 @@ majority of two is both.`,
 			})
 		},
 	}
+	c.adminFlag(cmd.Flags().StringVar) // hidden at the other verbs, which do not ask it
+	return cmd
 }
