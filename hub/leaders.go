@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
@@ -30,9 +31,8 @@ type announcer struct {
 	hello []byte // a notice that is sent to a node that is connected with anew
 
 	// inSync are the brokers that have caught up, of the groups with other
-	// members that this node leads; looked at was the time of it. Of run alone.
-	inSync map[*replica.Replica][]int32
-	looked time.Time
+	// members that this node leads.
+	inSync atomic.Pointer[map[*replica.Replica][]int32]
 
 	mu struct {
 		sync.Mutex
@@ -43,6 +43,7 @@ type announcer struct {
 
 func newAnnouncer(h *Hub) *announcer {
 	a := &announcer{node: h.id.ID, set: h.set, table: h.leaders, send: h.peers.Send, up: h.nodes.up, hello: h.jobsNotice()}
+	a.inSync.Store(&map[*replica.Replica][]int32{})
 	a.mu.behind, a.mu.linked = map[int32]bool{}, map[int32]bool{}
 	return a
 }
@@ -84,15 +85,16 @@ func (a *announcer) told(node int32, sent bool) {
 	}
 }
 
-// run tells until ctx ends.
+// run tells until ctx ends. What has caught up is looked at beside it: a group
+// answers that between two writes, and who leads must not wait for it.
 func (a *announcer) run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { a.keepInSync(ctx) })
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	before := map[leaders.Partition]leaders.Claim{}
 	for {
-		if time.Since(a.looked) >= inSyncEvery {
-			a.lookInSync(ctx)
-		}
 		now := a.led()
 		whole, rest := a.due()
 		if changes := leaders.Changes(before, now); len(changes) > 0 {
@@ -117,12 +119,24 @@ func (a *announcer) run(ctx context.Context) error {
 	}
 }
 
+func (a *announcer) keepInSync(ctx context.Context) {
+	tick := time.NewTicker(inSyncEvery)
+	defer tick.Stop()
+	for {
+		a.lookInSync(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
 // lookInSync asks the groups that are led here how far their members are.
 func (a *announcer) lookInSync(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, inSyncEvery)
 	defer cancel()
-	was := a.inSync
-	a.inSync, a.looked = map[*replica.Replica][]int32{}, time.Now()
+	was, now := *a.inSync.Load(), map[*replica.Replica][]int32{}
 	for _, r := range a.set.All() {
 		st := r.Status()
 		if !st.Serving || len(r.Members().Voters) < 2 {
@@ -131,27 +145,28 @@ func (a *announcer) lookInSync(ctx context.Context) {
 		if st.Quiet { // they are all in line, and are left alone
 			for _, m := range r.Members().Voters {
 				if n := replica.NodeOf(m); a.up(n) {
-					a.inSync[r] = append(a.inSync[r], n)
+					now[r] = append(now[r], n)
 				}
 			}
 			continue
 		}
 		members, err := r.Progress(ctx)
 		if err != nil || members == nil {
-			a.inSync[r] = was[r]
+			now[r] = was[r]
 			continue
 		}
 		for _, m := range members {
 			if m.Caught && m.Active && !m.Learner && a.up(m.Node()) {
-				a.inSync[r] = append(a.inSync[r], m.Node())
+				now[r] = append(now[r], m.Node())
 			}
 		}
 	}
+	a.inSync.Store(&now)
 }
 
 // led are the groups that this node leads and answers for.
 func (a *announcer) led() map[leaders.Partition]leaders.Claim {
-	all := map[leaders.Partition]leaders.Claim{}
+	all, inSync := map[leaders.Partition]leaders.Claim{}, *a.inSync.Load()
 	for _, r := range a.set.All() {
 		// One look: of a second one the term might be of another leader.
 		id, st := r.ID(), r.Status()
@@ -159,7 +174,7 @@ func (a *announcer) led() map[leaders.Partition]leaders.Claim {
 			continue
 		}
 		all[leaders.Partition{ID: id.ID, Partition: id.Partition}] = leaders.Claim{
-			Topic: id.Topic, ID: id.ID, Partition: id.Partition, Node: a.node, Term: st.Term, Epoch: st.Offsets.LeaderEpoch, InSync: a.inSync[r],
+			Topic: id.Topic, ID: id.ID, Partition: id.Partition, Node: a.node, Term: st.Term, Epoch: st.Offsets.LeaderEpoch, InSync: inSync[r],
 		}
 	}
 	return all
