@@ -16,9 +16,8 @@ import (
 // CreateTopics: v2-7
 //
 // Behaviour:
-//   - -1 partitions or replicas are Config's defaults: replicas, one for each node
-//     and three at most. Assignments are taken as
-//     they are.
+//   - -1 partitions or replicas are Config's defaults: of replicas, three where the
+//     site has as many nodes, else one. Assignments are taken as they are.
 //   - ValidateOnly goes as far as the catalog's own checks and changes nothing.
 //
 // Version notes:

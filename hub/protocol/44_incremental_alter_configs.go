@@ -18,6 +18,8 @@ import (
 // Behaviour:
 //   - Set, delete, and for lists append and subtract, all or none for a topic.
 //     Append and subtract count from the value at this node at that moment.
+//   - Of a broker, its throttles can be deleted, which it does not have:
+//     kafka-reassign-partitions does so when a move is done.
 //   - Of a group, the timing of the consumer protocol, within the bounds of this
 //     node, and the settings of share groups.
 //
@@ -37,7 +39,7 @@ func (s *Server) incrementalAlterConfigs(ctx context.Context, r *request, req *k
 		or := kmsg.NewIncrementalAlterConfigsResponseResource()
 		or.ResourceType, or.ResourceName = rr.ResourceType, rr.ResourceName
 		cmd, err := s.alterConfig(ctx, r, rr)
-		if err == nil {
+		if err == nil && cmd != nil {
 			_, err = s.change(ctx, cmd, req.ValidateOnly)
 		}
 		or.ErrorCode, or.ErrorMessage = code(err), message(err)
@@ -46,9 +48,26 @@ func (s *Server) incrementalAlterConfigs(ctx context.Context, r *request, req *k
 	return resp
 }
 
+// throttles are the settings of brokers that bound how fast replicas are copied.
+var throttles = [...]string{"follower.replication.throttled.rate", "leader.replication.throttled.rate", "replica.alter.log.dirs.io.max.bytes.per.second"}
+
+// unthrottles reports whether a change of a broker's settings does nothing but
+// take throttles away.
+func unthrottles(rr *kmsg.IncrementalAlterConfigsRequestResource) bool {
+	return rr.ResourceType == kmsg.ConfigResourceTypeBroker && len(rr.Configs) > 0 &&
+		!slices.ContainsFunc(rr.Configs, func(c kmsg.IncrementalAlterConfigsRequestResourceConfig) bool {
+			return c.Op != kmsg.IncrementalAlterConfigOpDelete || !slices.Contains(throttles[:], c.Name)
+		})
+}
+
+// alterConfig is the command for a change of one resource; nil: it changes
+// nothing.
 func (s *Server) alterConfig(ctx context.Context, r *request, rr *kmsg.IncrementalAlterConfigsRequestResource) (catalog.Command, error) {
 	if rr.ResourceType == kmsg.ConfigResourceTypeGroupConfig {
 		return s.alterGroup(r, rr)
+	}
+	if unthrottles(rr) {
+		return nil, s.maySite(r, catalog.OpAlterConfigs)
 	}
 	t, err := s.configured(ctx, r, rr.ResourceType, rr.ResourceName)
 	if err != nil {
