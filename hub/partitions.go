@@ -1,9 +1,9 @@
 package hub
 
 import (
-	"context"
 	"fmt"
 
+	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/protocol"
 	"github.com/entrepot-hub/entrepot/hub/replica"
 	"github.com/entrepot-hub/entrepot/record"
@@ -12,15 +12,25 @@ import (
 // partitions shows the node's replicas to the Kafka server.
 type partitions struct{ h *Hub }
 
+// get finds a topic and this node's replica of one of its partitions, each nil if
+// there is none. The catalog is ahead of the replicas for a moment: that of an
+// older topic of the name is about to go, and what it took would go with it.
+func (p partitions) get(topic string, n int32) (*catalog.Topic, *replica.Replica) {
+	t, _ := p.h.meta.State().Topic(topic)
+	r, _ := p.h.set.Get(record.TopicPartition{Topic: topic, Partition: n})
+	if t != nil && r != nil && r.ID().ID != t.ID {
+		return t, nil
+	}
+	return t, r
+}
+
 // Partition implements protocol.Partitions.
 func (p partitions) Partition(topic string, n int32) (protocol.Partition, error) {
-	r, ok := p.h.set.Get(record.TopicPartition{Topic: topic, Partition: n})
-	if ok {
-		return partition{r}, nil
-	}
-	t, there := p.h.meta.State().Topic(topic)
+	t, r := p.get(topic, n)
 	switch {
-	case !there || n < 0 || int(n) >= len(t.Partitions):
+	case r != nil:
+		return partition{r}, nil
+	case t == nil || n < 0 || int(n) >= len(t.Partitions):
 		return nil, fmt.Errorf("%s-%d: %w", topic, n, record.ErrUnknownTopic)
 	case !p.h.alone():
 		return nil, fmt.Errorf("%s-%d: %w: it is on nodes %v", topic, n, record.ErrNotLeader, t.Partitions[n].Replicas)
@@ -33,15 +43,15 @@ func (p partitions) Partition(topic string, n int32) (protocol.Partition, error)
 func (p partitions) Leader(topic string, n int32) (node, epoch int32) {
 	node, epoch = -1, -1
 	term := uint64(0)
-	if r, ok := p.h.set.Get(record.TopicPartition{Topic: topic, Partition: n}); ok {
+	t, r := p.get(topic, n)
+	if r != nil {
 		st := r.Status()
 		term, epoch = st.Term, st.Offsets.LeaderEpoch
 		if st.Leader != 0 && (st.Leader != p.h.id.ID || st.Serving) {
 			node = st.Leader
 		}
 	}
-	t, there := p.h.meta.State().Topic(topic)
-	if !there {
+	if t == nil {
 		return node, epoch
 	}
 	c, known := p.h.leaders.Leader(t.ID, n)
@@ -53,23 +63,21 @@ func (p partitions) Leader(topic string, n int32) (node, epoch int32) {
 
 // Follower implements protocol.Partitions.
 func (p partitions) Follower(topic string, n int32) (protocol.Reader, error) {
-	r, ok := p.h.set.Get(record.TopicPartition{Topic: topic, Partition: n})
-	if !ok {
+	_, r := p.get(topic, n)
+	if r == nil {
 		return nil, fmt.Errorf("%s-%d: %w: there is no replica here", topic, n, record.ErrNotLeader)
 	}
 	return replica.Follower{Replica: r}, nil
 }
 
-// InSync implements protocol.Partition.
-func (p partition) InSync(ctx context.Context) ([]int32, error) {
-	all, err := p.Progress(ctx)
-	var nodes []int32
-	for _, one := range all {
-		if one.Caught && one.Active && !one.Learner {
-			nodes = append(nodes, one.Node())
-		}
+// InSync implements protocol.Partitions.
+func (p partitions) InSync(topic string, n int32) []int32 {
+	t, _ := p.get(topic, n)
+	if t == nil {
+		return nil
 	}
-	return nodes, err
+	c, _ := p.h.leaders.Leader(t.ID, n)
+	return c.InSync
 }
 
 // partition is a replica as the Kafka server sees it.

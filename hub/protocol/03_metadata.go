@@ -19,9 +19,9 @@ import (
 //     with the address that fits the listener the client came in on. The
 //     controller is the node that leads the catalog, or the one that answers: any
 //     node takes changes of the catalog.
-//   - Replicas of a partition on nodes that cannot be reached are offline; the
-//     others that are not new count as in sync: only the leader knows how far
-//     each is. While a partition is moved, those that come and go are among them.
+//   - Replicas of a partition on nodes that cannot be reached are offline; of the
+//     others those are in sync that the leader says are, and until it has said so
+//     all that are not new. While a partition is moved, those that come and go are among them.
 //   - Topics that do not exist are created when both the request (v4+; before,
 //     always) and Config.AutoCreate want it. The answer that creates one says
 //     LEADER_NOT_AVAILABLE, the next one tells of it.
@@ -130,14 +130,14 @@ func (s *Server) describeTopic(r *request, req *kmsg.MetadataRequest, t *catalog
 		out.AuthorizedOperations = s.operations(r, catalog.ResourceTopic, t.Name)
 	}
 	out.Partitions = make([]kmsg.MetadataResponseTopicPartition, 0, len(t.Partitions))
-	for i, p := range t.Partitions {
+	for i := range t.Partitions {
 		op := kmsg.NewMetadataResponseTopicPartition()
 		op.Partition = int32(i)
 		op.Leader, op.LeaderEpoch = s.parts.Leader(t.Name, op.Partition)
 		if op.Leader < 0 {
 			op.ErrorCode = code(record.ErrLeaderUnknown)
 		}
-		op.Replicas, op.ISR, op.OfflineReplicas = s.replicas(p)
+		op.Replicas, op.ISR, op.OfflineReplicas = s.replicas(t, int32(i))
 		out.Partitions = append(out.Partitions, op)
 	}
 	return out

@@ -86,7 +86,7 @@ func (s *Server) pagedPartition(t *catalog.Topic, i int32) kmsg.DescribeTopicPar
 	if op.LeaderID < 0 {
 		op.ErrorCode = code(record.ErrLeaderUnknown)
 	}
-	op.Replicas, op.ISR, op.OfflineReplicas = s.replicas(t.Partitions[i])
+	op.Replicas, op.ISR, op.OfflineReplicas = s.replicas(t, i)
 	// Empty, not null: Java's client takes null for a fault of its own.
 	op.EligibleLeaderReplicas, op.LastKnownELR = []int32{}, []int32{}
 	return op

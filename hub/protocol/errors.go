@@ -89,7 +89,6 @@ var codes = []struct {
 	{group.ErrNotFound, kerr.GroupIDNotFound},
 	{group.ErrSubscribed, kerr.GroupSubscribedToTopic},
 	{group.ErrMetadataTooLarge, kerr.OffsetMetadataTooLarge},
-	{group.ErrDead, kerr.CoordinatorNotAvailable},
 	{group.ErrOtherProtocol, kerr.GroupIDNotFound},
 	{group.ErrUnsupportedAssignor, kerr.UnsupportedAssignor},
 	{group.ErrUnreleasedInstance, kerr.UnreleasedInstanceID},
@@ -132,7 +131,8 @@ var codes = []struct {
 	{errAcks, kerr.InvalidRequiredAcks},
 	{errLoading, kerr.CoordinatorLoadInProgress},
 	{errNotCoordinator, kerr.NotCoordinator},
-	{errNoCoordinator, kerr.CoordinatorNotAvailable},
+	{errNoCoordinator, kerr.CoordinatorNotAvailable}, // the first of its code: see failure
+	{group.ErrDead, kerr.CoordinatorNotAvailable},
 	{errNoPeer, kerr.CoordinatorNotAvailable},
 	{errPolicy, kerr.PolicyViolation},
 	{errTimestamp, kerr.InvalidTimestamp},

@@ -23,12 +23,13 @@ type memSite struct {
 
 	mu struct {
 		sync.Mutex
-		lags    *catalog.State // what State gives until something is proposed; nil: all there is
-		state   *catalog.State
-		logs    map[memKey]*memLog
-		leaders map[record.TopicPartition]int32 // where it is not the first replica with a server; 0: nobody
-		servers map[int32]*Server
-		down    map[int32]bool // nodes that no other one reaches
+		lags     *catalog.State // what State gives until something is proposed; nil: all there is
+		proposed int            // commands, of all nodes
+		state    *catalog.State
+		logs     map[memKey]*memLog
+		leaders  map[record.TopicPartition]int32 // where it is not the first replica with a server; 0: nobody
+		servers  map[int32]*Server
+		down     map[int32]bool // nodes that no other one reaches
 	}
 }
 
@@ -496,9 +497,6 @@ func (l *memLog) SetLogStart(_ context.Context, offset int64) error {
 	l.wake()
 	return nil
 }
-
-// InSync implements Partition; see memPart.
-func (l *memLog) InSync(context.Context) ([]int32, error) { return nil, record.ErrNotLeader }
 
 // TransferTo implements Partition; see memPart.
 func (l *memLog) TransferTo(context.Context, int32) error { return record.ErrNotLeader }

@@ -38,6 +38,7 @@ func (n memNode) Propose(_ context.Context, cmd catalog.Command) (any, error) {
 	defer n.m.mu.Unlock()
 	next, v, err := n.m.mu.state.Apply(cmd)
 	n.m.mu.state, n.m.mu.lags = next, nil
+	n.m.mu.proposed++
 	return v, err
 }
 
@@ -59,6 +60,23 @@ func (n memNode) Partition(topic string, p int32) (Partition, error) {
 	}
 	part := memPart{l, n, topic, p}
 	return part, part.leads()
+}
+
+// InSync implements Partitions.
+func (n memNode) InSync(topic string, p int32) (nodes []int32) {
+	l, err := n.m.log(topic, p)
+	t, ok := n.State().Topic(topic)
+	if err != nil || !ok || n.m.leader(topic, p) == 0 {
+		return nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, id := range t.Partitions[p].Replicas {
+		if heard, behind := l.mu.heard[id]; !behind || heard >= l.mu.hw {
+			nodes = append(nodes, id)
+		}
+	}
+	return nodes
 }
 
 // Follower implements Partitions.
@@ -171,20 +189,6 @@ func (p memPart) AppendFenced(batches []record.Batch, epoch int32, guard int64, 
 		return
 	}
 	p.memLog.AppendFenced(batches, epoch, guard, done)
-}
-
-// InSync implements Partition.
-func (p memPart) InSync(context.Context) (nodes []int32, err error) {
-	st := p.n.State()
-	t, _ := st.Topic(p.topic)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for _, n := range t.Partitions[p.p].Replicas {
-		if heard, behind := p.mu.heard[n]; !behind || heard >= p.mu.hw {
-			nodes = append(nodes, n)
-		}
-	}
-	return nodes, p.leads()
 }
 
 // TransferTo implements Partition.

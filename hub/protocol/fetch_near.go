@@ -1,34 +1,11 @@
 package protocol
 
 import (
-	"context"
 	"errors"
 	"slices"
-	"sync"
-	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/record"
-)
-
-// nearby remembers for a moment which copies of partitions have everything: to
-// ask a partition for each fetch would cost more than the fetch.
-type nearby struct {
-	mu struct {
-		sync.Mutex
-		of map[record.TopicPartition]inSync
-	}
-}
-
-type inSync struct {
-	at    time.Time
-	nodes []int32
-}
-
-const (
-	nearbyAge  = time.Second
-	nearbyMost = 10_000 // partitions
-	nearbyWait = 500 * time.Millisecond
 )
 
 // rack is where the consumer says that it is; empty for others.
@@ -61,7 +38,7 @@ func (f *fetch) prefer(p *fetchPart, log Partition, rack string) bool {
 	if p.req.FetchOffset < o.Start || p.req.FetchOffset > o.HighWatermark || checkEpoch(p.req.CurrentLeaderEpoch, o.LeaderEpoch) != nil {
 		return false // which the leader says best
 	}
-	node := f.s.nearest(p.topic, p.req.Partition, log, rack)
+	node := f.s.nearest(p.topic, p.req.Partition, rack)
 	if node < 0 {
 		return false
 	}
@@ -72,7 +49,7 @@ func (f *fetch) prefer(p *fetchPart, log Partition, rack string) bool {
 
 // nearest is the follower that a consumer in a rack should read from; -1: the
 // leader.
-func (s *Server) nearest(t *catalog.Topic, n int32, log Partition, rack string) int32 {
+func (s *Server) nearest(t *catalog.Topic, n int32, rack string) int32 {
 	st := s.meta.State()
 	var there []int32
 	for _, id := range t.Partitions[n].Replicas {
@@ -83,37 +60,13 @@ func (s *Server) nearest(t *catalog.Topic, n int32, log Partition, rack string) 
 	if len(there) == 0 || slices.Contains(there, s.cfg.Node) {
 		return -1
 	}
-	synced := s.near.look(record.TopicPartition{Topic: t.Name, Partition: n}, log)
+	synced := s.parts.InSync(t.Name, n)
 	for _, id := range there {
 		if slices.Contains(synced, id) {
 			return id
 		}
 	}
 	return -1
-}
-
-// look is which nodes have everything, as of a moment ago at most.
-func (c *nearby) look(tp record.TopicPartition, log Partition) []int32 {
-	now := time.Now()
-	c.mu.Lock()
-	have, ok := c.mu.of[tp]
-	c.mu.Unlock()
-	if ok && now.Sub(have.at) < nearbyAge {
-		return have.nodes
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), nearbyWait)
-	defer cancel()
-	nodes, err := log.InSync(ctx)
-	if err != nil {
-		return nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.mu.of == nil || len(c.mu.of) >= nearbyMost {
-		c.mu.of = map[record.TopicPartition]inSync{}
-	}
-	c.mu.of[tp] = inSync{now, nodes}
-	return nodes
 }
 
 // sendBack sends a consumer to the leader that a follower cannot serve. Kafka

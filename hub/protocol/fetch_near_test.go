@@ -82,14 +82,7 @@ func TestNearestHasEverything(t *testing.T) {
 	appendIn(t, l, batch(t, record.None, "v"))
 	s := ns[0].srv
 	topic, _ := ns[0].State().Topic("t")
-	log, err := memNode{ns[0].memSite, 1}.Partition("t", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	nearest := func() int32 {
-		s.near = nearby{} // as a moment later
-		return s.nearest(topic, 0, log, "r3")
-	}
+	nearest := func() int32 { return s.nearest(topic, 0, "r3") }
 	l.hear(3, 0)
 	if got := nearest(); got != -1 {
 		t.Errorf("node %d, which is behind", got)

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -368,5 +369,43 @@ func TestOffsetsOfAnOlderTopic(t *testing.T) {
 	}
 	if got := offset(); got != -1 {
 		t.Errorf("in the next topic of the name: %d, want none", got)
+	}
+}
+
+// What handlers tell apart is still told apart when another node has said it.
+func TestErrorsOfOtherNodes(t *testing.T) {
+	for _, want := range []error{
+		record.ErrUnknownTopic, record.ErrNotLeader, record.ErrProducerFenced, record.ErrCoordinatorFenced, record.ErrTimeout,
+		errLoading, errNotCoordinator, errNoCoordinator, txn.ErrConcurrent, txn.ErrFenced, txn.ErrNotAdded, txn.ErrUnknownProducer, errLedAlready, errNotEligible,
+	} {
+		if got := failure(code(want)); !errors.Is(got, want) {
+			t.Errorf("%q comes as %q", want, got)
+		}
+	}
+	for _, err := range []error{errNoCoordinator, errNotCoordinator, errLoading, txn.ErrConcurrent} {
+		wantCode(t, "to a producer: "+err.Error(), code(produceError(failure(code(err)), 9)), kerr.NotEnoughReplicas)
+	}
+}
+
+// A request that was given up is not begun: its marker may have been asked for
+// again, and its producer may be in the next transaction.
+func TestGivenUpIsNotAnswered(t *testing.T) {
+	s := startSite(t, quick())
+	s.topic(t, "t", 1)
+	l := s.memLog(t, "t", 0)
+	appendIn(t, l, inTransaction(t, 7, 0, "open"))
+	m := retry{m: txn.Marker{TopicPartition: record.TopicPartition{Topic: "t"}, Producer: txn.Producer{ID: 7}}}
+	frame := kmsg.NewRequestFormatter().AppendRequest(nil, markersRequest([]retry{m}, 0), 1)[4:]
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	before := l.Offsets().HighWatermark
+	if _, err := s.srv.Answer(ctx, frame); !errors.Is(err, context.Canceled) {
+		t.Errorf("answered with %v", err)
+	}
+	if _, err := s.srv.Answer(t.Context(), frame); err != nil {
+		t.Fatal(err)
+	}
+	if got := l.Offsets().HighWatermark - before; got != 1 {
+		t.Errorf("%d markers, want the second one's", got)
 	}
 }

@@ -155,14 +155,15 @@ func (s *Server) controller(r *request) int32 {
 
 // replicas are those of a partition, those in sync and those offline, as far as
 // this node knows.
-func (s *Server) replicas(p catalog.Partition) (all, inSync, offline []int32) {
+func (s *Server) replicas(t *catalog.Topic, i int32) (all, inSync, offline []int32) {
+	p, told := t.Partitions[i], s.parts.InSync(t.Name, i)
 	all, adding := p.AllReplicas(), p.Adding()
 	inSync, offline = []int32{}, []int32{}
 	for _, n := range all {
 		switch {
 		case !s.peers.up(n):
 			offline = append(offline, n)
-		case !slices.Contains(adding, n):
+		case told != nil && slices.Contains(told, n), told == nil && !slices.Contains(adding, n):
 			inSync = append(inSync, n)
 		}
 	}
@@ -182,6 +183,11 @@ func (s *Server) Answer(ctx context.Context, req []byte) ([]byte, error) {
 	if !slices.Contains(asked[:], r.api.key) {
 		return nil, fmt.Errorf("%w: nodes do not ask each other for %s", errUnsupported, r.api.name)
 	}
+	if err := ctx.Err(); err != nil {
+		// Who asked has given up and may have asked again: a marker that comes
+		// this late could end the transaction after the one that it is for.
+		return nil, err
+	}
 	s.counts[r.api.key].Add(1)
 	r.peer, r.who, r.listener = true, auth.Internal(), MainListener
 	ctx, cancel := context.WithTimeout(ctx, patience-answerMargin)
@@ -193,7 +199,8 @@ func (s *Server) Answer(ctx context.Context, req []byte) ([]byte, error) {
 	return appendResponse(nil, r, a.msg)[4:], nil
 }
 
-// failure is the error that a code of another node stands for.
+// failure is the error that a code of another node stands for: the first of the
+// table that has it.
 func failure(code int16) error {
 	if code == 0 {
 		return nil

@@ -15,6 +15,9 @@ type Partitions interface {
 	// Leader is the node that leads a partition as far as this node knows, and
 	// its epoch; -1, -1 when nobody does.
 	Leader(topic string, partition int32) (node, epoch int32)
+	// InSync are the nodes whose copies have what is committed, but for what is on
+	// its way to them, as the leader told a moment ago; nil: it has not.
+	InSync(topic string, partition int32) []int32
 	// Follower is this node's copy of a partition that another node leads. The
 	// error wraps record.ErrNotLeader when there is none.
 	Follower(topic string, partition int32) (Reader, error)
@@ -82,9 +85,6 @@ type Partition interface {
 	// SetLogStart deletes the records below offset (DeleteRecords).
 	SetLogStart(ctx context.Context, offset int64) error
 	Producers() []Producer
-	// InSync are the nodes whose copies have what is committed, but for what is on
-	// its way to them.
-	InSync(ctx context.Context) ([]int32, error)
 	// TransferTo lets the replica of another node lead. It returns once another
 	// one leads, or with what keeps this one leading.
 	TransferTo(ctx context.Context, node int32) error

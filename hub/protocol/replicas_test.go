@@ -10,6 +10,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/record"
 )
 
 // What tools ask about replicas and leaders of a site of one node is answered,
@@ -116,6 +117,26 @@ func TestPartitionsAreReassigned(t *testing.T) {
 	wantCode(t, "take back nothing", code(assign(1)), kerr.NoReassignmentInProgress)
 }
 
+// kafka-reassign-partitions takes the throttles away that it might have set, once
+// all is where it shall be. A broker's other settings are not changed like this.
+func TestThrottlesAreTakenAway(t *testing.T) {
+	s := startSite(t, quick())
+	s.topic(t, "t", 1)
+	c, rate := s.dial(t), "1"
+	alter := func(kind kmsg.ConfigResourceType, resource string, op kmsg.IncrementalAlterConfigOp, value *string, names ...string) int16 {
+		r := kmsg.IncrementalAlterConfigsRequestResource{ResourceType: kind, ResourceName: resource}
+		for _, name := range names {
+			r.Configs = append(r.Configs, kmsg.IncrementalAlterConfigsRequestResourceConfig{Name: name, Op: op, Value: value})
+		}
+		return ask[*kmsg.IncrementalAlterConfigsResponse](c, &kmsg.IncrementalAlterConfigsRequest{Version: 1, Resources: []kmsg.IncrementalAlterConfigsRequestResource{r}}).Resources[0].ErrorCode
+	}
+	const broker, topic, set, del = kmsg.ConfigResourceTypeBroker, kmsg.ConfigResourceTypeTopic, kmsg.IncrementalAlterConfigOpSet, kmsg.IncrementalAlterConfigOpDelete
+	wantCode(t, "a broker's", alter(broker, "1", del, nil, throttles[:]...), nil)
+	wantCode(t, "a topic's", alter(topic, "t", del, nil, "leader.replication.throttled.replicas", "follower.replication.throttled.replicas"), nil)
+	wantCode(t, "set a broker's", alter(broker, "1", set, &rate, throttles[0]), kerr.InvalidRequest)
+	wantCode(t, "another beside it", alter(broker, "1", del, nil, throttles[0], "log.retention.ms"), kerr.InvalidRequest)
+}
+
 // metadata is a topic as a node describes it.
 func (ns nodes) metadata(c *rawConn, topic string) kmsg.MetadataResponseTopic {
 	return ask[*kmsg.MetadataResponse](c, &kmsg.MetadataRequest{Version: 12, Topics: []kmsg.MetadataRequestTopic{{Topic: &topic}}}).Topics[0]
@@ -195,6 +216,13 @@ func TestMetadataOfNodesThatAreDown(t *testing.T) {
 	if got, want := look(), "brokers [1 2], t-2 led by 1, [3 1 2], in sync [1 2], offline [3]"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
+	l := ns[0].memLog(t, "t", 2)
+	appendIn(t, l, batch(t, record.None, "v"))
+	l.hear(2, 0)
+	if got, want := look(), "brokers [1 2], t-2 led by 1, [3 1 2], in sync [1], offline [3]"; got != want {
+		t.Errorf("with node 2 behind: %s, want %s", got, want)
+	}
+	l.hear(2, -1)
 	paged := ask[*kmsg.DescribeTopicPartitionsResponse](c, &kmsg.DescribeTopicPartitionsRequest{ResponsePartitionLimit: 10}).Topics[0].Partitions[2]
 	if !slices.Equal(paged.OfflineReplicas, []int32{3}) || !slices.Equal(paged.ISR, []int32{1, 2}) {
 		t.Errorf("in pages: %+v", paged)

@@ -44,6 +44,7 @@ type request struct {
 	shares      *shareSessions // likewise
 	wait        time.Duration  // that a quota of what it changed wants
 	peer        bool           // another node of the site asks
+	abreast     bool           // the catalog here is as new as the site's was when this came
 	handed      int            // bytes of batches that a ShareFetch is answered with
 }
 

@@ -39,7 +39,6 @@ type Server struct {
 	open   *openTransactions
 	shares *shares
 	peers  *peers
-	near   nearby
 
 	requests  *budget // bytes of requests that are read and not yet answered
 	strangers *budget // those of clients that are not logged in yet

@@ -310,5 +310,23 @@ func TestTopicOfAMomentAgo(t *testing.T) {
 	name := "new"
 	wantCode(t, "delete", ask[*kmsg.DeleteTopicsResponse](c, &kmsg.DeleteTopicsRequest{Version: 6, Topics: []kmsg.DeleteTopicsRequestTopic{{Topic: &name}}, TimeoutMillis: 1000}).Topics[0].ErrorCode, nil)
 	behind()
+	s.mu.Lock()
+	asked := s.mu.proposed
+	s.mu.Unlock()
+	many := &kmsg.DeleteTopicsRequest{Version: 6, TimeoutMillis: 1000}
+	for i := range 10 {
+		none := fmt.Sprintf("none-%d", i)
+		many.Topics = append(many.Topics, kmsg.DeleteTopicsRequestTopic{Topic: &none})
+	}
+	for _, one := range ask[*kmsg.DeleteTopicsResponse](c, many).Topics {
+		wantCode(t, "one of many", one.ErrorCode, kerr.UnknownTopicOrPartition)
+	}
+	s.mu.Lock()
+	asked = s.mu.proposed - asked
+	s.mu.Unlock()
+	if asked != 1 {
+		t.Errorf("the catalog was asked %d times for one request, want once", asked)
+	}
+	behind()
 	wantCode(t, "delete again", ask[*kmsg.DeleteTopicsResponse](c, &kmsg.DeleteTopicsRequest{Version: 6, Topics: []kmsg.DeleteTopicsRequestTopic{{Topic: &name}}, TimeoutMillis: 1000}).Topics[0].ErrorCode, kerr.UnknownTopicOrPartition)
 }

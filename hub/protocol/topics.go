@@ -32,7 +32,7 @@ func find(st *catalog.State, byID bool, name string, id record.TopicID) (*catalo
 // through different nodes have an order.
 func (s *Server) findToChange(ctx context.Context, r *request, op catalog.Operation, byID bool, name string, id record.TopicID) (*catalog.Topic, error) {
 	t, err := s.findFor(r, op, s.meta.State(), byID, name, id)
-	if !errors.Is(err, record.ErrUnknownTopic) && !errors.Is(err, record.ErrUnknownTopicID) {
+	if r.abreast || !errors.Is(err, record.ErrUnknownTopic) && !errors.Is(err, record.ErrUnknownTopicID) {
 		return t, err
 	}
 	// What is there already changes nothing, and is applied here after all that
@@ -41,6 +41,7 @@ func (s *Server) findToChange(ctx context.Context, r *request, op catalog.Operat
 	if _, err := s.meta.Propose(ctx, catalog.SiteInit{Site: site, SiteID: number}); err != nil {
 		return nil, err
 	}
+	r.abreast = true
 	return s.findFor(r, op, s.meta.State(), byID, name, id)
 }
 

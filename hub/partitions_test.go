@@ -1,0 +1,76 @@
+package hub
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/identity"
+	"github.com/entrepot-hub/entrepot/hub/leaders"
+	"github.com/entrepot-hub/entrepot/hub/replica"
+	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storage"
+	"github.com/entrepot-hub/entrepot/storage/vfs"
+)
+
+// TestReplicaOfAnOlderTopic: a node that has heard that a topic was made anew, and
+// has not yet removed the replica of the one before, neither serves that one nor
+// names its leader.
+func TestReplicaOfAnOlderTopic(t *testing.T) {
+	store, err := storage.Open(vfs.OS(), t.TempDir(), storage.Config{Owner: "n1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := replica.Open(replica.Config{Member: 1}, store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs := newLayer(func(error) {})
+	logs.run("storage", store.Run)
+	logs.run("replicas", set.Run)
+	older, newer := record.TopicID{1}, record.TopicID{2}
+	r, err := set.Add(replica.Spec{ID: storage.LogID{Topic: "t", ID: older}, Born: []uint64{1}, Alone: true})
+	if err == nil {
+		err = serving(t.Context(), r)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &Hub{set: set, meta: &meta{machine: newAnswers()}, leaders: leaders.New(), id: identity.Node{ID: 1}}
+	do := func(cmd catalog.Command) {
+		t.Helper()
+		b, err := catalog.Encode(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := h.meta.machine.Machine.Apply(0, b).(catalog.Result); got.Err != nil {
+			t.Fatal(got.Err)
+		}
+	}
+	do(catalog.SiteInit{Site: "s", SiteID: 1, Founders: []catalog.Founder{{Name: "a"}, {Name: "b"}}})
+	do(catalog.CreateTopic{Name: "t", ID: older, Partitions: 1, Replicas: 2})
+	p := partitions{h}
+	if _, err := p.Partition("t", 0); err != nil {
+		t.Errorf("the topic as the replica has it: %v", err)
+	}
+	do(catalog.DeleteTopic{Name: "t"})
+	do(catalog.CreateTopic{Name: "t", ID: newer, Partitions: 1, Replicas: 2})
+	if _, err := p.Partition("t", 0); !errors.Is(err, record.ErrNotLeader) {
+		t.Errorf("made anew: %v, want that it is not led here", err)
+	}
+	if _, err := p.Follower("t", 0); !errors.Is(err, record.ErrNotLeader) {
+		t.Errorf("made anew, to follow: %v", err)
+	}
+	if node, _ := p.Leader("t", 0); node != -1 {
+		t.Errorf("made anew, and led by %d", node)
+	}
+	h.leaders.Update(2, []leaders.Claim{{Topic: "t", ID: newer, Term: 1, InSync: []int32{2}}}, false)
+	if node, _ := p.Leader("t", 0); node != 2 || !slices.Equal(p.InSync("t", 0), []int32{2}) {
+		t.Errorf("made anew, led by %d, in sync %v, want 2", node, p.InSync("t", 0))
+	}
+	logs.stop()
+	if err := store.Close(); err != nil {
+		t.Error(err)
+	}
+}
