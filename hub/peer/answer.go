@@ -32,7 +32,8 @@ type answerer struct {
 		sync.Mutex
 		jobs    map[uint64]*job
 		streams int
-		bytes   int // of the bodies
+		waiting int // answers that wait for room in the queue
+		bytes   int // of the bodies, and of those answers
 	}
 }
 
@@ -62,7 +63,7 @@ func (a *answerer) run(ctx context.Context) error {
 func (a *answerer) take(ctx context.Context, h header, payload []byte) error {
 	switch {
 	case h.kind == kindPing:
-		a.c.out.force(frame{kind: kindPong, id: h.id})
+		return a.reply(frame{kind: kindPong, id: h.id})
 	case h.kind == kindMessage && !a.c.callOnly:
 		a.handler.Message(a.c.peer, a.c.class, payload)
 	case h.kind == kindCall:
@@ -81,6 +82,17 @@ func (a *answerer) take(ctx context.Context, h header, payload []byte) error {
 	return nil
 }
 
+// errUnread ends a connection whose other end does not read.
+var errUnread = errors.New("the other node does not read what it has asked for")
+
+// reply queues a small frame at once; who reads none of them is cut off.
+func (a *answerer) reply(f frame) error {
+	if !a.c.out.force(f) {
+		return errUnread
+	}
+	return nil
+}
+
 func (a *answerer) job(id uint64) *job {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -94,7 +106,7 @@ func (a *answerer) begin(ctx context.Context, id uint64, bytes int, w *streamWri
 	if w != nil && a.mu.streams >= maxStreams {
 		return nil, fmt.Errorf("busy: %d streams are open over this connection", a.mu.streams)
 	}
-	if n := len(a.mu.jobs); n >= maxCalls || n > 0 && bytes > a.c.maxFrame-a.mu.bytes {
+	if n := len(a.mu.jobs) + a.mu.waiting; n >= maxCalls || n > 0 && bytes > a.c.maxFrame-a.mu.bytes {
 		return nil, fmt.Errorf("busy: %d calls with %d bytes are under way over this connection", n, a.mu.bytes)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -106,16 +118,29 @@ func (a *answerer) begin(ctx context.Context, id uint64, bytes int, w *streamWri
 	return ctx, nil
 }
 
-func (a *answerer) finish(id uint64) {
+// finish frees the ID of a job, whose answer of so many bytes waits from now on
+// until sent.
+func (a *answerer) finish(id uint64, answer int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	j := a.mu.jobs[id]
 	delete(a.mu.jobs, id)
-	a.mu.bytes -= j.bytes
+	a.mu.bytes += answer - j.bytes
+	a.mu.waiting++
 	if j.stream != nil {
 		a.mu.streams--
 	}
 	j.cancel(nil)
+}
+
+// send queues an answer when there is room. It is lost with its connection, which
+// the caller sees.
+func (a *answerer) send(ctx context.Context, f frame, bytes int) {
+	_ = a.c.out.wait(ctx, f)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.mu.waiting--
+	a.mu.bytes -= bytes
 }
 
 // call answers a call in a goroutine of its own.
@@ -129,8 +154,7 @@ func (a *answerer) call(ctx context.Context, id uint64, payload []byte) error {
 	}
 	jobCtx, err := a.begin(ctx, id, len(payload), nil)
 	if err != nil {
-		a.c.out.force(failure(id, err))
-		return nil
+		return a.reply(failure(id, err))
 	}
 	a.wg.Go(func() {
 		answer, err := a.handler.Call(jobCtx, a.c.peer, method, body)
@@ -138,12 +162,12 @@ func (a *answerer) call(ctx context.Context, id uint64, payload []byte) error {
 			err = fmt.Errorf("an answer of %d bytes, the most is %d", len(answer), a.c.maxFrame)
 		}
 		// The ID is free before the answer can be there.
-		a.finish(id)
+		a.finish(id, len(answer))
 		f := frame{kind: kindAnswer, id: id, payload: net.Buffers{answer}}
 		if err != nil {
 			f = failure(id, err)
 		}
-		_ = a.c.out.wait(ctx, f) // lost with its connection, which the caller sees
+		a.send(ctx, f, len(answer))
 	})
 	return nil
 }
@@ -173,8 +197,7 @@ func (a *answerer) open(ctx context.Context, id uint64, payload []byte) error {
 	w.mu.credit = int64(binary.BigEndian.Uint32(payload))
 	jobCtx, err := a.begin(ctx, id, len(payload), w)
 	if err != nil {
-		a.c.out.force(failure(id, err))
-		return nil
+		return a.reply(failure(id, err))
 	}
 	w.ctx = jobCtx
 	a.wg.Go(func() {
@@ -182,12 +205,12 @@ func (a *answerer) open(ctx context.Context, id uint64, payload []byte) error {
 		if err == nil && jobCtx.Err() != nil {
 			err = context.Cause(jobCtx) // it did not look at Write's error
 		}
-		a.finish(id)
+		a.finish(id, 0)
 		f := frame{kind: kindEnd, id: id, payload: net.Buffers{binary.BigEndian.AppendUint64(nil, w.sent)}}
 		if err != nil {
 			f = failure(id, err)
 		}
-		_ = a.c.out.wait(ctx, f)
+		a.send(ctx, f, 0)
 	})
 	return nil
 }

@@ -49,9 +49,13 @@ func (q *queue) put(f frame) bool {
 	return ok
 }
 
-// force adds a small frame whether there is room or not.
+// forceRoom is what force may add above the limit, bytes.
+const forceRoom = 1 << 20
+
+// force adds a small frame for which there may be no room. It fails after the
+// queue was closed, or for one that asks much and does not read what comes back.
 func (q *queue) force(f frame) bool {
-	ok, _ := q.tryPut(f, int(^uint(0)>>1), false)
+	ok, _ := q.tryPut(f, q.limit+forceRoom, false)
 	return ok
 }
 
