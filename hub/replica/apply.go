@@ -75,7 +75,7 @@ func (c *core) applyEntry(r *pb.Entry) bool {
 		return false
 	}
 	c.hw = max(c.hw, e.NextOffset())
-	c.applied, c.controlAt = r.Index, max(c.controlAt, r.Index)
+	c.applied, c.appliedTerm, c.controlAt = r.Index, r.Term, max(c.controlAt, r.Index)
 	c.window.pop()
 	return true
 }

@@ -43,6 +43,7 @@ type core struct {
 
 	// The commit.
 	applied       uint64
+	appliedTerm   uint64 // of that entry; 0: not known
 	hw            int64
 	control       controlState // as of applied, or of the newest header if that is higher
 	controlAt     uint64
@@ -194,6 +195,7 @@ func (c *core) step(in *input) (out *output) {
 	if in.flush || in.rollNow {
 		c.flushHard(in.rollNow)
 	}
+	c.tellApplied()
 	return out
 }
 
@@ -222,6 +224,7 @@ func (c *core) receive(m pb.Message) {
 		c.missing(&m)
 		return
 	}
+	c.learnCommit(&m)
 	// An error says that the sender is not in the configuration or the message
 	// is not for a network: there is nobody to tell.
 	_ = c.rn.Step(m)
@@ -324,6 +327,7 @@ func (c *core) ready(rd raft.Ready) {
 			c.write(m)
 		case raft.LocalApplyThread:
 			c.heldApply = append(c.heldApply, *m)
+		case raft.None: // the answer to learnCommit
 		default:
 			c.out.msgs = append(c.out.msgs, *m)
 		}

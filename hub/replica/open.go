@@ -111,11 +111,14 @@ func (c *core) rebuild(log entryLog, last uint64) (machineSnapshot, error) {
 		if err == nil {
 			var s logState
 			s, err = c.replayTo(before, c.applied)
-			c.hw = s.next
+			c.hw, c.appliedTerm = s.next, s.term
 		}
 		if err != nil {
 			return snap, fmt.Errorf("state at entry %d: %w", c.applied, err)
 		}
+	}
+	if c.applied == tip.Index {
+		c.appliedTerm = tip.Term
 	}
 	c.window.partial = last
 	from := min(tip.Index, c.applied) + 1
@@ -135,7 +138,7 @@ func (c *core) replayed(e storage.Entry) error {
 			c.conf.observe(e.Index, e.Payload)
 		}
 		if e.Index <= c.applied {
-			c.control, c.controlAt, c.hw = c.tail.control, e.Index, c.tail.next
+			c.control, c.controlAt, c.hw, c.appliedTerm = c.tail.control, e.Index, c.tail.next, e.Term
 			if b := e.Batch(); e.Kind == storage.KindData && b.IsTransactional() {
 				c.undecided.apply(b)
 			}

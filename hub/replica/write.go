@@ -318,7 +318,7 @@ func (c *core) restore(st storage.State) error {
 		}
 	}
 	c.tail, c.conf = tail, conf
-	c.control, c.controlAt, c.applied, c.hw = tail.control, st.Index, st.Index, tail.next
+	c.control, c.controlAt, c.applied, c.appliedTerm, c.hw = tail.control, st.Index, st.Index, st.Term, tail.next
 	c.undecided = openIn(&tail.producers)
 	c.out.trim = true
 	return nil
