@@ -123,6 +123,7 @@ func (c *core) applyConf(e *storage.Entry) bool {
 		panic(fmt.Sprintf("replica: entry %d is committed and cannot be decoded: %v", e.Index, err))
 	}
 	c.conf.applied(e.Index, *c.rn.ApplyConfChange(cc))
+	c.knownFrom = c.tail.index + 1
 	c.campaigned = false // it may be the only voter now, whatever it tried before
 	return true
 }

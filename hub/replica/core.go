@@ -40,6 +40,7 @@ type core struct {
 	lead      uint64
 	term      uint64
 	termStart uint64 // leader: index of its first entry; it serves once that is applied
+	knownFrom uint64 // leader: whoever has this entry durably knows the members for good
 
 	// The commit.
 	applied       uint64
@@ -349,6 +350,7 @@ func (c *core) roleChanged(s *raft.SoftState) {
 	if c.role == raft.StateLeader {
 		c.term = c.rn.BasicStatus().Term
 		c.termStart = c.tail.index + 1
+		c.knownFrom = c.termStart
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -114,7 +115,7 @@ func (e *cluster) do(verb string, a storytest.Args) string {
 	case "expire":
 		e.expired = true
 		e.step(e.node(a), input{expire: a.Int("before", 0)})
-	case "log", "state", "epoch-end", "rounds", "transactions":
+	case "log", "state", "epoch-end", "rounds", "transactions", "next-step":
 		return e.show(verb, e.node(a), a)
 	default:
 		e.propose(verb, e.node(a), a)
@@ -367,6 +368,14 @@ func (e *cluster) show(verb string, m *member, a storytest.Args) string {
 	case "epoch-end":
 		end := epochEnd(c.control.lineage, int32(a.Int("epoch", 0)), c.offsets().LeaderEpoch, c.hw)
 		fmt.Fprintf(&b, "epoch %d ends at %d", end.Epoch, end.End)
+	case "next-step":
+		var want Members
+		for id := range strings.SplitSeq(a.Get("voters"), ",") {
+			v, _ := strconv.ParseUint(id, 10, 64)
+			want.Voters = append(want.Voters, v)
+		}
+		step, _ := c.move(want)
+		fmt.Fprintln(&b, step.what)
 	case "transactions":
 		off := c.offsets()
 		fmt.Fprintf(&b, "stable up to %d of %d\n", off.LastStable, off.HighWatermark)

@@ -39,6 +39,7 @@ const (
 	moveWait              // for members that are behind, or for a change that is not committed
 	moveChange            // propose a change of the configuration
 	moveTransfer          // let another member lead first
+	moveConfirm           // append an entry that tells the members what is committed
 )
 
 // nextStep is the whole of a move: the leader compares what is wanted with the
@@ -152,5 +153,20 @@ func (c *core) move(want Members) (moveStep, []Progress) {
 	case len(c.conf.pending) > 0:
 		return moveStep{kind: moveWait, what: "wait until a change of the members is committed"}, progress
 	}
-	return nextStep(c.cfg.id, want, membersOf(&c.conf.state), progress), progress
+	step := nextStep(c.cfg.id, want, membersOf(&c.conf.state), progress)
+	if step.kind == moveDone && !c.membersKnown() {
+		step = moveStep{kind: moveWait, what: "wait until a majority knows the members for good"}
+		if c.tail.index < c.knownFrom {
+			step.kind = moveConfirm
+		}
+	}
+	return step, progress
 }
+
+// membersKnown reports whether a majority of the members would come back from a
+// crash under the configuration in force, or a newer one (Invariant 11). Before that a removed
+// member must not lose its data: should this leader fail, the others would ask it
+// for its vote. An entry appended under the configuration goes out with a commit
+// that covers the change, and is durable together with it, so such an entry that is
+// committed is proof.
+func (c *core) membersKnown() bool { return c.serving() && c.applied >= c.knownFrom }

@@ -40,6 +40,8 @@ func (r *Replica) Reconcile(ctx context.Context, want Members) (Move, error) {
 		return m, r.change(ctx, step.change)
 	case moveTransfer:
 		return m, r.transfer(ctx, step.to)
+	case moveConfirm:
+		return m, r.wait(ctx, &proposal{kind: propBarrier})
 	}
 	return m, nil
 }

@@ -53,18 +53,19 @@ func (s *simSite) evMembers() {
 	g.changeMembers()
 }
 
-// cleanUp deletes the replicas of members that were removed, once the members
-// that stay know of it for good: as long as one of them takes the change for
-// uncommitted it needs the votes of those that go.
+// cleanUp deletes the replicas of members that were removed, once the leader says
+// that a majority of those that stay know of it for good: as long as one takes the
+// change for uncommitted it needs the votes of those that go.
 func (s *simSite) cleanUp(g *siteGroup) {
-	for _, id := range g.conf.Voters {
-		r := s.nodes[brokerOf(id)-1].reps[g.at]
-		if r == nil || r.member != id || r.bad {
-			continue // lost
+	r := g.leader()
+	if r == nil || r.core.conf.index != g.confAt {
+		return
+	}
+	if !r.core.membersKnown() {
+		if r.core.tail.index < r.core.knownFrom {
+			r.submit(&proposal{kind: propBarrier, failed: func(error) {}})
 		}
-		if r.core == nil || r.core.conf.index < g.confAt || r.core.durableCommit < g.confAt {
-			return
-		}
+		return
 	}
 	for _, n := range s.nodes {
 		r := n.reps[g.at]
