@@ -193,6 +193,10 @@ func (h *Hub) drain() {
 			h.log.Info("other nodes lead what this one led", "took", time.Since(begin).Round(time.Millisecond))
 			return
 		}
+		if !h.nodes.anyUp() {
+			h.log.Warn("no other node is there to lead what this one leads", "partitions", left)
+			return
+		}
 		again := time.NewTimer(50 * time.Millisecond)
 		select {
 		case <-ctx.Done():

@@ -35,6 +35,18 @@ func (r *reach) up(node int32) bool {
 	return up
 }
 
+// anyUp reports whether another node can be reached.
+func (r *reach) anyUp() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, up := range r.mu.up {
+		if up {
+			return true
+		}
+	}
+	return false
+}
+
 // upLately reports whether a node can be reached, or could be a short while
 // ago.
 func (r *reach) upLately(node int32) bool {

@@ -147,6 +147,23 @@ func TestConnectedAnew(t *testing.T) {
 	wants("gone", false)
 }
 
+// TestReach: a node knows of others what their connections say, and of itself
+// that it is there.
+func TestReach(t *testing.T) {
+	r := newReach(1)
+	if !r.up(1) || r.up(2) || r.anyUp() {
+		t.Error("nobody is connected")
+	}
+	r.set(2, true)
+	if !r.up(2) || r.up(3) || !r.anyUp() {
+		t.Error("node 2 is connected")
+	}
+	r.set(2, false)
+	if r.up(2) || !r.upLately(2) || r.anyUp() {
+		t.Error("node 2 has gone a moment ago")
+	}
+}
+
 // TestFollowNodes: a node that the catalog takes in is connected with though
 // gossip has no news, and let go of when the catalog takes it out.
 func TestFollowNodes(t *testing.T) {
