@@ -17,7 +17,7 @@ demo: ## two sites on this machine; make demo INPUT=access.log
 	$(GO) run . demo $(if $(INPUT),--input $(INPUT)) $(if $(EXIT),--exit)
 
 test: test-setup vet ## all tests, real servers included
-	ENTREPOT_TEST_TOOLS=all $(GO) test -timeout 15m -p $$(( $$(nproc) < 4 ? $$(nproc) : 4 )) ./...
+	ENTREPOT_TEST_TOOLS=all $(GO) test -timeout 30m -p $$(( $$(nproc) < 4 ? $$(nproc) : 4 )) ./...
 
 test-setup: ## install what the tests talk to, if it is missing
 	@deploy/test/setup.sh

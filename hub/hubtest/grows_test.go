@@ -14,6 +14,7 @@ import (
 // replicas by themselves, a topic of its users when they say so; then the node
 // that had everything is killed, and nothing is missing.
 func TestSiteGrows(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := NewSite(t, "grow", 1)
 	Build(t)
 	s.Start()

@@ -25,6 +25,7 @@ type operations struct {
 // a site of three nodes. Only addresses and folders are the test's, and starting
 // a node is.
 func TestOperationsPage(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	if _, err := exec.LookPath("java"); err != nil {
 		Missing(t, "java is not installed; deploy/test/setup.sh installs it")
 	}

@@ -20,6 +20,7 @@ import (
 // TestRollingRestart restarts one node after the other under load, as an upgrade
 // does: each lets others lead before it ends, and nothing is lost.
 func TestRollingRestart(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := NewSite(t, "roll", 3)
 	Build(t)
 	s.Start()
@@ -46,6 +47,7 @@ func TestRollingRestart(t *testing.T) {
 // TestJobsMove: a connector that every node has in its jobs files runs on one of
 // them, and goes on at another one when that is killed; each line is there once.
 func TestJobsMove(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := NewSite(t, "jobs", 3)
 	dir := t.TempDir()
 	input, jobs := filepath.Join(dir, "in.log"), filepath.Join(dir, "jobs.yaml")
@@ -142,6 +144,7 @@ func recordsIn(t *testing.T, brokers []string, topic string) (n int) {
 // TestSchemasOnAllNodes: schemas registered through all nodes at once have one
 // ID each, and every node says the same.
 func TestSchemasOnAllNodes(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := NewSite(t, "schemas", 3)
 	Build(t)
 	s.Start()

@@ -19,6 +19,7 @@ import (
 // folder of another is taken away; when it starts, both come back from the
 // others, without help, and it is as good as them.
 func TestThreeNodesRepair(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := NewSite(t, "repair", 3)
 	Build(t)
 	s.Start()

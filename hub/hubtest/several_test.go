@@ -19,6 +19,7 @@ import (
 // them, the leader of a partition is killed under load, and nothing that was
 // acknowledged is lost; the killed node comes back and catches up.
 func TestThreeNodes(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := NewSite(t, "trio", 3)
 	Build(t)
 	begin := time.Now()
@@ -235,6 +236,7 @@ func allThere(t *testing.T, brokers []string, acked []string) {
 // again, of the catalog too, while the site is written to; one that joins late
 // takes over what another one has, which leaves.
 func TestWipedNode(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := NewSite(t, "wipe", 3)
 	Build(t)
 	s.Start()

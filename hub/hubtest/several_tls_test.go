@@ -43,6 +43,7 @@ func peersOf(n *Node) ([]admin.PeerLink, error) {
 // TestThreeNodesTLS: nodes that verify each other begin a site, and go on when
 // one of them is killed; one with a certificate of somebody else stays out.
 func TestThreeNodesTLS(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := NewSite(t, "secure", 3)
 	ours, theirs := authtest.NewAuthority(t), authtest.NewAuthority(t)
 	for _, n := range s.Nodes {

@@ -20,6 +20,7 @@ import (
 // topic once: the idempotent producer of the first sends again what a leader has
 // not answered, and the one that follows knows it.
 func TestTransactionsOverThreeNodes(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := NewSite(t, "trio", 3)
 	Build(t)
 	s.Start()

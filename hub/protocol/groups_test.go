@@ -219,7 +219,7 @@ func TestANewEpochLoadsTheGroupsAnew(t *testing.T) {
 	log := s.memLog(t, catalog.OffsetsTopic, partitionOf("g", 3))
 	log.newEpoch()
 	b := newGroupBatch(1)
-	b.add("g", group.Write{Offsets: []group.OffsetWrite{{TopicPartition: record.TopicPartition{Topic: "work"}, Offset: &group.Offset{Offset: 9}}}})
+	b.add("g", group.Write{Offsets: []group.OffsetWrite{{TopicPartition: record.TopicPartition{Topic: "work"}, Offset: &group.Offset{Offset: 9, CommitTime: time.Now().UnixMilli()}}}})
 	other, err := b.build()
 	if err != nil {
 		t.Fatal(err)
