@@ -15,9 +15,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-// TestThreeNodesRepair: a node is down, a bit of one of its logs flips and the
-// folder of another is taken away; when it starts, both come back from the
-// others, without help, and it is as good as them.
+// TestThreeNodesRepair: a node is down, a bit of one of its logs and one of its
+// catalog flip, and the folder of another log is taken away; when it starts, all
+// come back from the others, without help, and it is as good as them.
 func TestThreeNodesRepair(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	s := NewSite(t, "repair", 3)
@@ -33,7 +33,9 @@ func TestThreeNodesRepair(t *testing.T) {
 	n := s.Nodes[2]
 	n.Terminate()
 	flipped, lost := logFolder(t, n, "t-0"), logFolder(t, n, "t-1")
+	meta := logFolder(t, n, "__meta-0")
 	flipMiddle(t, flipped)
+	flipMiddle(t, meta)
 	if err := os.RemoveAll(lost); err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +44,7 @@ func TestThreeNodesRepair(t *testing.T) {
 	began := time.Now()
 	n.Start()
 	Until(t, time.Minute, "the node is whole", func() error {
-		for _, dir := range []string{flipped, lost} {
+		for _, dir := range []string{flipped, lost, meta} {
 			if _, err := os.Stat(filepath.Join(dir, "quarantine")); !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("%s is quarantined: %w", dir, err)
 			}
