@@ -242,6 +242,7 @@ func (c *core) receive(m pb.Message) {
 // members there is nothing to time.
 func (c *core) tick(n int) {
 	if c.alone() && c.role != raft.StateLeader && !c.campaigned {
+		c.pump() // Raft refuses while a change of the members is to be applied to the machine
 		c.campaign()
 	}
 	if c.single() {
