@@ -217,6 +217,9 @@ func (c *core) receive(m pb.Message) {
 		c.wake(m.From == c.lead)
 		c.disagrees(m.From)
 	}
+	if (m.Type == pb.MsgVote || m.Type == pb.MsgPreVote) && c.joining() {
+		return
+	}
 	if m.Type == pb.MsgSnap && ofFiles(m.Snapshot) {
 		c.offered(&m)
 		return

@@ -23,6 +23,17 @@ func (c *core) notSent(m *pb.Message) {
 	c.pump()
 }
 
+// joining reports whether this member was added and its log does not reach the
+// entry yet that did so. It may have been in the group before under the same ID,
+// and have forgotten what it had: a member that was away since then, and takes it
+// for the voter that it was, must not win by its vote with a log that lacks what is
+// committed (Raft's votes are worth what the voter's log is). Nobody needs its vote:
+// it is made a voter only once its log is beyond that entry (progress).
+func (c *core) joining() bool {
+	s := &c.conf.state
+	return c.tail.index < c.conf.index && !slices.Contains(s.Voters, c.cfg.id) && !slices.Contains(s.VotersOutgoing, c.cfg.id) || c.tail.index == 0
+}
+
 // transfer hands the leadership over. The answer means that it is under way:
 // until it is decided no proposal is taken.
 func (c *core) transfer(p *proposal) {
@@ -50,7 +61,7 @@ type Progress struct {
 	Member   uint64
 	Learner  bool   // it does not vote
 	Match    uint64 // its log is the leader's up to this entry
-	Caught   bool   // it has all that is committed, but for what is on its way
+	Caught   bool   // it has all that is committed, but for what is on its way, and the entry that made the members
 	Snapshot bool   // it is being sent a whole state
 	Active   bool   // it was heard lately
 	Behind   int64  // bytes on the leader's disk that it lacks, about
@@ -84,7 +95,7 @@ func (c *core) progress() (all []Progress) {
 		self := id == c.cfg.id
 		all = append(all, Progress{
 			Member: id, Learner: kind == raft.ProgressTypeLearner, Match: pr.Match, Snapshot: pr.State == tracker.StateSnapshot,
-			Caught: self || pr.State == tracker.StateReplicate && pr.Next > c.hard.Commit,
+			Caught: self || pr.State == tracker.StateReplicate && pr.Next > c.hard.Commit && pr.Match >= c.conf.index,
 			Active: self || pr.RecentActive,
 		})
 	})

@@ -344,6 +344,7 @@ func (s *simSite) wipe(n *siteNode) {
 	for i, r := range n.reps {
 		if r != nil {
 			n.gone = append(n.gone, siteLoss{r.g, r.member})
+			r.g.next[n.broker]++
 			n.reps[i] = nil
 		}
 	}

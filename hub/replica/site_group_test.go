@@ -62,7 +62,6 @@ func newSiteGroups(s *simSite) []*siteGroup {
 		}
 		for _, b := range rng.Perm(s.mood.nodes)[:3] {
 			g.born = append(g.born, siteMember(int32(b+1), 0))
-			g.next[b+1] = 1
 			g.ever[g.born[len(g.born)-1]] = true
 		}
 		g.conf = pb.ConfState{Voters: g.born}

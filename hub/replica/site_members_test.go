@@ -69,12 +69,13 @@ func (s *simSite) cleanUp(g *siteGroup) {
 	}
 	for _, n := range s.nodes {
 		r := n.reps[g.at]
-		if r == nil || !n.up || n.paused || n.mem.Dead() || !g.ever[r.member] || inConf(&g.conf, r.member) {
+		if r == nil || !n.up || n.paused || n.mem.Dead() || !g.ever[r.member] || g.mayHave(r.member) {
 			continue
 		}
 		s.note("%s is deleted", r)
 		r.stop()
 		r.deleted = true
+		s.forget(r)
 		if r.log != nil {
 			_ = r.log.Close()
 		}
@@ -87,15 +88,21 @@ func (s *simSite) cleanUp(g *siteGroup) {
 	}
 }
 
-// place gives a node a replica that is to be added to the group: another member
-// than any before.
+// forget takes what a deleted replica has said off the network, and what is said
+// to it, but for what asks for its vote: connections keep what they carry in
+// order, and do not keep it for as long as a move takes.
+func (s *simSite) forget(r *siteReplica) {
+	old := func(p packet) bool {
+		return p.g == r.g && (p.m.From == r.member || p.m.To == r.member && p.m.Type != pb.MsgVote && p.m.Type != pb.MsgPreVote)
+	}
+	s.net, s.late = slices.DeleteFunc(s.net, old), slices.DeleteFunc(s.late, old)
+}
+
+// place gives a node a replica that is to be added to the group: the member that
+// it was, unless its disk was lost, as a node does that is told to have it again.
 func (g *siteGroup) place(n *siteNode) *siteReplica {
 	r := newSiteReplica(n, g, siteMember(n.broker, g.next[n.broker]))
-	if !g.s.plant.sameMember {
-		g.next[n.broker]++
-	} else if g.next[n.broker] > 0 {
-		r.member = siteMember(n.broker, g.next[n.broker]-1)
-	}
+	r.joins = true
 	n.reps[g.at] = r
 	if n.up && !n.mem.Dead() {
 		r.open()
@@ -122,9 +129,8 @@ func (g *siteGroup) changeMembers() {
 	rng := s.rng
 	if n := len(conf.Learners); n > 0 && rng.IntN(2) == 0 {
 		l := conf.Learners[rng.IntN(n)]
-		caught := slices.ContainsFunc(r.core.progress(), func(p Progress) bool { return p.Member == l && p.Caught && p.Active })
 		switch {
-		case rng.IntN(4) == 0 || !caught && s.mood.losses():
+		case rng.IntN(4) == 0 || !r.caught(l):
 			if rng.IntN(4) == 0 {
 				g.change(r, single(pb.ConfChangeRemoveNode, l))
 			}
@@ -140,6 +146,11 @@ func (g *siteGroup) changeMembers() {
 		return
 	}
 	g.addLearner(r)
+}
+
+// caught reports whether a learner may vote.
+func (r *siteReplica) caught(learner uint64) bool {
+	return slices.ContainsFunc(r.core.progress(), func(p Progress) bool { return p.Member == learner && p.Caught && p.Active })
 }
 
 // lostMember is a member whose data is gone.
@@ -164,8 +175,7 @@ func (g *siteGroup) replace(r *siteReplica, lost uint64) {
 		return
 	}
 	for _, l := range conf.Learners {
-		n := g.s.nodes[brokerOf(l)-1]
-		if o := n.reps[g.at]; o.working() && o.member == l && o.core.applied+8 >= r.core.applied {
+		if r.caught(l) {
 			g.swap(r, l, lost)
 			return
 		}

@@ -175,6 +175,7 @@ type siteReplica struct {
 	core    *core // nil: the process is down, or the log is damaged
 	bad     bool  // quarantined
 	deleted bool  // its deletion was begun
+	joins   bool  // it was added to the group, perhaps not for the first time
 
 	machine *siteMachine
 	in      input
@@ -215,7 +216,7 @@ func (r *siteReplica) open() {
 	}
 	if errors.Is(err, storage.ErrNotFound) && !r.live {
 		first := joiningState()
-		if slices.Contains(r.g.born, r.member) {
+		if slices.Contains(r.g.born, r.member) && !r.joins {
 			first = firstState(r.g.born)
 		}
 		log, err = n.store.Create(r.g.id, first)
