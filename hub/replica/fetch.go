@@ -57,7 +57,12 @@ type fetch struct {
 	from    int32 // the leader's node, 0 when it has to be found
 	staging atomic.Pointer[storage.Staging]
 	began   time.Time
-	had     atomic.Int64 // bytes that were there when it began
+	had     atomic.Int64  // bytes that were there when it began
+	ended   chan struct{} // closed when it is over
+
+	// Under the lock of fetches.
+	cancel   context.CancelFunc // nil: it has not begun
+	unwanted bool
 }
 
 func newFetches() *fetches {
@@ -73,7 +78,7 @@ func (s *Set) want(r *Replica, from int32) {
 	if s.cfg.Source == nil {
 		return
 	}
-	f := &fetch{r: r, from: from, began: s.cfg.Clock()}
+	f := &fetch{r: r, from: from, began: s.cfg.Clock(), ended: make(chan struct{})}
 	s.fetches.mu.Lock()
 	defer s.fetches.mu.Unlock()
 	if s.fetches.mu.byLog[r.id] != nil {
@@ -114,14 +119,56 @@ func (s *Set) fetching(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case f := <-s.fetches.queue:
-			err := s.fetch(ctx, f)
-			s.fetches.mu.Lock()
-			delete(s.fetches.mu.byLog, f.r.id)
-			s.fetches.mu.Unlock()
-			if err != nil && ctx.Err() == nil {
+			one, cancel := context.WithCancel(ctx)
+			if !s.fetches.begin(f, cancel) {
+				cancel()
+				continue
+			}
+			err := s.fetch(one, f)
+			over := one.Err() != nil
+			cancel()
+			s.fetches.end(f)
+			if err != nil && !over {
 				s.cfg.Logger.Warn("the log was not fetched from another node; it will be tried again", "topic", f.r.id.Topic, "partition", f.r.id.Partition, "error", err)
 			}
 		}
+	}
+}
+
+// begin reports false for a fetch that nobody wants any more.
+func (t *fetches) begin(f *fetch, cancel context.CancelFunc) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	f.cancel = cancel
+	return !f.unwanted
+}
+
+func (t *fetches) end(f *fetch) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	close(f.ended)
+	if t.mu.byLog[f.r.id] == f {
+		delete(t.mu.byLog, f.r.id)
+	}
+}
+
+// forget ends the fetching of a log that is removed, and waits until it has: what
+// it writes lies beside the log and goes with it.
+func (t *fetches) forget(id storage.LogID) {
+	t.mu.Lock()
+	f := t.mu.byLog[id]
+	delete(t.mu.byLog, id)
+	delete(t.mu.tried, id)
+	began := f != nil && f.cancel != nil
+	if f != nil {
+		f.unwanted = true
+	}
+	if began {
+		f.cancel()
+	}
+	t.mu.Unlock()
+	if began {
+		<-f.ended
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"io"
 	"path"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -439,4 +440,45 @@ func (s *site) mark(id uint64) storage.ScrubMark {
 	}
 	defer func() { _ = st.Close() }()
 	return st.ScrubMark()
+}
+
+// A replica is removed while its log comes as files: that ends first, and nothing
+// of it is left.
+func TestRemoveWhileFetching(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, lc := fetchSite(t, Config{Workers: 2, FilesAbove: 1000}, 1, 2, 3, 4)
+		defer s.stopAll()
+		spec := Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments}
+		s.add(spec)
+		for i := range 60 {
+			s.write(0, fmt.Sprintf("value-%d", i))
+		}
+		comes, goOn := make(chan struct{}, 100), make(chan struct{})
+		lc.cut = func(_ int32, b []byte) []byte {
+			comes <- struct{}{}
+			<-goOn
+			return b
+		}
+		if _, err := s.leader(0).Reconcile(t.Context(), Members{Voters: []uint64{1, 2, 3}, Learners: []uint64{4}}); err != nil {
+			t.Fatal(err)
+		}
+		<-comes
+		removed := make(chan error, 1)
+		go func() { removed <- s.nodes[4].set.Remove(spec.ID, true) }()
+		synctest.Wait()
+		select {
+		case err := <-removed:
+			close(goOn)
+			t.Fatalf("removed while its log is written: %v", err)
+		default:
+		}
+		close(goOn)
+		if err := <-removed; err != nil {
+			t.Error(err)
+		}
+		names, err := s.disks[4].List("data")
+		if err != nil || slices.ContainsFunc(names, func(n string) bool { return strings.HasPrefix(n, spec.ID.String()) }) {
+			t.Errorf("left: %q, %v", names, err)
+		}
+	})
 }

@@ -207,6 +207,7 @@ func (s *Set) Remove(id storage.LogID, deleteData bool) error {
 	if r == nil {
 		return fmt.Errorf("remove %s: %w", id, storage.ErrNotFound)
 	}
+	s.fetches.forget(id)
 	r.shut(record.ErrStopped)
 	if err := r.log.Close(); err != nil {
 		return fmt.Errorf("remove %s: %w", id, err)
