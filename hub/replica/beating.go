@@ -62,7 +62,7 @@ func (s *Set) tickGroups(all []*Replica) {
 		for _, id := range v.others {
 			heard, echoed := s.peers.silence(id)
 			switch silent := uint64(s.cfg.ElectionTicks); {
-			case v.role == RoleFailed:
+			case v.role == RoleFailed, v.role == RoleQuarantined:
 				s.peers.add(id, beat{group: keyOf(r.id), kind: beatGone})
 			case !v.quiet:
 			case v.role == RoleLeader && echoed >= silent:

@@ -23,6 +23,9 @@ func (r *Replica) quarantine(damage error, known *record.Offsets) {
 			end = e[0].BaseOffset
 		}
 	}
+	if old := r.view.Load(); old != nil {
+		v.others = old.others // who are told that they lack this member
+	}
 	v.next = end
 	v.offsets = record.Offsets{Start: start, LastStable: end, HighWatermark: end}
 	if known != nil {
@@ -36,10 +39,13 @@ func (r *Replica) quarantine(damage error, known *record.Offsets) {
 // runs on the worker that steps it. From now on the replica says nothing to its
 // group, until it has another log.
 func (r *Replica) endQuarantined() {
-	why, known := r.core.failed, r.core.offsets()
+	c := r.core
+	why, known := c.failed, c.offsets()
 	if r.log.Damage() == nil {
 		r.log.Quarantine(why) // nothing is wrong with the bytes, but with what they are
 	}
+	// First: once it is seen to be quarantined, it may be given another core.
+	r.core, r.stalled = nil, nil
 	r.quarantine(why, &known)
 	var props []*proposal
 	var calls []func(*core)
@@ -52,9 +58,8 @@ func (r *Replica) endQuarantined() {
 		r.answer([]ack{{p: p, err: why}})
 	}
 	for _, f := range calls {
-		f(r.core)
+		f(c)
 	}
-	r.core, r.stalled = nil, nil
 	r.wake()
 }
 

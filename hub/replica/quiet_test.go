@@ -204,18 +204,26 @@ func testNodeFailed(t *testing.T, all *time.Duration) {
 	}
 }
 
-// A leader's replica that fails while its node lives on, and one whose process
-// is started again at once: the others notice though the group is at rest.
+// A leader's replica that fails or is quarantined while its node lives on, its last
+// word lost, and one whose process is started again at once: the others notice
+// though the group is at rest.
 func TestQuietLeaderGone(t *testing.T) {
-	for _, how := range []string{"failed", "restarted"} {
+	for _, how := range []string{"failed", "quarantined", "restarted"} {
 		synctest.Test(t, func(t *testing.T) {
 			s, spec, lead := quietSite(t, Config{})
 			defer s.stopAll()
 			node, _ := lead.Leader()
-			if how == "failed" {
+			switch how {
+			case "failed":
 				lead.completed(errors.New("the disk is gone"))
 				eventually(t, func() bool { return lead.Status().Role == RoleFailed })
-			} else {
+			case "quarantined":
+				s.net.cut(uint64(node), true)
+				lead.log.Quarantine(errors.New("a bit has flipped"))
+				lead.noteDamage()
+				eventually(t, func() bool { return lead.Status().Role == RoleQuarantined })
+				s.net.cut(uint64(node), false)
+			default:
 				s.stop(uint64(node))
 				s.start(uint64(node))
 				s.addTo(uint64(node), spec)
