@@ -37,6 +37,12 @@ const simSeeds = 10000
 // order of discovery, for which run returns an error.
 func runSeeds(t *testing.T, run func(seed uint64) error) {
 	t.Helper()
+	runSeedsOf(t, simSeeds, run)
+}
+
+// runSeedsOf is runSeeds with another number by default.
+func runSeedsOf(t *testing.T, most uint64, run func(seed uint64) error) {
+	t.Helper()
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // many small disks: mostly garbage
 	if s := os.Getenv("ENTREPOT_SIM_SEED"); s != "" {
 		seed, err := strconv.ParseUint(s, 10, 64)
@@ -48,7 +54,7 @@ func runSeeds(t *testing.T, run func(seed uint64) error) {
 		}
 		return
 	}
-	n := uint64(simSeeds)
+	n := most
 	if s := os.Getenv("ENTREPOT_SIM_SEEDS"); s != "" {
 		var err error
 		if n, err = strconv.ParseUint(s, 10, 64); err != nil {
