@@ -59,7 +59,7 @@ func (s *solo) checkFlipped(mem *vfs.Mem, id LogID, whole simContent, protected,
 		return fmt.Errorf("verify says %+v", rep.Logs)
 	}
 	got, err := contentOf(mem, s, id)
-	damaged := errors.Is(err, record.ErrQuarantined)
+	damaged := foundOut(err)
 	if err != nil && !damaged && !(errors.Is(err, ErrNotFound) && !protected) {
 		return err
 	}
@@ -79,10 +79,16 @@ func (s *solo) checkFlipped(mem *vfs.Mem, id LogID, whole simContent, protected,
 	case !damaged:
 		return nil
 	}
-	if _, err := contentOf(mem.CrashClone(s.rng), s, id); !errors.Is(err, record.ErrQuarantined) {
+	if _, err := contentOf(mem.CrashClone(s.rng), s, id); !foundOut(err) {
 		return fmt.Errorf("damage was found, and forgotten after a power cut: %w", err)
 	}
 	return nil
+}
+
+// foundOut reports whether a log was opened and found damaged, or not found
+// though it is known to have been there: its only header is broken.
+func foundOut(err error) bool {
+	return errors.Is(err, record.ErrQuarantined) || errors.Is(err, ErrLost)
 }
 
 // simContent is what a log hands out.
