@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/twmb/franz-go/pkg/kadm"
@@ -161,17 +162,47 @@ func listTopics(ctx context.Context, admin *kadm.Client, internal bool) ([]topic
 	return rows, nil
 }
 
+// electing reports whether an error, or a part of it, is of a partition without
+// a leader.
+func electing(err error) bool {
+	var shards *kadm.ShardErrors
+	if errors.As(err, &shards) {
+		return slices.ContainsFunc(shards.Errs, func(e kadm.ShardError) bool { return electing(e.Err) })
+	}
+	return errors.Is(err, kerr.LeaderNotAvailable) || errors.Is(err, kerr.NotLeaderForPartition)
+}
+
 // marks are the first and next offsets of partitions.
 type marks struct{ start, end kadm.ListedOffsets }
 
 func listMarks(ctx context.Context, admin *kadm.Client, topics ...string) (m marks, err error) {
-	if m.start, err = admin.ListStartOffsets(ctx, topics...); err != nil {
+	if m.start, err = onceLed(ctx, func() (kadm.ListedOffsets, error) { return admin.ListStartOffsets(ctx, topics...) }); err != nil {
 		return m, explain("list start offsets", err, "")
 	}
-	if m.end, err = admin.ListEndOffsets(ctx, topics...); err != nil {
+	if m.end, err = onceLed(ctx, func() (kadm.ListedOffsets, error) { return admin.ListEndOffsets(ctx, topics...) }); err != nil {
 		return m, explain("list end offsets", err, "")
 	}
 	return m, nil
+}
+
+// electionTime is for how long a partition may be without a leader until a
+// command says so.
+const electionTime = 5 * time.Second
+
+// onceLed asks again while a leader is being elected.
+func onceLed(ctx context.Context, list func() (kadm.ListedOffsets, error)) (kadm.ListedOffsets, error) {
+	until := time.Now().Add(electionTime)
+	for {
+		all, err := list()
+		if !electing(err) && !electing(all.Error()) || time.Now().After(until) {
+			return all, err
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return all, err
+		}
+	}
 }
 
 func (m marks) of(topic string, partition int32) (start, end int64, err error) {
