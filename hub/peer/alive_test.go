@@ -30,19 +30,19 @@ func TestSilence(t *testing.T) {
 		a, b := nodes[0], nodes[1]
 		for _, gone := range [][]string{{"n1", "n2"}, {"n1"}, {"n2"}} {
 			// Keep-alives keep an idle connection.
-			time.Sleep(time.Minute)
+			step(time.Minute)
 			if upNow(a, "n2") != Classes || upNow(b, "n1") != Classes {
 				t.Fatal("an idle connection was lost")
 			}
 			m.stall(gone...)
-			time.Sleep(a.cfg.Dead + a.cfg.KeepAlive)
+			step(a.cfg.Dead + a.cfg.KeepAlive)
 			if upNow(a, "n2") != 0 || upNow(b, "n1") != 0 {
 				t.Fatalf("nothing comes to %v: after %v %d and %d classes are up", gone, a.cfg.Dead, upNow(a, "n2"), upNow(b, "n1"))
 			}
 			if a.Send(2, Append, net.Buffers{[]byte("x")}) {
 				t.Error("sent to a node that is silent")
 			}
-			time.Sleep(time.Minute)
+			step(time.Minute)
 			if upNow(a, "n2") != 0 || upNow(b, "n1") != 0 {
 				t.Fatalf("nothing comes to %v: after a minute %d and %d classes are up", gone, upNow(a, "n2"), upNow(b, "n1"))
 			}
@@ -68,9 +68,9 @@ func TestFlapping(t *testing.T) {
 		random := rand.New(rand.NewPCG(1, 2))
 		for range 200 {
 			m.stall(nodes[random.IntN(3)].id.Name)
-			time.Sleep(time.Duration(random.IntN(3000)+1) * time.Millisecond)
+			step(time.Duration(random.IntN(3000)+1) * time.Millisecond)
 			m.flow()
-			time.Sleep(time.Duration(random.IntN(300)+1) * time.Millisecond)
+			step(time.Duration(random.IntN(300)+1) * time.Millisecond)
 		}
 		at := time.Now()
 		for _, from := range nodes {
@@ -97,7 +97,7 @@ func TestRestart(t *testing.T) {
 			if up := upNow(a, "n2"); up != 0 {
 				t.Fatalf("%d classes are up with a node that has gone", up)
 			}
-			time.Sleep(away)
+			step(away)
 			b = newNode(t, m.config("n2", nil), identity(2))
 			b.SetNodes(map[int32]Node{1: {Addr: "n1:1"}})
 			b.serve(m.listen("n2:1"))
@@ -122,7 +122,7 @@ func TestMoved(t *testing.T) {
 		b.SetNodes(map[int32]Node{1: {Addr: "n1:1"}})
 		b.serve(m.listen("n2:2"))
 		b.connected("n1")
-		time.Sleep(time.Minute)
+		step(time.Minute)
 		if up := upNow(a, "n2"); up != 0 {
 			t.Fatalf("%d classes are up with an address where nobody is", up)
 		}
@@ -149,12 +149,12 @@ func TestIncarnations(t *testing.T) {
 		next.SetNodes(map[int32]Node{1: {Addr: "n1:1"}})
 		next.serve(m.listen("next:1"))
 		next.connected("n1")
-		time.Sleep(time.Minute)
+		step(time.Minute)
 		if up := upNow(old, "n1"); up != 0 {
 			t.Errorf("an older incarnation has %d classes up", up)
 		}
 		c.SetNodes(map[int32]Node{1: {Addr: "n1:1"}, 2: {Addr: "n2:1", Incarnation: 1}})
-		time.Sleep(time.Minute)
+		step(time.Minute)
 		if up, back := upNow(old, "n3"), upNow(c, "n2"); up != 0 || back != 0 {
 			t.Errorf("an older incarnation has %d and %d classes up", up, back)
 		}
@@ -189,7 +189,7 @@ func TestRefused(t *testing.T) {
 				b.serve(m.listen("b:1"))
 				// Only a dials, so that each has one reason to tell.
 				a.SetNodes(map[int32]Node{2: {Addr: "b:1"}})
-				time.Sleep(5 * time.Minute)
+				step(5 * time.Minute)
 				if up := upNow(a, test.id.Name); up != 0 {
 					t.Errorf("%d classes are up", up)
 				}

@@ -116,7 +116,7 @@ func TestLateHandshake(t *testing.T) {
 		say(second, "second")
 		a.waitFrames("n2", Append, 1)
 		say(first, "first")
-		time.Sleep(time.Second)
+		step(time.Second)
 		synctest.Wait()
 		if got := a.received("n2", Append); len(got) != 1 || string(got[0]) != "second" {
 			t.Errorf("received %q, want only the second", got)

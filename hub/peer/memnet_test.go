@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -41,6 +42,13 @@ func bubble(t *testing.T, nodes int, change func(*Config)) (*memNet, []*testNode
 	}
 	join(all...)
 	return m, all
+}
+
+// step lets the clock of the bubble go on. It never sleeps: outside of a bubble
+// synctest.Wait panics.
+func step(d time.Duration) {
+	synctest.Wait()
+	<-time.After(d)
 }
 
 // config is the default one of a node over this network.

@@ -49,16 +49,16 @@ func TestStats(t *testing.T) {
 		}
 
 		// Keep-alives that take 100 ms.
-		time.Sleep(a.cfg.KeepAlive - time.Since(began)%a.cfg.KeepAlive - time.Millisecond)
+		step(a.cfg.KeepAlive - time.Since(began)%a.cfg.KeepAlive - time.Millisecond)
 		m.stall("n2")
-		time.Sleep(101 * time.Millisecond)
+		step(101 * time.Millisecond)
 		m.flow()
 		if s := stat(t, a, 2, Heartbeat); s.RoundTrip < 90*time.Millisecond || s.RoundTrip > 110*time.Millisecond {
 			t.Errorf("a round trip of 100 ms: %v", s.RoundTrip)
 		}
 
 		b.stop()
-		time.Sleep(time.Second)
+		step(time.Second)
 		s = stat(t, a, 2, Append)
 		if !s.Since.IsZero() || !s.Accepted.IsZero() || !strings.Contains(s.Error, "refused") || s.SentFrames < 10 {
 			t.Errorf("the other node has gone: %+v", s)
