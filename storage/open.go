@@ -89,6 +89,7 @@ func (l *Log) load(r *recovery) error {
 	}
 	for _, f := range r.chain {
 		seg := f.segment
+		seg.size -= f.rest
 		if f != r.chain[len(r.chain)-1] {
 			seg.p.runs, seg.p.blocks, seg.p.open = nil, nil, block{}
 		}

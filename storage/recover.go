@@ -34,6 +34,7 @@ type found struct {
 	scanned bool  // p is known from a footer or the frames
 	stop    error // why reading its frames stopped before the end of the file
 	clean   bool  // the frames end where the file ends, or zeros follow
+	rest    int64 // bytes behind the footer: space that was never written
 }
 
 // recovery is what recovering a log found.
@@ -320,6 +321,7 @@ func (s *found) scan(p progress) error {
 	s.p, s.stop, s.footer, s.scanned = p, err, footer, true
 	s.clean = err == nil || zerosOnly(s.f, p.end, end)
 	if footer != 0 {
+		s.rest = s.size - int64(s.p.end)
 		s.p.end = footer
 	}
 	s.p.finish(&s.header)

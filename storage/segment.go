@@ -21,7 +21,7 @@ type segment struct {
 	// have superseded its tail. Only the active segment's p has the lists.
 	p      progress
 	footer uint32   // position of the footer, 0 for none
-	size   int64    // of the file
+	size   int64    // of the file, up to its last frame
 	file   *segFile // of the active segment
 	// While a compacted segment takes its name, its file is held here; then
 	// replaced is that segment.

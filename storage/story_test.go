@@ -1,8 +1,10 @@
 package storage
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -144,6 +146,8 @@ func (s *story) log(verb string, a storytest.Args) error {
 			s.say("batch at %d to %d", b.BaseOffset(), b.LastOffset())
 		}
 		return err
+	case "fetch":
+		return s.fetch(l)
 	}
 	return fmt.Errorf("no such command: %s", verb)
 }
@@ -187,6 +191,28 @@ func (s *story) append(l *Log, verb string, a storytest.Args) error {
 		s.flush()
 	}
 	return nil
+}
+
+// fetch brings the log to another node as files.
+func (s *story) fetch(l *Log) error {
+	to, err := Open(vfs.NewMem(), simDir, Config{ReserveBytes: 8192, Clock: func() time.Time { return s.now }, Rand: randReader{s.rng}})
+	if err != nil {
+		return err
+	}
+	m, err := l.Manifest(endState(l))
+	if err != nil {
+		return errors.Join(err, to.Close())
+	}
+	g, err := to.Stage(m)
+	if err == nil {
+		err = g.Fetch(context.Background(), func(_ context.Context, f ManifestFile, from int64) (io.ReadCloser, error) {
+			return l.OpenSegment(f, from)
+		})
+	}
+	for _, f := range m.Files {
+		s.say("%s entries %d to %d, %d bytes", f.Name(), f.First, f.LastIndex, f.Bytes)
+	}
+	return errors.Join(err, to.Close())
 }
 
 func doneText(err error) string {
