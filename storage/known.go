@@ -99,10 +99,14 @@ func (s *Store) absent(id LogID) error {
 // promise makes sure that the note covers a term, before anything of that term
 // is written. The caller is the log's writer, or nobody else has it yet.
 func (l *Log) promise(term uint64) error {
+	if term < l.noted {
+		return nil // as nearly always: each round comes by here
+	}
 	s := l.store
 	name := noteName(l.id)
 	old, have := s.knownBelow(l.id)
 	if have && term < old {
+		l.noted = old
 		return nil
 	}
 	below := term - term%termStride + 2*termStride
@@ -128,7 +132,7 @@ func (l *Log) promise(term uint64) error {
 	}
 	s.known.mu.Lock()
 	defer s.known.mu.Unlock()
-	s.known.mu.below[name] = below
+	s.known.mu.below[name], l.noted = below, below
 	return nil
 }
 

@@ -30,6 +30,9 @@ type Log struct {
 	// the disk too, before it could bless an entry that comes in the place of a
 	// lost one. Of the writer.
 	restate bool
+	// noted is the term below which every term is covered by the store's note of
+	// the log, as far as the writer has looked: see promise.
+	noted uint64
 
 	mu struct {
 		sync.RWMutex
