@@ -34,8 +34,8 @@ type core struct {
 	// The end of the log, and what Raft knows of who leads.
 	tail      logState
 	conf      confState
-	others    []uint64 // members besides this one, as of the configuration of othersAt
-	othersAt  uint64
+	others    []uint64 // members besides this one, as of the configuration before othersAt
+	othersAt  uint64   // one more than its index; 0: none was looked at yet
 	role      raft.StateType
 	lead      uint64
 	term      uint64

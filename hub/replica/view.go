@@ -61,8 +61,8 @@ func (c *core) view() *view {
 		next: c.tail.next, lastEpoch: -1, lineage: c.control.lineage, mirror: c.control.mirror, readOnly: c.control.readOnly,
 		aborted: c.tail.producers.aborted, members: membersOf(&c.conf.state),
 	}
-	if len(c.others) == 0 || c.othersAt != c.conf.index {
-		c.others, c.othersAt = v.members.others(c.cfg.id), c.conf.index
+	if c.othersAt != c.conf.index+1 {
+		c.others, c.othersAt = v.members.others(c.cfg.id), c.conf.index+1
 	}
 	v.others = c.others
 	v.handingOver = c.role == raft.StateLeader && c.rn.BasicStatus().LeadTransferee != raft.None
