@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -46,6 +47,7 @@ func (s *Set) beat(ctx context.Context) {
 func (s *Set) replicas(all []*Replica) []*Replica {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	all = slices.Grow(all, len(s.mu.byLog))
 	for _, r := range s.mu.byLog {
 		all = append(all, r)
 	}
@@ -55,7 +57,9 @@ func (s *Set) replicas(all []*Replica) []*Replica {
 // tickGroups lets a tick pass.
 func (s *Set) tickGroups(all []*Replica) {
 	for _, id := range s.peers.tick(suspectTicks) {
-		s.suspect(all, id)
+		for _, r := range all {
+			r.suspect(id)
+		}
 	}
 	for _, r := range all {
 		v := r.view.Load()
@@ -78,14 +82,15 @@ func (s *Set) tickGroups(all []*Replica) {
 	}
 }
 
-// suspect has the groups elect early that a member led.
-func (s *Set) suspect(all []*Replica, member uint64) {
-	for _, r := range all {
-		if r.view.Load().leader == member {
-			r.inbox.post(func(b *inbox) { b.mu.suspect = member })
-			s.ready(r)
-		}
+// suspect has the group elect early if the member led it, and reports whether
+// it did.
+func (r *Replica) suspect(member uint64) bool {
+	if r.view.Load().leader != member {
+		return false
 	}
+	r.inbox.post(func(b *inbox) { b.mu.suspect = member })
+	r.set.ready(r)
+	return true
 }
 
 // rouse wakes a quiet group, for which ticks have passed.
@@ -121,11 +126,7 @@ func (s *Set) receiveBeats(from uint64, frame []byte) error {
 // leads none of them any more and knows of no leader.
 func (s *Set) begunAnew(member uint64) {
 	for _, r := range s.replicas(nil) {
-		switch v := r.view.Load(); {
-		case v.leader == member:
-			r.inbox.post(func(b *inbox) { b.mu.suspect = member })
-			s.ready(r)
-		case v.quiet:
+		if !r.suspect(member) && r.view.Load().quiet {
 			r.rouse(0)
 		}
 	}
@@ -137,9 +138,7 @@ func (s *Set) gone(g groupKey, member uint64) {
 	s.mu.Lock()
 	r := s.mu.byKey[g]
 	s.mu.Unlock()
-	if r == nil || r.view.Load().leader != member {
-		return
+	if r != nil {
+		r.suspect(member)
 	}
-	r.inbox.post(func(b *inbox) { b.mu.suspect = member })
-	s.ready(r)
 }

@@ -96,7 +96,7 @@ func (s *Set) repair(now time.Time) {
 	if s.cfg.Source == nil {
 		return
 	}
-	for _, r := range s.All() {
+	for _, r := range s.replicas(nil) {
 		if r.view.Load().role != RoleQuarantined {
 			continue
 		}

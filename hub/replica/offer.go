@@ -180,42 +180,22 @@ func (r *Replica) offer(ctx context.Context, certain bool) (offer, error) {
 	if certain {
 		// Whoever leads in a later term has the votes of a majority, one of whom
 		// would not take this.
-		if err := r.barrier(ctx); err != nil {
+		if err := r.wait(ctx, &proposal{kind: propBarrier}); err != nil {
 			return o, err
 		}
 	}
-	done := make(chan error, 1)
-	err := r.inbox.call(func(c *core) {
-		end, term, commit, err := c.offer()
-		if err == nil && len(r.stalled) > 0 {
-			err = record.ErrDiskFull
+	var refused error
+	err := r.ask(ctx, func(c *core) {
+		var end storage.State
+		if end, o.term, o.commit, refused = c.offer(); refused == nil && len(r.stalled) > 0 {
+			refused = record.ErrDiskFull
 		}
-		if err == nil {
-			o.term, o.commit = term, commit
-			o.manifest, err = r.log.Manifest(end)
+		if refused == nil {
+			o.manifest, refused = r.log.Manifest(end)
 		}
-		done <- err
 	})
 	if err != nil {
-		return o, err
+		return offer{}, err
 	}
-	r.set.ready(r)
-	select {
-	case err := <-done:
-		return o, err
-	case <-ctx.Done():
-		return offer{}, fmt.Errorf("%w: %w", record.ErrTimeout, ctx.Err())
-	}
-}
-
-// barrier appends an empty entry and waits until it is committed.
-func (r *Replica) barrier(ctx context.Context) error {
-	done := make(chan error, 1)
-	r.submit(ctx, &proposal{kind: propBarrier, failed: func(err error) { done <- err }})
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", record.ErrTimeout, ctx.Err())
-	}
+	return o, refused
 }

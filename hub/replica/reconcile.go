@@ -128,6 +128,8 @@ func (r *Replica) transfer(ctx context.Context, to uint64) error {
 // errNotTaken is a transfer that did not happen: this replica leads on.
 var errNotTaken = errors.New("leadership was not handed over")
 
+// wait proposes what has no result and waits until it is committed, and applied
+// if it is a change.
 func (r *Replica) wait(ctx context.Context, p *proposal) error {
 	done := make(chan error, 1)
 	p.failed = func(err error) { done <- err }

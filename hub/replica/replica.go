@@ -139,14 +139,7 @@ func (r *Replica) AppendMirrored(g MirrorGuard, batches []record.Batch, done fun
 // Control appends a control entry and waits until it is applied. When ctx ends
 // first, whether it will be is not known.
 func (r *Replica) Control(ctx context.Context, e ControlEntry) error {
-	done := make(chan error, 1)
-	r.submit(ctx, &proposal{kind: propControl, control: e, failed: func(err error) { done <- err }})
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return r.wrap("control entry", fmt.Errorf("%w: %w", record.ErrTimeout, ctx.Err()))
-	}
+	return r.wait(ctx, &proposal{kind: propControl, control: e})
 }
 
 // SetLogStart makes records below the offset unreadable (DeleteRecords, or the

@@ -169,12 +169,7 @@ func (s *Set) Get(tp record.TopicPartition) (*Replica, bool) {
 
 // All lists the replicas by their log's name.
 func (s *Set) All() []*Replica {
-	s.mu.Lock()
-	all := make([]*Replica, 0, len(s.mu.byLog))
-	for _, r := range s.mu.byLog {
-		all = append(all, r)
-	}
-	s.mu.Unlock()
+	all := s.replicas(nil)
 	slices.SortFunc(all, func(a, b *Replica) int { return compareLogs(a.id, b.id) })
 	return all
 }

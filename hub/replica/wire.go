@@ -3,7 +3,6 @@ package replica
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/crc32"
 	"math"
 	"net"
 
@@ -103,7 +102,7 @@ func (s *frameSum) body(b []byte, batch bool) {
 	if batch && len(b) > batchSummed {
 		b = b[:batchSummed]
 	}
-	s.crc = crc32.Update(s.crc, crc32.MakeTable(crc32.Castagnoli), b)
+	s.crc = record.UpdateCRC(s.crc, b)
 }
 
 // isBatch tells a record batch from everything else that an entry may hold.
