@@ -35,14 +35,20 @@ func (s *Server) findToChange(ctx context.Context, r *request, op catalog.Operat
 	if r.abreast || !errors.Is(err, record.ErrUnknownTopic) && !errors.Is(err, record.ErrUnknownTopicID) {
 		return t, err
 	}
-	// What is there already changes nothing, and is applied here after all that
-	// was decided before.
-	site, number := s.meta.State().Site()
-	if _, err := s.meta.Propose(ctx, catalog.SiteInit{Site: site, SiteID: number}); err != nil {
+	if err := catchUp(ctx, s.meta); err != nil {
 		return nil, err
 	}
 	r.abreast = true
 	return s.findFor(r, op, s.meta.State(), byID, name, id)
+}
+
+// catchUp waits until this node's catalog is as new as the site's is now.
+func catchUp(ctx context.Context, meta Meta) error {
+	// What is there already changes nothing, and is applied here after all that
+	// was decided before.
+	site, number := meta.State().Site()
+	_, err := meta.Propose(ctx, catalog.SiteInit{Site: site, SiteID: number})
+	return err
 }
 
 // serving finds a partition whose offsets and epochs can be told to a client.

@@ -171,13 +171,10 @@ func (c *transactions) markAgain(now time.Time, sh *txnShard) {
 // is now. One that is behind does not know of partitions that were made a
 // moment ago, whose transactions would stay open for ever.
 func (c *transactions) makeSure(partition int32, r retry) {
-	name, id := c.meta.State().Site()
 	c.loads.Go(func() {
 		ctx, cancel := context.WithTimeout(c.ctx, patience)
 		defer cancel()
-		// What is there already changes nothing, and is applied here after all
-		// that was decided before.
-		_, err := c.meta.Propose(ctx, catalog.SiteInit{Site: name, SiteID: id})
+		err := catchUp(ctx, c.meta)
 		c.mail.put(event[*txnShard]{partition: partition, always: true, run: func(now time.Time, sh *txnShard, _ error) {
 			if sh.txns[r.x.ID()] == r.x {
 				r.gone, r.at = err == nil, now.Add(c.cfg.Txn.Retry)
