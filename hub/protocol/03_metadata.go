@@ -53,7 +53,7 @@ func (s *Server) metadata(ctx context.Context, r *request, req *kmsg.MetadataReq
 	for i := range req.Topics {
 		resp.Topics = append(resp.Topics, s.metadataTopic(ctx, r, req, &req.Topics[i]))
 	}
-	for _, n := range s.brokers(r, leadersOf(resp)) {
+	for _, n := range s.brokers(r, func(node int32) bool { return leadsIn(resp, node) }) {
 		b := kmsg.NewMetadataResponseBroker()
 		b.NodeID, b.Rack = n.ID, rack(n)
 		b.Host, b.Port = s.advertised(r, n)

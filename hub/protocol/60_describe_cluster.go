@@ -43,7 +43,7 @@ func (s *Server) describeCluster(_ context.Context, r *request, req *kmsg.Descri
 	if req.IncludeClusterAuthorizedOperations {
 		resp.ClusterAuthorizedOperations = s.siteOperations(r)
 	}
-	for _, n := range s.brokers(r, nil) {
+	for _, n := range s.brokers(r, func(int32) bool { return false }) {
 		b := kmsg.NewDescribeClusterResponseBroker()
 		b.NodeID, b.Rack = n.ID, rack(n)
 		b.Host, b.Port = s.advertised(r, n)

@@ -128,19 +128,15 @@ func askOf[R kmsg.Response](resp kmsg.Response, err error) (R, error) {
 
 // brokers are the nodes that the request's client can be sent to: those that are
 // up, and those that lead all the same.
-func (s *Server) brokers(r *request, lead map[int32]bool) []catalog.Node {
-	return slices.DeleteFunc(s.reachable(r), func(n catalog.Node) bool { return !lead[n.ID] && !s.peers.up(n.ID) })
+func (s *Server) brokers(r *request, leads func(node int32) bool) []catalog.Node {
+	return slices.DeleteFunc(s.reachable(r), func(n catalog.Node) bool { return !s.peers.up(n.ID) && !leads(n.ID) })
 }
 
-// leadersOf are the leaders that an answer names.
-func leadersOf(resp *kmsg.MetadataResponse) map[int32]bool {
-	lead := map[int32]bool{}
-	for i := range resp.Topics {
-		for j := range resp.Topics[i].Partitions {
-			lead[resp.Topics[i].Partitions[j].Leader] = true
-		}
-	}
-	return lead
+// leadsIn reports whether an answer names the node as a leader.
+func leadsIn(resp *kmsg.MetadataResponse, node int32) bool {
+	return slices.ContainsFunc(resp.Topics, func(t kmsg.MetadataResponseTopic) bool {
+		return slices.ContainsFunc(t.Partitions, func(p kmsg.MetadataResponseTopicPartition) bool { return p.Leader == node })
+	})
 }
 
 // controller is the node that clients send changes of the catalog to.
