@@ -15,7 +15,7 @@ type DrainNode struct {
 }
 
 // DecommissionNode says that a node shall leave the site: it gets no replicas
-// any more, and what it has moves to others (PlanMoves). Cancel takes that back;
+// any more, and what it has moves to others (PlanLeaving). Cancel takes that back;
 // moves that are under way go on unless they are cancelled one by one.
 type DecommissionNode struct {
 	Node   int32
@@ -24,7 +24,7 @@ type DecommissionNode struct {
 
 // ReplaceNode gives all replicas of a node that is lost to another one, which
 // takes its place in each partition, and decommissions the lost one. A partition
-// that has both keeps its place at the new one, and PlanMoves finds it a node
+// that has both keeps its place at the new one, and PlanLeaving finds it a node
 // for the other copy. Result: int, the partitions that move.
 type ReplaceNode struct{ Node, With int32 }
 

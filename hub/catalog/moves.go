@@ -223,16 +223,16 @@ func (e *edit) partition(topic string, n int32) (*Partition, error) {
 		if err != nil {
 			return nil, err
 		}
-		if n < 0 || int(n) >= len(have.Partitions) {
-			return nil, fmt.Errorf("%w: topic %q has partitions 0 to %d, not %d", record.ErrUnknownTopic, topic, len(have.Partitions)-1, n)
-		}
-		c := *have
-		c.Partitions = slices.Clone(have.Partitions)
-		t = &c
-		e.changed[topic] = t
+		t = have
 	}
 	if n < 0 || int(n) >= len(t.Partitions) {
 		return nil, fmt.Errorf("%w: topic %q has partitions 0 to %d, not %d", record.ErrUnknownTopic, topic, len(t.Partitions)-1, n)
+	}
+	if e.changed[topic] == nil {
+		c := *t
+		c.Partitions = slices.Clone(t.Partitions)
+		t = &c
+		e.changed[topic] = t
 	}
 	return &t.Partitions[n], nil
 }
