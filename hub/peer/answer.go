@@ -161,12 +161,12 @@ func (a *answerer) call(ctx context.Context, id uint64, payload []byte) error {
 		if err == nil && len(answer) > a.c.maxFrame {
 			err = fmt.Errorf("an answer of %d bytes, the most is %d", len(answer), a.c.maxFrame)
 		}
-		// The ID is free before the answer can be there.
-		a.finish(id, len(answer))
 		f := frame{kind: kindAnswer, id: id, payload: net.Buffers{answer}}
 		if err != nil {
-			f = failure(id, err)
+			answer, f = nil, failure(id, err)
 		}
+		// The ID is free before the answer can be there.
+		a.finish(id, len(answer))
 		a.send(ctx, f, len(answer))
 	})
 	return nil

@@ -13,7 +13,7 @@ import (
 //	 5  uint8   flags: 1 says that the payload has no sum here
 //	 6  2 bytes zero
 //	 8  uint64  id: of a call or stream, as its caller numbered it; of a
-//	            keep-alive, its time at the sender; of credit, the bytes
+//	            keep-alive, its time at the sender; of a message 0
 //	16  uint32  CRC32C of the payload, or 0
 //	20  uint32  CRC32C of bytes 0 to 19
 //

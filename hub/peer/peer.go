@@ -15,10 +15,11 @@
 // slow holds up no other and no other node. What is lost with a connection is
 // told by Handler.Link.
 //
-// Every frame is under CRC32C, unless its class has sums of its own. TCP's own sum has 16 bits and is known to let
-// damage pass (Stone and Partridge, "When the CRC and TCP checksum disagree",
-// 2000); the sum of a batch of records leaves out its offset and epoch, and a
-// message's own fields have none. A frame that is damaged ends its connection.
+// Every frame is under CRC32C, unless its class has sums of its own. TCP's own
+// sum has 16 bits and is known to let damage pass (Stone and Partridge, "When
+// the CRC and TCP checksum disagree", 2000); the sum of a batch of records leaves
+// out its offset and epoch, and a message's own fields have none. A frame that is
+// damaged ends its connection.
 //
 // Goroutines: Run listens on the nodes that SetNodes names. It has one that
 // accepts, one for each node and class that dials, two for each connection (one
