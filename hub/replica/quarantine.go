@@ -31,7 +31,7 @@ func (r *Replica) quarantine(damage error, known *record.Offsets) {
 	if known != nil {
 		v.offsets, v.next = *known, known.HighWatermark
 	}
-	r.view.Store(v)
+	r.show(v)
 	r.inbox.post(func(b *inbox) { b.mu.closed = v.err })
 }
 

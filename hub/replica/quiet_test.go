@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
@@ -313,4 +314,46 @@ func TestQuietRandom(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Led says on each node that it begins or ceases to lead, and is the same while
+// records are written and read.
+func TestLed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, spec, lead := quietSite(t, Config{})
+		defer s.stopAll()
+		led := func() map[uint64]uint64 {
+			all := map[uint64]uint64{}
+			for _, id := range s.ids() {
+				all[id] = s.nodes[id].set.Led()
+			}
+			return all
+		}
+		was := led()
+		if old := lead.set.cfg.Member; was[old] == 0 {
+			t.Errorf("node %d leads, and it has not been told", old)
+		}
+		s.write(0, "c", "d")
+		s.rest(0)
+		if now := led(); !maps.Equal(now, was) {
+			t.Errorf("a write changed who leads: %v, before it %v", now, was)
+		}
+		old := lead.set.cfg.Member
+		next := old%3 + 1
+		if err := lead.TransferTo(t.Context(), NodeOf(next)); err != nil {
+			t.Fatal(err)
+		}
+		waitServing(t, s.replica(next, 0))
+		now := led()
+		if now[old] == was[old] || now[next] == was[next] {
+			t.Errorf("node %d handed over to %d: %v, before it %v", old, next, now, was)
+		}
+		was = now
+		if err := s.nodes[next].set.Remove(spec.ID, true); err != nil {
+			t.Fatal(err)
+		}
+		if now := led(); now[next] == was[next] {
+			t.Errorf("node %d has removed what it led, and tells nothing", next)
+		}
+	})
 }

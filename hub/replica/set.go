@@ -23,7 +23,8 @@ type Set struct {
 	room     *budget
 	diskFull atomic.Bool
 	peers    *peers
-	received atomic.Int64 // bytes of entries that came from other nodes and no step has taken yet
+	led      atomic.Uint64 // counts changes of what is led here
+	received atomic.Int64  // bytes of entries that came from other nodes and no step has taken yet
 
 	compactions compactions
 	fetches     *fetches
@@ -166,6 +167,11 @@ func (s *Set) Get(tp record.TopicPartition) (*Replica, bool) {
 	r, ok := s.mu.byName[tp]
 	return r, ok
 }
+
+// Led is another number whenever this node has begun or ceased to lead a group
+// and answer for it, or does so in another term: who asked All before need not
+// ask again while it is the same.
+func (s *Set) Led() uint64 { return s.led.Load() }
 
 // All lists the replicas by their log's name.
 func (s *Set) All() []*Replica {

@@ -48,10 +48,29 @@ func (r *Replica) publish() {
 	old := r.view.Load()
 	v := r.core.view()
 	v.stalled = len(r.stalled) > 0
-	r.view.Store(v)
+	r.show(v)
 	if old == nil || old.offsets != v.offsets || old.serving != v.serving || old.readable != v.readable || old.leader != v.leader || old.role != v.role || old.handingOver != v.handingOver {
 		r.wake()
 	}
+}
+
+// show makes a view the present one.
+func (r *Replica) show(v *view) {
+	if old := r.view.Swap(v); old.leads() != v.leads() {
+		r.set.led.Add(1)
+	}
+}
+
+// leads is the term and leader epoch in which the replica leads and answers;
+// zero where it does not.
+func (v *view) leads() (is struct {
+	term  uint64
+	epoch int32
+}) {
+	if v != nil && v.serving && v.err == nil {
+		is.term, is.epoch = v.term, v.offsets.LeaderEpoch
+	}
+	return is
 }
 
 func (c *core) view() *view {
