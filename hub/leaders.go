@@ -2,7 +2,9 @@ package hub
 
 import (
 	"context"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -93,11 +95,18 @@ func (a *announcer) run(ctx context.Context) error {
 	wg.Go(func() { a.keepInSync(ctx) })
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
-	before := map[leaders.Partition]leaders.Claim{}
+	var led map[leaders.Partition]leaders.Claim
+	var version uint64
+	var inSync *map[*replica.Replica][]int32
 	for {
-		now := a.led()
+		var changes []leaders.Claim
+		if v, in := a.set.Led(), a.inSync.Load(); v != version || in != inSync {
+			now := a.led()
+			changes = leaders.Changes(led, now)
+			led, version, inSync = now, v, in
+		}
 		whole, rest := a.due()
-		if changes := leaders.Changes(before, now); len(changes) > 0 {
+		if len(changes) > 0 {
 			a.table.Update(a.node, changes, false)
 			text := append([]byte{noticeLeaders}, leaders.Encode(changes, false)...)
 			for _, n := range rest {
@@ -105,12 +114,11 @@ func (a *announcer) run(ctx context.Context) error {
 			}
 		}
 		if len(whole) > 0 {
-			text := append([]byte{noticeLeaders}, leaders.Encode(leaders.Changes(nil, now), true)...)
+			text := append([]byte{noticeLeaders}, leaders.Encode(leaders.Changes(nil, led), true)...)
 			for _, n := range whole {
 				a.told(n, a.send(n, peer.Control, net.Buffers{a.hello}) && a.send(n, peer.Control, net.Buffers{text}))
 			}
 		}
-		before = now
 		select {
 		case <-ctx.Done():
 			return nil
@@ -138,12 +146,16 @@ func (a *announcer) lookInSync(ctx context.Context) {
 	defer cancel()
 	was, now := *a.inSync.Load(), map[*replica.Replica][]int32{}
 	for _, r := range a.set.All() {
+		voters := r.Members().Voters
+		if len(voters) < 2 {
+			continue
+		}
 		st := r.Status()
-		if !st.Serving || len(r.Members().Voters) < 2 {
+		if !st.Serving {
 			continue
 		}
 		if st.Quiet { // they are all in line, and are left alone
-			for _, m := range r.Members().Voters {
+			for _, m := range voters {
 				if n := replica.NodeOf(m); a.up(n) {
 					now[r] = append(now[r], n)
 				}
@@ -161,7 +173,9 @@ func (a *announcer) lookInSync(ctx context.Context) {
 			}
 		}
 	}
-	a.inSync.Store(&now)
+	if !maps.EqualFunc(was, now, slices.Equal) {
+		a.inSync.Store(&now)
+	}
 }
 
 // led are the groups that this node leads and answers for.

@@ -52,6 +52,9 @@ func (l *leading) run(ctx context.Context) error {
 // transfer hands over what the planner says.
 func (l *leading) transfer(ctx context.Context) {
 	s := l.meta.State()
+	if len(s.Nodes()) < 2 {
+		return
+	}
 	transfers, _ := l.planner.Step(time.Now(), l.groups(s), l.views(s))
 	ctx, cancel := context.WithTimeout(ctx, handOverTime)
 	defer cancel()
