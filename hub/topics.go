@@ -71,7 +71,8 @@ func (t *topics) open(logs []storage.LogID) {
 }
 
 // finishDeletions removes what is left of topics that were deleted, and of
-// partitions that have moved away: the node ended before it had. It returns the other logs.
+// partitions that have moved away: the node ended before it had. It returns the
+// other logs.
 func (t *topics) finishDeletions(s *catalog.State, logs []storage.LogID, want map[storage.LogID]bool) []storage.LogID {
 	return slices.DeleteFunc(logs, func(id storage.LogID) bool {
 		if want[id] || !s.Deleted(id.ID) && !moved(s, id) {
@@ -120,6 +121,10 @@ func (t *topics) follow() error {
 	if s == t.at {
 		return nil
 	}
+	if t.at != nil && t.alike(s, t.at) {
+		t.at = s
+		return nil
+	}
 	var errs []error
 	t.opened = nil
 	behind := false
@@ -160,6 +165,18 @@ func (t *topics) follow() error {
 		t.at = s
 	}
 	return errors.Join(errs...)
+}
+
+// alike reports whether two states place the same replicas here, as they do
+// before and after most commands: topics are never changed in place.
+func (t *topics) alike(a, b *catalog.State) bool {
+	return slices.Equal(a.Topics(), b.Topics()) && t.registered(a) == t.registered(b)
+}
+
+// registered reports whether this member is its node's by a state.
+func (t *topics) registered(s *catalog.State) bool {
+	n, ok := s.Node(replica.NodeOf(t.self))
+	return ok && n.Member() == t.self
 }
 
 func (t *topics) keep(id storage.LogID, part catalog.Partition, settings replica.TopicConfig) error {
