@@ -214,7 +214,7 @@ func (m *mover) status() (all []admin.Move) {
 // Act implements admin.Site.
 func (v siteView) Act(ctx context.Context, node string, action admin.NodeAction, with string) (out admin.NodeActed, err error) {
 	if !v.h.begun.Load() {
-		return out, fmt.Errorf("%w: this node does not belong to a site yet", admin.ErrConflict)
+		return out, errEarly
 	}
 	n, err := v.node(node)
 	if err != nil {
@@ -270,7 +270,7 @@ const rebalanceMost = 10_000
 // Rebalance implements admin.Site.
 func (v siteView) Rebalance(ctx context.Context, dry bool) ([]admin.Wish, error) {
 	if !v.h.begun.Load() {
-		return nil, fmt.Errorf("%w: this node does not belong to a site yet", admin.ErrConflict)
+		return nil, errEarly
 	}
 	plan := v.h.meta.State().PlanLevel(nil, rebalanceMost)
 	if dry {
@@ -282,7 +282,7 @@ func (v siteView) Rebalance(ctx context.Context, dry bool) ([]admin.Wish, error)
 // SetReplicas implements admin.Site.
 func (v siteView) SetReplicas(ctx context.Context, topic string, count int) ([]admin.Wish, error) {
 	if !v.h.begun.Load() {
-		return nil, fmt.Errorf("%w: this node does not belong to a site yet", admin.ErrConflict)
+		return nil, errEarly
 	}
 	plan, err := v.h.meta.State().PlanFactor(topic, count)
 	switch {

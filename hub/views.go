@@ -210,81 +210,83 @@ func (v jobsView) Jobs() []admin.Job {
 	return all
 }
 
-// early answers who asks for jobs before the node belongs to a site.
-func (jobsView) early() error {
-	return fmt.Errorf("%w: this node does not belong to a site yet", admin.ErrConflict)
+// errEarly answers who asks for something before the node belongs to a site.
+var errEarly = fmt.Errorf("%w: this node does not belong to a site yet", admin.ErrConflict)
+
+// do asks something of the runner, on a node that has one.
+func (v jobsView) do(ask func() error) error {
+	if !v.h.joined.Load() {
+		return errEarly
+	}
+	return jobError(ask())
+}
+
+// change is do while nobody else changes connectors.
+func (v jobsView) change(ctx context.Context, ask func() error) error {
+	return v.do(func() error { return v.h.connectors.change(ctx, ask) })
 }
 
 // Act implements admin.Jobs.
 func (v jobsView) Act(ctx context.Context, job string, action admin.Action) error {
-	if !v.h.joined.Load() {
-		return v.early()
-	}
-	desired, act := "", v.h.runner.Restart
-	switch action {
-	case admin.Pause:
-		desired, act = catalog.JobPaused, v.h.runner.Pause
-	case admin.Resume:
-		desired, act = catalog.JobRunning, v.h.runner.Resume
-	case admin.Stop:
-		desired, act = catalog.JobStopped, v.h.runner.Stop
-	case admin.Restart:
-	default:
-		return fmt.Errorf("%w: action %q", admin.ErrConflict, action)
-	}
-	return jobError(v.h.connectors.change(ctx, func() error { return v.h.wish(ctx, job, desired, act) }))
+	return v.change(ctx, func() error {
+		desired, act := "", v.h.runner.Restart
+		switch action {
+		case admin.Pause:
+			desired, act = catalog.JobPaused, v.h.runner.Pause
+		case admin.Resume:
+			desired, act = catalog.JobRunning, v.h.runner.Resume
+		case admin.Stop:
+			desired, act = catalog.JobStopped, v.h.runner.Stop
+		case admin.Restart:
+		default:
+			return fmt.Errorf("%w: action %q", admin.ErrConflict, action)
+		}
+		return v.h.wish(ctx, job, desired, act)
+	})
 }
 
 // Offsets implements admin.Jobs.
-func (v jobsView) Offsets(ctx context.Context, job string) ([]admin.Offset, error) {
-	if !v.h.joined.Load() {
-		return nil, v.early()
-	}
-	all, err := v.h.runner.Offsets(ctx, job)
-	out := make([]admin.Offset, 0, len(all))
-	for _, o := range all {
-		out = append(out, offsetView(o))
-	}
-	return out, jobError(err)
+func (v jobsView) Offsets(ctx context.Context, job string) (out []admin.Offset, err error) {
+	err = v.do(func() error {
+		all, err := v.h.runner.Offsets(ctx, job)
+		out = make([]admin.Offset, 0, len(all))
+		for _, o := range all {
+			out = append(out, offsetView(o))
+		}
+		return err
+	})
+	return out, err
 }
 
 // SetOffsets implements admin.Jobs.
 func (v jobsView) SetOffsets(ctx context.Context, job string, to []admin.Offset) error {
-	if !v.h.joined.Load() {
-		return v.early()
-	}
 	all := make([]stream.Offset, 0, len(to))
 	for _, o := range to {
 		all = append(all, stream.Offset{Split: o.Split, Position: o.Position, Where: o.Where, Topic: o.Topic, Partition: o.Partition, Offset: o.Offset})
 	}
-	return jobError(v.h.connectors.change(ctx, func() error { return v.h.runner.SetOffsets(ctx, job, all) }))
+	return v.change(ctx, func() error { return v.h.runner.SetOffsets(ctx, job, all) })
 }
 
 // ResetOffsets implements admin.Jobs.
 func (v jobsView) ResetOffsets(ctx context.Context, job string) error {
-	if !v.h.joined.Load() {
-		return v.early()
-	}
-	return jobError(v.h.connectors.change(ctx, func() error { return v.h.runner.ResetOffsets(ctx, job) }))
+	return v.change(ctx, func() error { return v.h.runner.ResetOffsets(ctx, job) })
 }
 
 // Replay implements admin.Jobs.
-func (v jobsView) Replay(ctx context.Context, job string) (admin.Replayed, error) {
-	if !v.h.joined.Load() {
-		return admin.Replayed{}, v.early()
-	}
-	done, err := v.h.runner.Replay(ctx, job)
-	return admin.Replayed{
-		Read: done.Read, Written: done.Produced + done.Written, Filtered: done.Filtered, Dead: done.DeadLetters, Left: done.Left,
-	}, jobError(err)
+func (v jobsView) Replay(ctx context.Context, job string) (out admin.Replayed, err error) {
+	err = v.do(func() error {
+		done, err := v.h.runner.Replay(ctx, job)
+		out = admin.Replayed{
+			Read: done.Read, Written: done.Produced + done.Written, Filtered: done.Filtered, Dead: done.DeadLetters, Left: done.Left,
+		}
+		return err
+	})
+	return out, err
 }
 
 // Rewind implements admin.Jobs.
 func (v jobsView) Rewind(ctx context.Context, job string, to admin.RewindTo) (out admin.Rewind, err error) {
-	if !v.h.joined.Load() {
-		return out, v.early()
-	}
-	err = v.h.connectors.change(ctx, func() error {
+	err = v.change(ctx, func() error {
 		done, err := v.h.runner.Rewind(ctx, job, to.Time, to.DryRun)
 		out = admin.Rewind{Job: done.Job, Kind: done.Kind, Time: done.Time, Moved: done.Moved, Then: done.Then}
 		for _, p := range done.Parts {
@@ -292,7 +294,7 @@ func (v jobsView) Rewind(ctx context.Context, job string, to admin.RewindTo) (ou
 		}
 		return err
 	})
-	return out, jobError(err)
+	return out, err
 }
 
 func offsetView(o stream.Offset) admin.Offset {
