@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -89,6 +90,7 @@ type Hub struct {
 	connect    *connect.API
 	connectors connectorsView
 	plugins    *host.Host
+	passed     map[byte]http.Handler // that answer what other nodes pass on
 
 	broken atomic.Pointer[map[string]error] // connectors of the catalog that cannot be read
 	ready  atomic.Pointer[string]           // why the node does not serve yet; nil: it does
@@ -233,6 +235,7 @@ func (h *Hub) join(context.Context) error {
 		cc.Login = passwords(pc.SASL)
 	}
 	h.connect = connect.New(cc)
+	h.passed = map[byte]http.Handler{relayRegistry: h.registry.Handler(), relayConnect: h.connect.Handler(), relayAdmin: h.admin.Handler()}
 	h.joined.Store(true)
 	return nil
 }
@@ -253,8 +256,9 @@ func (h *Hub) openAdmin(context.Context) (err error) {
 }
 
 // Run serves until ctx ends or a part fails. Then other nodes are let lead what
-// this one leads, the jobs drain into a server that still answers, the server answers what it has read into logs that are
-// still written, and the logs are closed last.
+// this one leads, the jobs drain into a server that still answers, the server
+// answers what it has read into logs that are still written, and the logs are
+// closed last.
 func (h *Hub) Run(ctx context.Context) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)

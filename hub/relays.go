@@ -46,11 +46,10 @@ func (h *Hub) relayed(server byte, whose func(*http.Request) int32) func(http.Ha
 
 // relayCalled answers a request that another node has passed on.
 func (h *Hub) relayCalled(ctx context.Context, body []byte) ([]byte, error) {
-	servers := map[byte]http.Handler{relayRegistry: h.registry.Handler(), relayConnect: h.connect.Handler(), relayAdmin: h.admin.Handler()}
-	if len(body) == 0 || servers[body[0]] == nil {
+	if len(body) == 0 || h.passed[body[0]] == nil {
 		return nil, fmt.Errorf("node %s has no such server", h.cfg.Node.ID)
 	}
-	return relay.Serve(ctx, servers[body[0]], body[1:])
+	return relay.Serve(ctx, h.passed[body[0]], body[1:])
 }
 
 // schemaWriter is the node that writes schemas: the leader of their topic, and
