@@ -50,21 +50,22 @@ func Queue(t *testing.T, q connectors.Queue, setup func(t *testing.T) QueueCase)
 		{"foreign position", (*queueTest).foreignPosition},
 		{"close releases", (*queueTest).closeReleases},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(&queueTest{T: t, source: q, QueueCase: setup(t)}) })
+		t.Run(test.name, func(t *testing.T) {
+			test.run(&queueTest{sourceTester: sourceTester{T: t, source: q}, QueueCase: setup(t), queue: q})
+		})
 	}
 }
 
 type queueTest struct {
-	*testing.T
+	sourceTester
 	QueueCase
-	source connectors.Queue
+	queue connectors.Queue
 }
 
 // split is the only one.
 func (t *queueTest) split() connectors.Split {
 	t.Helper()
-	s := &sourceTest{T: t.T, source: t.source}
-	all := s.splits(t.Config)
+	all := t.splits(t.Config)
 	if len(all) != 1 {
 		t.Fatalf("%d splits, want 1", len(all))
 	}
@@ -73,18 +74,7 @@ func (t *queueTest) split() connectors.Split {
 
 func (t *queueTest) open(from connectors.Position) connectors.Reader {
 	t.Helper()
-	r, err := t.source.Open(t.Context(), Task(t.Config), t.split(), from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-func (t *queueTest) close(r connectors.Reader) {
-	t.Helper()
-	if err := r.Close(context.Background()); err != nil {
-		t.Fatal(err)
-	}
+	return t.sourceTester.open(t.Config, t.split(), from)
 }
 
 // read reads n messages and checks what holds for each.
@@ -166,7 +156,7 @@ func numbered(prefix string, n int) []string {
 }
 
 func (t *queueTest) windowOfTheConfig() {
-	if w := t.source.Dedup(t.Config); w.IDs <= 0 {
+	if w := t.queue.Dedup(t.Config); w.IDs <= 0 {
 		t.Errorf("the window is %+v", w)
 	}
 }
@@ -289,11 +279,9 @@ func (t *queueTest) closeInMidRead() {
 	r := t.open(nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	got := 0
 	go func() {
 		for {
-			b, err := r.Read(ctx, connectors.Limits{Wait: time.Hour})
-			if got += len(b.Messages); err != nil {
+			if _, err := r.Read(ctx, connectors.Limits{Wait: time.Hour}); err != nil {
 				done <- err
 				return
 			}
@@ -318,15 +306,7 @@ func (t *queueTest) closeInMidRead() {
 	t.same("kept", t.Kept(), nil)
 }
 
-func (t *queueTest) foreignPosition() {
-	r, err := t.source.Open(t.Context(), Task(t.Config), t.split(), connectors.Position("\x00not of this source"))
-	if err == nil {
-		t.close(r)
-	}
-	if connectors.ClassOf(err) != connectors.ClassFatal {
-		t.Errorf("a position of another source: %v (class %v), want a fatal error", err, connectors.ClassOf(err))
-	}
-}
+func (t *queueTest) foreignPosition() { t.refusesForeign(t.Config, t.split()) }
 
 func (t *queueTest) closeReleases() {
 	released(t.T, func() {

@@ -46,18 +46,23 @@ func Source(t *testing.T, s connectors.Source, setup func(t *testing.T) SourceCa
 		{"cancel while waiting", (*sourceTest).cancelWhileWaiting},
 		{"close releases", (*sourceTest).closeReleases},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(&sourceTest{T: t, source: s, SourceCase: setup(t)}) })
+		t.Run(test.name, func(t *testing.T) { test.run(&sourceTest{sourceTester{t, s}, setup(t)}) })
 	}
 }
 
 type sourceTest struct {
-	*testing.T
+	sourceTester
 	SourceCase
+}
+
+// sourceTester is what the suites of sources have in common.
+type sourceTester struct {
+	*testing.T
 	source connectors.Source
 }
 
 // splits reads the final list, sorted.
-func (t *sourceTest) splits(cfg connectors.Config) []connectors.Split {
+func (t *sourceTester) splits(cfg connectors.Config) []connectors.Split {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -76,7 +81,7 @@ func (t *sourceTest) splits(cfg connectors.Config) []connectors.Split {
 	return last
 }
 
-func (t *sourceTest) open(cfg connectors.Config, split connectors.Split, from connectors.Position) connectors.Reader {
+func (t *sourceTester) open(cfg connectors.Config, split connectors.Split, from connectors.Position) connectors.Reader {
 	t.Helper()
 	r, err := t.source.Open(t.Context(), Task(cfg), split, from)
 	if err != nil {
@@ -125,7 +130,7 @@ func (t *sourceTest) rest(r connectors.Reader, limits connectors.Limits) []conne
 	return all
 }
 
-func (t *sourceTest) close(r connectors.Reader) {
+func (t *sourceTester) close(r connectors.Reader) {
 	t.Helper()
 	if err := r.Close(context.Background()); err != nil {
 		t.Fatal(err)
@@ -219,10 +224,12 @@ func (t *sourceTest) readersAreIndependent() {
 	t.same(s.ID, append(first.Messages, t.rest(a, connectors.Limits{})...), 0)
 }
 
-// foreignPosition is refused, not guessed at.
-func (t *sourceTest) foreignPosition() {
-	s := t.splits(t.Config)[0]
-	r, err := t.source.Open(t.Context(), Task(t.Config), s, connectors.Position("\x00not of this source"))
+func (t *sourceTest) foreignPosition() { t.refusesForeign(t.Config, t.splits(t.Config)[0]) }
+
+// refusesForeign: a position of another source is refused, not guessed at.
+func (t *sourceTester) refusesForeign(cfg connectors.Config, split connectors.Split) {
+	t.Helper()
+	r, err := t.source.Open(t.Context(), Task(cfg), split, connectors.Position("\x00not of this source"))
 	if err == nil {
 		t.close(r)
 	}
