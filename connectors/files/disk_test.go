@@ -199,6 +199,48 @@ remove _tmp/conntest/1+1+clicks+3+0+8.parquet`
 	}
 }
 
+// putsOnce holds a store to what PutNew promises: the first one has the name, also
+// when another comes to it later, and neither leaves anything behind.
+func putsOnce(t *testing.T, st store) {
+	t.Helper()
+	const folder, name = "_tmp/conntest", "_schema/x.000001.json"
+	for i, text := range []string{"first", "second"} {
+		err := st.PutNew(t.Context(), folder+"/schema+0", name, []byte(text))
+		if i == 0 && err != nil || i == 1 && !errors.Is(err, os.ErrExist) {
+			t.Errorf("PutNew number %d: %v", i+1, err)
+		}
+		if left, err := st.List(t.Context(), folder); len(left) != 0 || err != nil {
+			t.Errorf("PutNew number %d leaves %v, %v", i+1, left, err)
+		}
+	}
+	if text, err := st.Read(t.Context(), name); string(text) != "first" || err != nil {
+		t.Errorf("the file is %q, %v", text, err)
+	}
+}
+
+// TestPutNew: on a disk, a name that another owner has made and died over is
+// durable before anybody builds on it.
+func TestPutNew(t *testing.T) {
+	putsOnce(t, &localStore{t.TempDir(), osDisk{}})
+	broken := true
+	d := &hookDisk{fail: func(verb, path string) error {
+		if broken && verb == "syncdir" && filepath.Base(path) == "_plans" {
+			return syscall.EIO
+		}
+		return nil
+	}}
+	st := &localStore{t.TempDir(), d}
+	for range 2 { // the second one finds the name taken
+		if err := st.PutNew(t.Context(), "_tmp/t", "_plans/1.json", nil); !errors.Is(err, syscall.EIO) || errors.Is(err, os.ErrExist) {
+			t.Errorf("of a name that a crash may take away: %v", err)
+		}
+	}
+	broken = false
+	if err := st.PutNew(t.Context(), "_tmp/t", "_plans/1.json", nil); !errors.Is(err, os.ErrExist) {
+		t.Errorf("of a name that stays: %v", err)
+	}
+}
+
 // TestSweep: Open removes what a crash left of its own partitions, of whatever
 // epoch, and nothing of others.
 func TestSweep(t *testing.T) {

@@ -120,19 +120,33 @@ func (s *hdfsStore) claim(ctx context.Context, claim, name string) error {
 	if !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	if taken, err := s.Exists(ctx, name); err != nil || taken {
-		return errors.Join(err, os.ErrExist)
+	taken, err := s.Exists(ctx, name)
+	if err != nil {
+		return err
 	}
+	if taken {
+		return os.ErrExist
+	}
+	busy := fmt.Errorf("another task is about to write %s, or died over it", name)
 	info, err := s.client.Stat(s.path(claim))
-	if err == nil && s.clock().Sub(info.ModTime()) > claimAge {
-		if err = errors.Join(s.remove(claim), connectors.Pause(ctx, claimPause)); err == nil {
-			err = s.put(ctx, claim, nil)
-		}
-		if !errors.Is(err, os.ErrExist) {
-			return err
-		}
+	switch {
+	case errors.Is(err, os.ErrNotExist): // its owner is done with it just now
+		return busy
+	case err != nil:
+		return err
+	case s.clock().Sub(info.ModTime()) <= claimAge:
+		return busy
 	}
-	return fmt.Errorf("another task is about to write %s, or died over it", name)
+	if err := s.remove(claim); err != nil {
+		return err
+	}
+	if err := connectors.Pause(ctx, claimPause); err != nil {
+		return err
+	}
+	if err := s.put(ctx, claim, nil); !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return busy
 }
 
 // put writes a small file that is not there, or fails with os.ErrExist.

@@ -69,8 +69,10 @@ func (l *localStore) PutNew(_ context.Context, tmp, name string, text []byte) er
 		return err
 	}
 	err := l.disk.Link(t, target)
-	if err == nil {
-		err = l.disk.SyncDir(filepath.Dir(target))
+	if err == nil || errors.Is(err, os.ErrExist) { // whoever was quicker may have died before this
+		if failed := l.disk.SyncDir(filepath.Dir(target)); failed != nil {
+			err = failed
+		}
 	}
 	return errors.Join(err, removeIfThere(l.disk, t))
 }

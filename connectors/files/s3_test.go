@@ -382,6 +382,7 @@ func idsOf(tree map[string][]byte) (n int) {
 // objects and for uploads.
 func TestS3NeverOverwrites(t *testing.T) {
 	b := motoBucket(t)
+	putsOnce(t, b.store)
 	for _, size := range []int{10, 11 << 20} {
 		name := fmt.Sprintf("dt=x/%d", size)
 		var sums [2][32]byte

@@ -32,7 +32,8 @@ type store interface {
 	Prepare(ctx context.Context, folders []string) error
 	// Settle makes what was published in the folders durable.
 	Settle(ctx context.Context, folders []string) error
-	// PutNew publishes a small file at once, or fails with os.ErrExist.
+	// PutNew publishes a small file at once, or fails with os.ErrExist. Either way
+	// the name is durable then, and nothing is left at tmp.
 	PutNew(ctx context.Context, tmp, name string, text []byte) error
 	// Put writes a small file at once, in place of one that may be there: readers
 	// see the one or the other.
