@@ -231,3 +231,16 @@ type Limits struct {
 	Bytes   int           // of keys and values, uncompressed
 	Wait    time.Duration // from the first call or the first record
 }
+
+// Cut takes from what is pending as much as a batch may have, one message at
+// least.
+func (l Limits) Cut(pending []Message) (got, rest []Message) {
+	n, size := 0, 0
+	for n < len(pending) && (n == 0 || l.Records <= 0 || n < l.Records) {
+		if size += pending[n].Size(); n > 0 && l.Bytes > 0 && size > l.Bytes {
+			break
+		}
+		n++
+	}
+	return pending[:n:n], pending[n:]
+}

@@ -55,6 +55,36 @@ var testFields = []connectors.Field{
 	}},
 }
 
+// TestCut: each limit holds for itself, and a message that is above both comes alone.
+func TestCut(t *testing.T) {
+	pending := make([]connectors.Message, 5)
+	for i := range pending {
+		pending[i].Key, pending[i].Value = make([]byte, 4), make([]byte, 6)
+	}
+	for _, c := range []struct {
+		limits connectors.Limits
+		want   int
+	}{
+		{connectors.Limits{}, 5},
+		{connectors.Limits{Records: 1}, 1},
+		{connectors.Limits{Records: 3}, 3},
+		{connectors.Limits{Records: 9}, 5},
+		{connectors.Limits{Bytes: 1}, 1},
+		{connectors.Limits{Bytes: 29}, 2},
+		{connectors.Limits{Bytes: 30}, 3},
+		{connectors.Limits{Bytes: 30, Records: 2}, 2},
+		{connectors.Limits{Bytes: 20, Records: 4}, 2},
+	} {
+		got, rest := c.limits.Cut(pending)
+		if len(got) != c.want || cap(got) != c.want || len(rest) != 5-c.want {
+			t.Errorf("%+v: %d messages with room for %d, and %d are left, want %d", c.limits, len(got), cap(got), len(rest), c.want)
+		}
+	}
+	if got, rest := (connectors.Limits{Records: 1}).Cut(nil); len(got)+len(rest) != 0 {
+		t.Errorf("of nothing %d and %d", len(got), len(rest))
+	}
+}
+
 func TestConfig(t *testing.T) {
 	c, err := connectors.NewConfig(testFields, map[string]any{
 		"path": "p", "every": 5 * time.Second, "password": "s3cret",

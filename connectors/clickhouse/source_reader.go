@@ -56,7 +56,9 @@ func (r *tableReader) Read(ctx context.Context, limits connectors.Limits) (conne
 			return connectors.Batch{}, err
 		}
 		if len(r.pending) > 0 {
-			return connectors.Batch{Messages: r.cut(limits)}, nil
+			var b connectors.Batch
+			b.Messages, r.pending = limits.Cut(r.pending)
+			return b, nil
 		}
 		now := r.clock()
 		if wait := r.next.Sub(now); wait > 0 {
@@ -79,20 +81,6 @@ func (r *tableReader) Read(ctx context.Context, limits connectors.Limits) (conne
 			r.next = r.clock().Add(r.poll)
 		}
 	}
-}
-
-// cut takes what limits allow of the pending messages, one at least.
-func (r *tableReader) cut(limits connectors.Limits) []connectors.Message {
-	n, size := 0, 0
-	for n < len(r.pending) && (n == 0 || limits.Records == 0 || n < limits.Records) {
-		if size += r.pending[n].Size(); n > 0 && limits.Bytes > 0 && size > limits.Bytes {
-			break
-		}
-		n++
-	}
-	got := r.pending[:n:n]
-	r.pending = r.pending[n:]
-	return got
 }
 
 // ask reads the next rows up to the horizon; all tells that there are no more.

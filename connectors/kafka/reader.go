@@ -106,22 +106,10 @@ func (r *reader) Read(ctx context.Context, limits connectors.Limits) (connectors
 			return r.mark(), nil
 		}
 	}
-	return r.cut(limits), nil
-}
-
-// cut takes as much from the queue as the limits allow, one at least.
-func (r *reader) cut(limits connectors.Limits) connectors.Batch {
-	n, size := 0, 0
-	for n < len(r.queue) && (limits.Records <= 0 || n < limits.Records) {
-		if size += r.queue[n].Size(); n > 0 && limits.Bytes > 0 && size > limits.Bytes {
-			break
-		}
-		n++
-	}
-	b := connectors.Batch{Messages: r.queue[:n:n]}
-	r.queue = r.queue[n:]
-	r.told = b.Messages[n-1].Offset + 1
-	return b
+	var b connectors.Batch
+	b.Messages, r.queue = limits.Cut(r.queue)
+	r.told = b.Messages[len(b.Messages)-1].Offset + 1
+	return b, nil
 }
 
 // mark moves the position over what was no record, when no record does: else

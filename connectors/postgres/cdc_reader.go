@@ -46,9 +46,9 @@ func (r *cdcReader) Read(ctx context.Context, limits connectors.Limits) (connect
 			return connectors.Batch{}, err
 		}
 		if len(r.pending) > 0 {
-			var got []connectors.Message
-			got, r.pending = cut(r.pending, limits)
-			return connectors.Batch{Messages: got}, nil
+			var b connectors.Batch
+			b.Messages, r.pending = limits.Cut(r.pending)
+			return b, nil
 		}
 		if r.ended {
 			return connectors.Batch{}, io.EOF
@@ -74,19 +74,6 @@ func (r *cdcReader) Read(ctx context.Context, limits connectors.Limits) (connect
 			return connectors.Batch{}, nil
 		}
 	}
-}
-
-// cut takes from what is pending as much as the limits allow, at least one.
-func cut(pending []connectors.Message, limits connectors.Limits) (got, rest []connectors.Message) {
-	n, size := 0, 0
-	for n < len(pending) && (limits.Records == 0 || n < limits.Records) {
-		size += pending[n].Size()
-		if n > 0 && limits.Bytes > 0 && size > limits.Bytes {
-			break
-		}
-		n++
-	}
-	return pending[:n:n], pending[n:]
 }
 
 // add makes a message pending, with its position.

@@ -44,9 +44,9 @@ func (r *queryReader) Read(ctx context.Context, limits connectors.Limits) (conne
 			return connectors.Batch{}, err
 		}
 		if len(r.pending) > 0 {
-			var got []connectors.Message
-			got, r.pending = cut(r.pending, limits)
-			return connectors.Batch{Messages: got}, nil
+			var b connectors.Batch
+			b.Messages, r.pending = limits.Cut(r.pending)
+			return b, nil
 		}
 		now := r.clock()
 		if wait := r.next.Sub(now); wait > 0 {
