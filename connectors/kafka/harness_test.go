@@ -13,6 +13,7 @@ import (
 
 	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/connectors/conntest"
+	"github.com/entrepot-hub/entrepot/record"
 )
 
 var topicsMade atomic.Int64
@@ -32,24 +33,30 @@ func createTopic(t testing.TB, broker, name string, partitions int32, settings .
 		k, v, _ := strings.Cut(s, "=")
 		configs[k] = &v
 	}
-	cl := client(t, broker)
-	if r, err := kadm.NewClient(cl).CreateTopic(t.Context(), partitions, 1, configs, name); err != nil || r.Err != nil {
-		t.Fatal(err, r.Err)
+	r, err := kadm.NewClient(client(t, broker)).CreateTopic(t.Context(), partitions, 1, configs, name)
+	if err != nil {
+		t.Fatal(err)
 	}
+	awaitTopic(t, broker, r, partitions)
+}
+
+// awaitTopic waits until the broker takes records for a topic that was made.
+func awaitTopic(t testing.TB, broker string, made kadm.CreateTopicResponse, partitions int32) {
+	t.Helper()
 	l, err := linkOf(sourceConfig(t, broker, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := l.cluster()
 	defer c.close()
-	until(t, "topic "+name+" is known", func() bool {
-		topic, err := c.topic(t.Context(), name)
-		ready := err == nil && len(topic.partitions) == int(partitions)
+	until(t, "topic "+made.Topic+" is known", func() bool {
+		topic, err := c.topic(t.Context(), made.Topic)
+		ready := err == nil && topic.id == record.TopicID(made.ID) && len(topic.partitions) == int(partitions)
 		for p := range partitions {
 			ready = ready && topic.partitions[p].leader >= 0 && topic.partitions[p].code == 0
 		}
 		if !ready {
-			c.forget(name)
+			c.forget(made.Topic)
 		}
 		return ready
 	})

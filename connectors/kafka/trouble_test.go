@@ -196,10 +196,12 @@ func TestTopicMadeAnew(t *testing.T) {
 	if _, err := kadm.NewClient(cl).DeleteTopic(t.Context(), topic); err != nil {
 		t.Fatal(err)
 	}
+	var made kadm.CreateTopicResponse
 	until(t, "the topic can be made anew", func() bool {
-		_, err := kadm.NewClient(cl).CreateTopic(t.Context(), 1, 1, nil, topic)
+		made, err = kadm.NewClient(cl).CreateTopic(t.Context(), 1, 1, nil, topic)
 		return err == nil
 	})
+	awaitTopic(t, broker, made, 1)
 	write(t, client(t, broker), topic, 0, "A", "B", "C", "D")
 	var stopped error
 	until(t, "the reader stops", func() bool {
