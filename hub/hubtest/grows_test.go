@@ -16,12 +16,7 @@ import (
 func TestSiteGrows(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	s := NewSite(t, "grow", 1)
-	Build(t)
-	s.Start()
-	adm := kadm.NewClient(client(t, kgo.SeedBrokers(s.Brokers()...)))
-	if _, err := adm.CreateTopic(t.Context(), 3, 1, nil, "t"); err != nil {
-		t.Fatal(err)
-	}
+	adm := s.begin(t, 3, 1)
 	group := client(t, kgo.SeedBrokers(s.Brokers()...), kgo.ConsumerGroup("g"), kgo.ConsumeTopics("t"))
 	w := writeTo(t, s, "t", 2)
 	w.until(t, 200)
@@ -46,7 +41,7 @@ func TestSiteGrows(t *testing.T) {
 	})
 	acked := w.stop(t)
 	first.Kill()
-	others := []string{s.Nodes[1].Kafka, s.Nodes[2].Kafka}
+	others := s.without(first)
 	allThere(t, others, acked)
 	rest := kadm.NewClient(client(t, kgo.SeedBrokers(others...)))
 	Until(t, time.Minute, "the group's offsets are there", func() error {

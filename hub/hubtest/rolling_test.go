@@ -22,12 +22,7 @@ import (
 func TestRollingRestart(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	s := NewSite(t, "roll", 3)
-	Build(t)
-	s.Start()
-	adm := kadm.NewClient(client(t, kgo.SeedBrokers(s.Brokers()...)))
-	if _, err := adm.CreateTopic(t.Context(), 6, 3, nil, "t"); err != nil {
-		t.Fatal(err)
-	}
+	s.begin(t, 6, 3)
 	w := writeTo(t, s, "t", 6)
 	w.until(t, 500)
 	for _, n := range s.Nodes {

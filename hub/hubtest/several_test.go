@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,14 +22,7 @@ import (
 func TestThreeNodes(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	s := NewSite(t, "trio", 3)
-	Build(t)
-	begin := time.Now()
-	s.Start()
-	t.Logf("three nodes serve after %s", time.Since(begin).Round(time.Millisecond))
-	adm := kadm.NewClient(client(t, kgo.SeedBrokers(s.Brokers()...)))
-	if _, err := adm.CreateTopic(t.Context(), 3, 3, nil, "t"); err != nil {
-		t.Fatal(err)
-	}
+	adm := s.begin(t, 3, 3)
 	for _, n := range s.Nodes {
 		Until(t, time.Minute, n.ID+" knows the site", func() error { return knows(t, n, "t", 3) })
 	}
@@ -39,8 +33,8 @@ func TestThreeNodes(t *testing.T) {
 
 	w := writeTo(t, s, "t", 3)
 	w.until(t, 300)
-	leader := leaderOf(t, s, "t", 0)
-	begin = time.Now()
+	leader := s.Leader(adm, "t", 0)
+	begin := time.Now()
 	leader.Kill()
 	after := w.count()
 	w.until(t, after+2000)
@@ -48,13 +42,7 @@ func TestThreeNodes(t *testing.T) {
 	acked := w.stop(t)
 	t.Logf("2000 more records after %s, the longest time without one was %s", took, w.gap().Round(time.Millisecond))
 
-	var alive []string
-	for _, n := range s.Nodes {
-		if n != leader {
-			alive = append(alive, n.Kafka)
-		}
-	}
-	allThere(t, alive, acked)
+	allThere(t, s.without(leader), acked)
 	t.Logf("back after %s", leader.Start().Round(time.Millisecond))
 	for _, n := range s.Nodes {
 		Until(t, time.Minute, n.ID+" knows the site", func() error { return knows(t, n, "t", 3) })
@@ -77,6 +65,25 @@ func TestThreeNodes(t *testing.T) {
 			break
 		}
 	}
+}
+
+// begin starts all nodes of a site and makes the topic t.
+func (s *Site) begin(t *testing.T, partitions int32, replicas int16) *kadm.Client {
+	t.Helper()
+	Build(t) // not part of the time
+	begin := time.Now()
+	s.Start()
+	t.Logf("%d nodes serve after %s", len(s.Nodes), time.Since(begin).Round(time.Millisecond))
+	adm := kadm.NewClient(client(t, kgo.SeedBrokers(s.Brokers()...)))
+	if _, err := adm.CreateTopic(t.Context(), partitions, replicas, nil, "t"); err != nil {
+		t.Fatal(err)
+	}
+	return adm
+}
+
+// without are the addresses of all other nodes for clients.
+func (s *Site) without(n *Node) []string {
+	return slices.DeleteFunc(s.Brokers(), func(addr string) bool { return addr == n.Kafka })
 }
 
 // knows asks one node whether it knows three brokers and the leader of each of
@@ -106,29 +113,6 @@ func knows(t *testing.T, n *Node, topic string, brokers int) error {
 		return fmt.Errorf("topic: %+v", m.Topics[topic])
 	}
 	return nil
-}
-
-// leaderOf is the node that leads a partition.
-func leaderOf(t *testing.T, s *Site, topic string, partition int32) *Node {
-	t.Helper()
-	var found *Node
-	Until(t, time.Minute, fmt.Sprintf("%s-%d has a leader", topic, partition), func() error {
-		m, err := kadm.NewClient(client(t, kgo.SeedBrokers(s.Brokers()...))).Metadata(t.Context(), topic)
-		if err != nil {
-			return err
-		}
-		p := m.Topics[topic].Partitions[partition]
-		for _, b := range m.Brokers {
-			for _, n := range s.Nodes {
-				if b.NodeID == p.Leader && n.Kafka == fmt.Sprintf("%s:%d", b.Host, b.Port) {
-					found = n
-					return nil
-				}
-			}
-		}
-		return fmt.Errorf("%+v", p)
-	})
-	return found
 }
 
 func send(t *testing.T, kcat, broker, text string) {
@@ -238,12 +222,7 @@ func allThere(t *testing.T, brokers []string, acked []string) {
 func TestWipedNode(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	s := NewSite(t, "wipe", 3)
-	Build(t)
-	s.Start()
-	adm := kadm.NewClient(client(t, kgo.SeedBrokers(s.Brokers()...)))
-	if _, err := adm.CreateTopic(t.Context(), 3, 3, nil, "t"); err != nil {
-		t.Fatal(err)
-	}
+	s.begin(t, 3, 3)
 	w := writeTo(t, s, "t", 3)
 	w.until(t, 1000)
 	lostAll := s.Nodes[1]

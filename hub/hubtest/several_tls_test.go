@@ -8,9 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/twmb/franz-go/pkg/kadm"
-	"github.com/twmb/franz-go/pkg/kgo"
-
 	"github.com/entrepot-hub/entrepot/hub/admin"
 	"github.com/entrepot-hub/entrepot/hub/auth/authtest"
 )
@@ -49,12 +46,7 @@ func TestThreeNodesTLS(t *testing.T) {
 	for _, n := range s.Nodes {
 		securePeers(t, n, ours, ours.CA)
 	}
-	Build(t)
-	s.Start()
-	adm := kadm.NewClient(client(t, kgo.SeedBrokers(s.Brokers()...)))
-	if _, err := adm.CreateTopic(t.Context(), 3, 3, nil, "t"); err != nil {
-		t.Fatal(err)
-	}
+	adm := s.begin(t, 3, 3)
 	w := writeTo(t, s, "t", 3)
 	w.until(t, 300)
 	for _, n := range s.Nodes {
@@ -72,17 +64,11 @@ func TestThreeNodesTLS(t *testing.T) {
 			return nil
 		})
 	}
-	leader := leaderOf(t, s, "t", 0)
+	leader := s.Leader(adm, "t", 0)
 	leader.Kill()
 	w.until(t, w.count()+300)
 	acked := w.stop(t)
-	var alive []string
-	for _, n := range s.Nodes {
-		if n != leader {
-			alive = append(alive, n.Kafka)
-		}
-	}
-	allThere(t, alive, acked)
+	allThere(t, s.without(leader), acked)
 
 	stranger := s.Add()
 	securePeers(t, stranger, theirs, ours.CA)

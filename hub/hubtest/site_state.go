@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"testing"
 	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
 )
 
 // siteNode is a node of a site as the admin API shows it.
@@ -75,10 +77,33 @@ func (s *Site) running() *Node {
 	return nil
 }
 
-// get asks the node's admin API.
-func (n *Node) get(path string, into any) error { return n.ask(http.MethodGet, path, into) }
+// Leader is the node that leads a partition, as soon as there is one.
+func (s *Site) Leader(admin *kadm.Client, topic string, partition int32) (found *Node) {
+	s.t.Helper()
+	Until(s.t, time.Minute, fmt.Sprintf("%s-%d has a leader", topic, partition), func() error {
+		m, err := admin.Metadata(s.t.Context(), topic)
+		if err != nil {
+			return err
+		}
+		p := m.Topics[topic].Partitions[partition]
+		for _, b := range m.Brokers {
+			for _, n := range s.Nodes {
+				if b.NodeID == p.Leader && n.Kafka == fmt.Sprintf("%s:%d", b.Host, b.Port) {
+					found = n
+					return nil
+				}
+			}
+		}
+		return fmt.Errorf("%+v", p)
+	})
+	return found
+}
 
-func (n *Node) ask(method, path string, into any) error {
+// get asks the node's admin API.
+func (n *Node) get(path string, into any) error { return n.Ask(http.MethodGet, path, into) }
+
+// Ask has the node's admin API answer, or do, something. into may be nil.
+func (n *Node) Ask(method, path string, into any) error {
 	req, err := http.NewRequest(method, "http://"+n.Admin+path, nil)
 	if err != nil {
 		return err
@@ -105,7 +130,7 @@ func (n *Node) ask(method, path string, into any) error {
 // admin has the node's admin API do something.
 func (n *Node) admin(t testing.TB, method, path string) {
 	t.Helper()
-	if err := n.ask(method, path, nil); err != nil {
+	if err := n.Ask(method, path, nil); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -2,11 +2,8 @@ package chaos
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
-	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -20,9 +17,11 @@ import (
 // writer keeps one partition under load and knows when its records were
 // acknowledged.
 type writer struct {
-	t  *testing.T
-	cl *kgo.Client
-	mu struct {
+	t       *testing.T
+	cl      *kgo.Client
+	stop    context.CancelFunc
+	sending sync.WaitGroup
+	mu      struct {
 		sync.Mutex
 		acked []ack
 	}
@@ -31,18 +30,21 @@ type writer struct {
 // ack is one acknowledged record.
 type ack struct{ sent, at time.Time }
 
-// write sends a record of 1 KiB every millisecond until ctx ends.
-func write(ctx context.Context, t *testing.T, brokers []string, topic string) (w *writer, wait func()) {
+// loaded is the topic that is under load.
+const loaded = "load"
+
+// write sends a record of 1 KiB every millisecond until it is ended.
+func write(t *testing.T, site *hubtest.Site) *writer {
 	t.Helper()
-	w = &writer{t: t}
+	ctx, stop := context.WithCancel(t.Context())
+	w := &writer{t: t, stop: stop}
 	var err error
-	w.cl, err = kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+	w.cl, err = kgo.NewClient(kgo.SeedBrokers(site.Brokers()...), kgo.DefaultProduceTopic(loaded), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(0), kgo.MetadataMinAge(20*time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var sending sync.WaitGroup
-	sending.Go(func() {
+	w.sending.Go(func() {
 		tick := time.NewTicker(time.Millisecond)
 		defer tick.Stop()
 		for ctx.Err() == nil {
@@ -57,13 +59,18 @@ func write(ctx context.Context, t *testing.T, brokers []string, topic string) (w
 			})
 		}
 	})
-	return w, func() {
-		sending.Wait()
-		if err := w.cl.Flush(context.Background()); err != nil {
-			t.Error(err)
-		}
-		w.cl.Close()
+	return w
+}
+
+// end waits until all records are acknowledged. It is deferred: cleanups would
+// kill nodes first that the test has started again.
+func (w *writer) end() {
+	w.stop()
+	w.sending.Wait()
+	if err := w.cl.Flush(context.Background()); err != nil {
+		w.t.Error(err)
 	}
+	w.cl.Close()
 }
 
 // after is when the first record that was sent after begin was acknowledged.
@@ -92,8 +99,9 @@ func (w *writer) longest(begin time.Time) time.Duration {
 	return longest
 }
 
-// trio is a site of three nodes with a topic of one partition on all of them.
-func trio(t *testing.T, topic string, partitions int32) (*hubtest.Site, *kadm.Client) {
+// trio is a site of three nodes, all of which have the one partition that will be
+// under load.
+func trio(t *testing.T) (*hubtest.Site, *kadm.Client) {
 	t.Helper()
 	site := hubtest.NewSite(t, "trio", 3)
 	site.Start()
@@ -103,32 +111,10 @@ func trio(t *testing.T, topic string, partitions int32) (*hubtest.Site, *kadm.Cl
 	}
 	t.Cleanup(cl.Close)
 	admin := kadm.NewClient(cl)
-	if _, err := admin.CreateTopic(t.Context(), partitions, 3, nil, topic); err != nil {
+	if _, err := admin.CreateTopic(t.Context(), 1, 3, nil, loaded); err != nil {
 		t.Fatal(err)
 	}
 	return site, admin
-}
-
-// leader is the node that leads a partition.
-func leader(t *testing.T, site *hubtest.Site, admin *kadm.Client, topic string, partition int32) (found *hubtest.Node, id int32) {
-	t.Helper()
-	hubtest.Until(t, time.Minute, topic+" has a leader", func() error {
-		m, err := admin.Metadata(t.Context(), topic)
-		if err != nil {
-			return err
-		}
-		p := m.Topics[topic].Partitions[partition]
-		for _, b := range m.Brokers {
-			for _, n := range site.Nodes {
-				if b.NodeID == p.Leader && n.Kafka == fmt.Sprintf("%s:%d", b.Host, b.Port) {
-					found, id = n, p.Leader
-					return nil
-				}
-			}
-		}
-		return fmt.Errorf("%+v", p)
-	})
-	return found, id
 }
 
 // whole waits until every node is up and has all that it shall have.
@@ -138,12 +124,7 @@ func whole(t *testing.T, n *hubtest.Node, limit time.Duration) {
 }
 
 func wholeNow(n *hubtest.Node) error {
-	client := http.Client{Timeout: 5 * time.Second}
 	for _, path := range []string{"nodes", "moves"} {
-		resp, err := client.Get("http://" + n.Admin + "/v1/site/" + path)
-		if err != nil {
-			return err
-		}
 		var all []struct {
 			Node      string   `json:"node"`
 			State     string   `json:"state"`
@@ -151,10 +132,8 @@ func wholeNow(n *hubtest.Node) error {
 			Topic     string   `json:"topic"`
 			Partition int32    `json:"partition"`
 		}
-		err = json.NewDecoder(resp.Body).Decode(&all)
-		_ = resp.Body.Close()
-		if err != nil {
-			return fmt.Errorf("%s: %w", path, err)
+		if err := n.Ask(http.MethodGet, "/v1/site/"+path, &all); err != nil {
+			return err
 		}
 		for _, one := range all {
 			// Under load somebody is always a batch behind.
@@ -167,10 +146,7 @@ func wholeNow(n *hubtest.Node) error {
 }
 
 func figures(times []time.Duration) string {
-	slices.Sort(times)
-	at := func(q float64) time.Duration {
-		return times[min(len(times)-1, int(q*float64(len(times))))].Round(time.Millisecond)
-	}
+	at := func(q float64) time.Duration { return figure(times, q).Round(time.Millisecond) }
 	return fmt.Sprintf("p50 %s, p95 %s, max %s", at(0.5), at(0.95), at(1))
 }
 
@@ -178,14 +154,12 @@ func figures(times []time.Duration) string {
 // measures how long it took until a record that was sent after the kill was
 // acknowledged. ENTREPOT_FAILOVERS is how often.
 func TestFailover(t *testing.T) {
-	site, admin := trio(t, "load", 1)
-	ctx, stop := context.WithCancel(t.Context())
-	w, wait := write(ctx, t, site.Brokers(), "load")
-	defer wait()
-	defer stop()
+	site, admin := trio(t)
+	w := write(t, site)
+	defer w.end()
 	var times []time.Duration
 	for range setting(t, "ENTREPOT_FAILOVERS", 2) {
-		n, _ := leader(t, site, admin, "load", 0)
+		n := site.Leader(admin, loaded, 0)
 		begin := time.Now()
 		n.Kill()
 		hubtest.Until(t, time.Minute, "the partition takes writes", func() error {
@@ -206,21 +180,18 @@ func TestFailover(t *testing.T) {
 // again and again, and measures the longest time without an acknowledgement.
 // ENTREPOT_FAILOVERS is how often.
 func TestPlannedMove(t *testing.T) {
-	site, admin := trio(t, "load", 1)
-	ctx, stop := context.WithCancel(t.Context())
-	w, wait := write(ctx, t, site.Brokers(), "load")
-	defer wait()
-	defer stop()
+	site, admin := trio(t)
+	w := write(t, site)
+	defer w.end()
 	var times []time.Duration
 	for range setting(t, "ENTREPOT_FAILOVERS", 2) {
 		begin := time.Now()
-		n, _ := leader(t, site, admin, "load", 0)
+		n := site.Leader(admin, loaded, 0)
 		if err := act(n, "drain"); err != nil {
 			t.Fatal(err)
 		}
 		hubtest.Until(t, time.Minute, "another node leads", func() error {
-			now, _ := leader(t, site, admin, "load", 0)
-			if now == n {
+			if site.Leader(admin, loaded, 0) == n {
 				return fmt.Errorf("%s leads still", n.ID)
 			}
 			return nil
@@ -243,14 +214,5 @@ func TestPlannedMove(t *testing.T) {
 
 // act asks a node to do something with itself.
 func act(n *hubtest.Node, action string) error {
-	client := http.Client{Timeout: time.Minute}
-	resp, err := client.Post("http://"+n.Admin+"/v1/site/nodes/"+n.ID+"/"+action, "", nil)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if text, _ := io.ReadAll(resp.Body); resp.StatusCode >= 300 {
-		return fmt.Errorf("%s %s: %s: %s", action, n.ID, resp.Status, text)
-	}
-	return nil
+	return n.Ask(http.MethodPost, "/v1/site/nodes/"+n.ID+"/"+action, nil)
 }

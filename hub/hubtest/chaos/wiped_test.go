@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"testing"
@@ -16,16 +15,14 @@ import (
 // and is written to, and measures how long it takes until it has everything
 // again, and what a write takes before and meanwhile.
 func TestWipedUnderLoad(t *testing.T) {
-	site, admin := trio(t, "load", 1)
+	site, admin := trio(t)
 	mib := setting(t, "ENTREPOT_WIPED_MIB", 32)
 	if _, err := admin.CreateTopic(t.Context(), 6, 3, nil, "old"); err != nil {
 		t.Fatal(err)
 	}
 	fill(t, site, int(mib))
-	ctx, stop := context.WithCancel(t.Context())
-	w, wait := write(ctx, t, site.Brokers(), "load")
-	defer wait()
-	defer stop()
+	w := write(t, site)
+	defer w.end()
 	begin := time.Now()
 	hubtest.Until(t, time.Minute, "there is load", func() error {
 		if n := len(w.since(begin)); n < 2000 {
