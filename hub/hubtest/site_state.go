@@ -13,12 +13,8 @@ import (
 
 // siteNode is a node of a site as the admin API shows it.
 type siteNode struct {
-	ID       int32  `json:"id"`
 	Name     string `json:"node"`
-	State    string `json:"state"`
 	Replicas int    `json:"replicas"`
-	Leads    int    `json:"leads"`
-	Behind   any    `json:"behind_bytes"`
 }
 
 // group is a node's copy of a partition as the admin API shows it.
@@ -27,12 +23,12 @@ type group struct {
 	Partition int32  `json:"partition"`
 	Node      int32  `json:"node"`
 	Role      string `json:"role"`
-	Commit    uint64 `json:"commit"`
 	Behind    any    `json:"behind_bytes"`
 }
 
-// whole says what is missing until every node of the site that runs is up, no
-// partition moves, and no copy lacks anything. more is asked about each node.
+// whole says what is missing until no partition moves, every copy is there, and
+// none lacks more than what is on its way under load. more is asked about each
+// node.
 func (s *Site) whole(more ...func(siteNode) error) error {
 	at := s.running()
 	if at == nil {
