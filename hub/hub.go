@@ -332,7 +332,7 @@ func (h *Hub) begin(ctx context.Context) error {
 		return err
 	}
 	h.notReady("opening the partitions")
-	h.topics.open(h.store.Logs())
+	h.topics.open(ctx, h.store.Logs())
 	return nil
 }
 

@@ -18,7 +18,7 @@ import (
 type meta struct {
 	machine *answers
 	group   *replica.Replica
-	applied func() error // brings the node in line with the present state
+	applied func(ctx context.Context) error // brings the node in line with the present state
 	// ask has the node that leads the catalog commit a command (forward.go).
 	ask func(ctx context.Context, leader int32, cmd []byte) (index uint64, err error)
 	// leader is who leads the catalog as other nodes say, for a node that is no
@@ -50,7 +50,7 @@ func (m *meta) Propose(ctx context.Context, cmd catalog.Command) (any, error) {
 	if result.Err != nil {
 		return nil, result.Err
 	}
-	return result.Value, m.applied()
+	return result.Value, m.applied(ctx)
 }
 
 // proposeTime is how long a command of the catalog may take: an election, or

@@ -31,8 +31,8 @@ type topics struct {
 	// failing are the logs that could not be opened the last time: told once,
 	// and no reason to refuse what concerns other topics.
 	failing map[storage.LogID]bool
-	// opened are the replicas of one member that this round of follow has
-	// opened: they elect themselves at once.
+	// opened are the replicas of one member that were opened just now: they
+	// elect themselves at once, and follow waits until they have.
 	opened []*replica.Replica
 	// fresh are the replicas of several members that were opened just now and
 	// are to be led here, with how often they were made to campaign.
@@ -43,7 +43,7 @@ type topics struct {
 // and tried again by run: a damaged log must not keep the others from serving.
 // Logs that the catalog does not name are left alone and reported: data is
 // deleted only where its topic was, never because a name is missing.
-func (t *topics) open(logs []storage.LogID) {
+func (t *topics) open(ctx context.Context, logs []storage.LogID) {
 	s := t.meta.State()
 	t.turn.Lock()
 	t.have, t.failing = map[storage.LogID]replica.TopicConfig{}, map[storage.LogID]bool{}
@@ -58,7 +58,7 @@ func (t *topics) open(logs []storage.LogID) {
 			t.log.Warn("the log of a partition is not there and is begun anew, empty", "log", id.String(), "topic_id", id.ID.String())
 		}
 	}
-	if err := t.follow(); err != nil {
+	if err := t.follow(ctx); err != nil {
 		t.log.Error("a partition cannot be opened", "error", err)
 	}
 	t.turn.Lock()
@@ -109,9 +109,17 @@ func logID(topic *catalog.Topic, p int, part catalog.Partition) storage.LogID {
 	return storage.LogID{Topic: topic.Name, ID: topic.ID, Partition: int32(p), Generation: part.Generation}
 }
 
-// follow brings the replicas in line with the present state. Its error tells
-// what failed now and had not failed before.
-func (t *topics) follow() error {
+// follow brings the replicas in line with the present state and waits until
+// those serve that nobody else leads. Its error tells what failed now and had
+// not failed before.
+func (t *topics) follow(ctx context.Context) error {
+	err := t.align()
+	t.await(ctx)
+	return err
+}
+
+// align brings the replicas in line with the present state.
+func (t *topics) align() error {
 	t.turn.Lock()
 	defer t.turn.Unlock()
 	if t.have == nil {
@@ -126,7 +134,7 @@ func (t *topics) follow() error {
 		return nil
 	}
 	var errs []error
-	t.opened = nil
+	t.opened = slices.DeleteFunc(t.opened, func(r *replica.Replica) bool { return r.Serving() == nil || r.Status().Err != nil })
 	behind := false
 	want := t.placed(s)
 	// First what goes: a topic made anew has the place of the one before.
@@ -154,11 +162,6 @@ func (t *topics) follow() error {
 			}
 			t.failing[id] = err != nil
 			behind = behind || err != nil
-		}
-	}
-	for _, r := range t.opened {
-		if err := serving(context.Background(), r); err != nil {
-			t.log.Error("a partition does not serve", "log", r.ID().String(), "error", err)
 		}
 	}
 	if len(errs) == 0 && !behind {
@@ -208,11 +211,28 @@ func (t *topics) keep(id storage.LogID, part catalog.Partition, settings replica
 	return nil
 }
 
+// await waits until the replicas serve that were opened and nobody else leads,
+// for all of them together no longer than leaderTime. Each is waited for by
+// whoever comes meanwhile, too: it may be what was asked for.
+func (t *topics) await(ctx context.Context) {
+	t.turn.Lock()
+	opened := slices.Clone(t.opened)
+	t.turn.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, leaderTime)
+	defer cancel()
+	for _, r := range opened {
+		if err := serving(ctx, r); err != nil && !errors.Is(err, record.ErrStopped) {
+			t.log.Error("a partition does not serve", "log", r.ID().String(), "error", err)
+		}
+	}
+	t.turn.Lock()
+	defer t.turn.Unlock()
+	t.opened = slices.DeleteFunc(t.opened, func(r *replica.Replica) bool { return slices.Contains(opened, r) })
+}
+
 // serving waits until a replica has found its leader, this node, and answers.
 // One that is quarantined never will, and says so at once.
 func serving(ctx context.Context, r *replica.Replica) error {
-	ctx, cancel := context.WithTimeout(ctx, leaderTime)
-	defer cancel()
 	for {
 		changed := r.Changed()
 		err := r.Serving()
@@ -268,7 +288,7 @@ func (t *topics) run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		_, changed := t.meta.machine.Watch()
-		if err := t.follow(); err != nil {
+		if err := t.align(); err != nil {
 			t.log.Error("topics are not in line with the catalog", "error", err)
 		}
 		select {

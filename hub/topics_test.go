@@ -1,10 +1,18 @@
 package hub
 
 import (
+	"bytes"
+	"log/slog"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/replica"
 	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storage"
+	"github.com/entrepot-hub/entrepot/storage/vfs"
 )
 
 // TestAlike: what concerns no partition of this node is not looked at again; all
@@ -43,5 +51,65 @@ func TestAlike(t *testing.T) {
 		if got := topics.alike(m.State(), before); got != step.alike {
 			t.Errorf("%T: alike is %v, want %v", step.cmd, got, step.alike)
 		}
+	}
+}
+
+// TestFollowWaitsAside: while a partition that was opened does not serve, as with
+// a disk that hangs, who waits for it keeps nobody from following other changes.
+func TestFollowWaitsAside(t *testing.T) { synctest.Test(t, followWaitsAside) }
+
+func followWaitsAside(t *testing.T) {
+	store, err := storage.Open(vfs.NewMem(), "data", storage.Config{Owner: "n"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := replica.Open(replica.Config{Member: 1}, store) // nothing runs it: no group finds its leader
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &meta{machine: newAnswers()}
+	var logged bytes.Buffer
+	topics := &topics{self: 1, set: set, meta: m, log: slog.New(slog.NewTextHandler(&logged, nil))}
+	topics.open(t.Context(), nil)
+	apply := func(cmd catalog.Command) {
+		b, err := catalog.Encode(cmd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out := m.machine.Apply(0, b).(answer).result; out.Err != nil {
+			t.Fatal(out.Err)
+		}
+	}
+	apply(catalog.SiteInit{Site: "s", SiteID: 1, Founders: []catalog.Founder{{Name: "a", Nonce: "x"}}})
+	apply(catalog.CreateTopic{Name: "hangs", ID: record.TopicID{1}, Partitions: 1, Assignment: [][]int32{{1}}})
+	waited := make(chan error)
+	go func() { waited <- topics.follow(t.Context()) }()
+	synctest.Wait()
+	if !topics.turn.TryLock() {
+		t.Fatal("who waits for a partition keeps the lock meanwhile")
+	}
+	topics.turn.Unlock()
+	apply(catalog.DeleteTopic{Name: "hangs"})
+	if err := topics.align(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waited; err != nil {
+		t.Fatal(err)
+	}
+	// It waited until the replica went, not until its time was over.
+	if logged.Len() > 0 {
+		t.Errorf("logged: %s", logged.String())
+	}
+
+	apply(catalog.CreateTopic{Name: "hangs", ID: record.TopicID{2}, Partitions: 3, Assignment: [][]int32{{1}, {1}, {1}}})
+	began := time.Now()
+	if err := topics.follow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took != leaderTime || strings.Count(logged.String(), "does not serve") != 3 {
+		t.Errorf("waited for %s, want %s for all three; logged: %s", took, leaderTime, logged.String())
+	}
+	if topics.await(t.Context()); time.Since(began) != leaderTime {
+		t.Errorf("waited again")
 	}
 }
