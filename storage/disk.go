@@ -74,6 +74,17 @@ func (s *Store) waterMarks(total int64) (low, high int64) {
 	return low, high
 }
 
+// Room is how many bytes may be taken of the volume as it is now: what is free
+// above the high watermark.
+func (s *Store) Room() (int64, error) {
+	space, err := s.fs.Space(s.dir)
+	if err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", s.dir, err)
+	}
+	_, high := s.waterMarks(space.Total)
+	return max(0, space.Free-high), nil
+}
+
 // makeReserve takes the reserve's space. A file of the right size may be there
 // from an earlier run.
 func (s *Store) makeReserve() bool {

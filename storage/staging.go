@@ -314,8 +314,12 @@ func (g *Staging) check(f *stagedFile, file vfs.File) error {
 func (g *Staging) Discard() error { return g.store.DiscardStaged(g.id) }
 
 // DiscardStaged deletes what was received of a log and has not taken its place.
-// It is no error when there is none.
+// It is no error when there is none. On a volume that is offline nothing is
+// deleted: it may be the log from the next start on.
 func (s *Store) DiscardStaged(id LogID) error {
+	if err := s.offline(); err != nil {
+		return err
+	}
 	if err := s.discardStaged(path.Join(s.dir, dirName(id)+stagingSuffix)); err != nil {
 		return fmt.Errorf("discard what was received of log %s: %w", id, err)
 	}
@@ -336,6 +340,13 @@ func (s *Store) discardStaged(dir string) error {
 		return err
 	}
 	return nil
+}
+
+// Staged reports whether something was received of a log that has not taken its
+// place.
+func (s *Store) Staged(id LogID) bool {
+	_, err := s.fs.Stat(path.Join(s.dir, dirName(id)+stagingSuffix))
+	return err == nil
 }
 
 // staged lists the folders of logs that are being received.

@@ -12,7 +12,7 @@ import (
 )
 
 // become puts a fetched log in the place of the replica's own and begins anew
-// from it. storage.ErrExists: it is not needed any more.
+// from it. errNotNeeded: it is not needed any more.
 func (r *Replica) become(ctx context.Context, g *storage.Staging, o offer) error {
 	if r.view.Load().role == RoleQuarantined {
 		return r.recoverFrom(g, o)

@@ -39,6 +39,7 @@ const (
 	fetchPause   = 500 * time.Millisecond
 	offerTimeout = 10 * time.Second // for the leader to commit something and answer
 	repairEvery  = 5 * time.Second  // between two attempts for one replica
+	fullRest     = time.Minute      // until a log is fetched again that did not fit on the disk
 )
 
 // fetches are the logs that are being fetched, or wait for it.
@@ -47,7 +48,8 @@ type fetches struct {
 	mu    struct {
 		sync.Mutex
 		byLog map[storage.LogID]*fetch
-		tried map[storage.LogID]time.Time // quarantined ones
+		next  map[storage.LogID]time.Time // not fetched again before that
+		idle  map[storage.LogID]time.Time // since when nobody wants what was fetched of it
 	}
 }
 
@@ -59,54 +61,59 @@ type fetch struct {
 	began   time.Time
 	had     atomic.Int64  // bytes that were there when it began
 	ended   chan struct{} // closed when it is over
+	discard bool          // nothing is fetched: what was before is deleted
 
 	// Under the lock of fetches.
 	cancel   context.CancelFunc // nil: it has not begun
 	unwanted bool
+	fits     bool // what it lacks is part of what the disk has room for
 }
 
 func newFetches() *fetches {
 	f := &fetches{queue: make(chan *fetch, 1<<16)}
 	f.mu.byLog = map[storage.LogID]*fetch{}
-	f.mu.tried = map[storage.LogID]time.Time{}
+	f.mu.next, f.mu.idle = map[storage.LogID]time.Time{}, map[storage.LogID]time.Time{}
 	return f
 }
 
-// want has a replica's log fetched, unless it is already. from is the leader's
-// node if it is known.
+// want has a replica's log fetched, unless it is already or was a moment ago. from
+// is the leader's node if it is known.
 func (s *Set) want(r *Replica, from int32) {
 	if s.cfg.Source == nil {
 		return
 	}
-	f := &fetch{r: r, from: from, began: s.cfg.Clock(), ended: make(chan struct{})}
-	s.fetches.mu.Lock()
-	defer s.fetches.mu.Unlock()
-	if s.fetches.mu.byLog[r.id] != nil {
+	now := s.cfg.Clock()
+	t := s.fetches
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now.Before(t.mu.next[r.id]) {
 		return
 	}
+	if t.enqueue(&fetch{r: r, from: from, began: now, ended: make(chan struct{})}) && from == 0 {
+		t.mu.next[r.id] = now.Add(repairEvery)
+	}
+}
+
+// enqueue is called under the lock. It reports false when the log has a fetch,
+// or there are too many: then it will be wanted again.
+func (t *fetches) enqueue(f *fetch) bool {
+	if t.mu.byLog[f.r.id] != nil {
+		return false
+	}
 	select {
-	case s.fetches.queue <- f:
-		s.fetches.mu.byLog[r.id] = f
-	default: // it will be wanted again
+	case t.queue <- f:
+		t.mu.byLog[f.r.id] = f
+		delete(t.mu.idle, f.r.id)
+		return true
+	default:
+		return false
 	}
 }
 
 // repair has the quarantined replicas fetch their logs, each now and then.
-func (s *Set) repair(now time.Time) {
-	if s.cfg.Source == nil {
-		return
-	}
+func (s *Set) repair() {
 	for _, r := range s.replicas(nil) {
-		if r.view.Load().role != RoleQuarantined {
-			continue
-		}
-		s.fetches.mu.Lock()
-		due := now.Sub(s.fetches.mu.tried[r.id]) >= repairEvery
-		if due {
-			s.fetches.mu.tried[r.id] = now
-		}
-		s.fetches.mu.Unlock()
-		if due {
+		if r.view.Load().role == RoleQuarantined {
 			s.want(r, 0)
 		}
 	}
@@ -127,6 +134,9 @@ func (s *Set) fetching(ctx context.Context) {
 			err := s.fetch(one, f)
 			over := one.Err() != nil
 			cancel()
+			if errors.Is(err, record.ErrDiskFull) {
+				s.fetches.later(f.r.id, s.cfg.Clock().Add(fullRest))
+			}
 			s.fetches.end(f)
 			if err != nil && !over {
 				s.cfg.Logger.Warn("the log was not fetched from another node; it will be tried again", "topic", f.r.id.Topic, "partition", f.r.id.Partition, "error", err)
@@ -158,7 +168,8 @@ func (t *fetches) forget(id storage.LogID) {
 	t.mu.Lock()
 	f := t.mu.byLog[id]
 	delete(t.mu.byLog, id)
-	delete(t.mu.tried, id)
+	delete(t.mu.next, id)
+	delete(t.mu.idle, id)
 	began := f != nil && f.cancel != nil
 	if f != nil {
 		f.unwanted = true
@@ -173,8 +184,12 @@ func (t *fetches) forget(id storage.LogID) {
 }
 
 // fetch brings a log from its leader and puts it in place. What was fetched is
-// kept when it fails, so that the next attempt goes on there.
+// kept when it fails, so that the next attempt goes on there, but for what does
+// not fit on the disk or is not needed any more.
 func (s *Set) fetch(ctx context.Context, f *fetch) error {
+	if f.discard {
+		return s.store.DiscardStaged(f.r.id)
+	}
 	var last error
 	for tries := 0; tries < fetchTries; tries++ {
 		if last != nil && !pause(ctx, fetchPause) {
@@ -185,6 +200,8 @@ func (s *Set) fetch(ctx context.Context, f *fetch) error {
 		switch {
 		case err == nil, errors.Is(err, storage.ErrExists), errors.Is(err, record.ErrStopped), errors.Is(err, record.ErrOffline):
 			return err
+		case errors.Is(err, errNotNeeded):
+			return s.store.DiscardStaged(f.r.id)
 		case errors.Is(err, record.ErrDiskFull):
 			return errors.Join(err, s.store.DiscardStaged(f.r.id))
 		case f.done() > before:
@@ -242,6 +259,9 @@ func (s *Set) fetchOnce(ctx context.Context, f *fetch) error {
 	if f.staging.Swap(g) == nil {
 		done, _ := g.Progress()
 		f.had.Store(done)
+	}
+	if err := s.claimRoom(f, g); err != nil {
+		return err
 	}
 	pace := newPace(s.cfg.FetchRate / fetchers)
 	err = g.Fetch(ctx, func(ctx context.Context, file storage.ManifestFile, from int64) (io.ReadCloser, error) {
@@ -308,7 +328,7 @@ func (s *Set) fetchProgress(id storage.LogID) *Fetching {
 	s.fetches.mu.Lock()
 	f := s.fetches.mu.byLog[id]
 	s.fetches.mu.Unlock()
-	if f == nil {
+	if f == nil || f.discard {
 		return nil
 	}
 	p := &Fetching{}

@@ -29,6 +29,7 @@ type links struct {
 
 // linksConfig is what a test does to all calls.
 type linksConfig struct {
+	offers   atomic.Int64 // logs that were asked for
 	segments atomic.Int64 // streams that were opened
 	cut      func(node int32, b []byte) []byte
 }
@@ -48,6 +49,9 @@ func (l links) Call(ctx context.Context, node int32, method string, body []byte)
 	set, err := l.to(node)
 	if err != nil {
 		return nil, err
+	}
+	if method == methodOffer {
+		l.cfg.offers.Add(1)
 	}
 	return set.Answer(ctx, method, body)
 }

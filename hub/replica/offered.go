@@ -52,6 +52,9 @@ func (c *core) offer() (end storage.State, term, commit uint64, err error) {
 // errNotNow: the core is busy, ask again in a moment.
 var errNotNow = errors.New("rounds are on their way to the disk")
 
+// errNotNeeded: this log has come further than the one that was fetched.
+var errNotNeeded = errors.New("the log is not needed any more")
+
 // mayBecome says whether a log that the leader of a term had up to some entry
 // may take the place of this one. It must still be the leader's term: a later
 // one may have brought entries that this node has acknowledged. In that term it
@@ -65,7 +68,7 @@ func (c *core) mayBecome(term uint64, end storage.State) error {
 	case c.inflight.len() > 0:
 		return errNotNow
 	case c.hard.Commit >= end.Index || c.tail.term == term && c.tail.index >= end.Index:
-		return fmt.Errorf("%w: the log has come further meanwhile, to entry %d of term %d", storage.ErrExists, c.tail.index, c.tail.term)
+		return fmt.Errorf("%w: this one has come further meanwhile, to entry %d of term %d", errNotNeeded, c.tail.index, c.tail.term)
 	}
 	return nil
 }

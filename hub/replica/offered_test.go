@@ -23,8 +23,8 @@ func TestMayBecome(t *testing.T) {
 		"an older term: the offer is not known":    {func(c *core) { c.term = 4 }, record.ErrNotLeader},
 		"it stands for election":                   {func(c *core) { c.role = raft.StatePreCandidate }, record.ErrNotLeader},
 		"a round is on its way":                    {func(c *core) { c.inflight.push(inflight{}) }, errNotNow},
-		"more is committed":                        {func(c *core) { c.hard.Commit = 50 }, storage.ErrExists},
-		"more was acknowledged to the same leader": {func(c *core) { c.tail.term, c.tail.index = 5, 50 }, storage.ErrExists},
+		"more is committed":                        {func(c *core) { c.hard.Commit = 50 }, errNotNeeded},
+		"more was acknowledged to the same leader": {func(c *core) { c.tail.term, c.tail.index = 5, 50 }, errNotNeeded},
 		"it has failed":                            {func(c *core) { c.failed = record.ErrOffline }, record.ErrOffline},
 	} {
 		one := &core{term: 5}

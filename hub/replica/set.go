@@ -282,12 +282,15 @@ func (s *Set) tick(ctx context.Context) {
 				r.retain(now)
 			}
 		}
+		if due {
+			s.sweepStaged(now)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
 			s.wakeStalled()
-			s.repair(s.cfg.Clock())
+			s.repair()
 		}
 	}
 }
