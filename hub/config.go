@@ -24,6 +24,7 @@ type Config struct {
 	Listeners ListenersConfig `yaml:"listeners"`
 	Mesh      MeshConfig      `yaml:"mesh"`
 	Cluster   ClusterConfig   `yaml:"cluster"`
+	Scrub     ScrubConfig     `yaml:"scrub"`
 	Security  SecurityConfig  `yaml:"security"`
 	Links     LinksConfig     `yaml:"links"`
 	// Jobs are globs of files with topics and connectors, relative to the file
@@ -125,6 +126,17 @@ type ClusterConfig struct {
 	FetchRate strict.Size `yaml:"fetch_rate"`
 }
 
+// ScrubConfig says how what is on the disk is read and checked, so that what has
+// decayed is repaired before it is needed.
+type ScrubConfig struct {
+	// Rate is how many bytes a second are read, while the node is not busy. 0:
+	// nothing is. Default: 8MiB, a terabyte in a day and a half.
+	Rate strict.Size `yaml:"rate"`
+	// Every is the time from the end of a pass over everything to the next one.
+	// Default: 168h.
+	Every time.Duration `yaml:"every"`
+}
+
 // Default is the configuration of a single node with the product's ports on
 // every interface, but that of Kafka Connect's REST API: who can make connectors
 // can have the node read its files and send them somewhere.
@@ -134,6 +146,7 @@ func Default() Config {
 		Listeners: ListenersConfig{Kafka: KafkaListenerConfig{ListenerConfig: ListenerConfig{Addr: ":9092"}}, Admin: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":8080"}}, Peer: AdminListenerConfig{ListenerConfig: ListenerConfig{Addr: ":7948"}}, Registry: loginListener(":8081"), Connect: loginListener("127.0.0.1:8083")},
 		Mesh:      MeshConfig{LAN: PoolConfig{Addr: ":7946"}, WAN: PoolConfig{Addr: ":7947"}},
 		Cluster:   ClusterConfig{BootstrapExpect: 1, FetchRate: 64 << 20},
+		Scrub:     ScrubConfig{Rate: 8 << 20, Every: 7 * 24 * time.Hour},
 
 		GroupDelay: 3 * time.Second,
 		ConsumerGroups: ConsumerGroupsConfig{
@@ -233,6 +246,8 @@ func (c Config) Validate() error {
 		return wrong(fmt.Sprintf("cluster.bootstrap_expect is %d: want the number of nodes with which the site begins, 1 to %d (3 or 5 survive the loss of a node), or 0 to join one", c.Cluster.BootstrapExpect, maxFounders), "cluster", "bootstrap_expect")
 	case c.Cluster.BootstrapExpect != 1 && len(c.Mesh.LAN.Join) == 0:
 		return wrong(fmt.Sprintf("cluster.bootstrap_expect is %d and mesh.lan.join names nobody: want addresses by which the nodes of the site find each other", c.Cluster.BootstrapExpect), "cluster", "bootstrap_expect")
+	case c.Scrub.Every < time.Minute || c.Scrub.Every > 366*24*time.Hour:
+		return wrong(fmt.Sprintf("scrub.every is %s: want 1m to 8784h", c.Scrub.Every), "scrub", "every")
 	case !slices.Contains([]string{"", string(mesh.ProfileLocal)}, c.Mesh.Profile):
 		return wrong(fmt.Sprintf("mesh.profile is %q: want \"local\" or nothing", c.Mesh.Profile), "mesh", "profile")
 	}

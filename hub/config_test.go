@@ -3,6 +3,7 @@ package hub
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors/strict"
 )
@@ -20,6 +21,7 @@ node:      {id: fra-1, site: fra, data_dir: /var/lib/entrepot}
 listeners: {kafka: {addr: ":9092", advertise: "fra-1.example:9092"}, admin: {addr: ":8080"}, peer: {addr: ":7948"}, registry: {addr: ":8081"}, connect: {addr: ":8083"}}
 mesh:      {lan: {addr: ":7946", join: ["fra-2:7946"]}, wan: {addr: ":7947", join: ["nyc-1:7947"]}, key: "${env:MESH_KEY}"}
 cluster:   {bootstrap_expect: 1, fetch_rate: 10MiB}
+scrub:     {rate: 1MiB, every: 24h}
 jobs:      [configs/*.yaml, /abs/one.yaml]
 plugins:   [{name: one, path: bin/one, sha256: "`+strings.Repeat("0", 64)+`"}]
 `), Default(), noReferences())
@@ -31,6 +33,9 @@ plugins:   [{name: one, path: bin/one, sha256: "`+strings.Repeat("0", 64)+`"}]
 	}
 	if c.Cluster.FetchRate != 10<<20 || Default().Cluster.FetchRate != 64<<20 {
 		t.Errorf("fetch_rate %d, without it %d", c.Cluster.FetchRate, Default().Cluster.FetchRate)
+	}
+	if c.Scrub != (ScrubConfig{1 << 20, 24 * time.Hour}) || Default().Scrub != (ScrubConfig{8 << 20, 168 * time.Hour}) {
+		t.Errorf("scrub %+v, without it %+v", c.Scrub, Default().Scrub)
 	}
 	if c.Jobs[0] != "etc/configs/*.yaml" || c.Jobs[1] != "/abs/one.yaml" {
 		t.Errorf("jobs %q, want them relative to the file", c.Jobs)
@@ -79,6 +84,7 @@ func TestParseRefuses(t *testing.T) {
 		head + "cluster: {bootstrap_expect: 10}":                                                                                                         `n.yaml:2:29: cluster.bootstrap_expect is 10`,
 		head + "cluster: {bootstrap_expect: 3}":                                                                                                          `n.yaml:2:29: cluster.bootstrap_expect is 3 and mesh.lan.join names nobody`,
 		head + "cluster: {fetch_rate: fast}":                                                                                                             `n.yaml:2:23: `,
+		head + "scrub: {every: 1s}":                                                                                                                      `n.yaml:2:16: scrub.every is 1s: want 1m to 8784h`,
 		head + "listeners: {peer: {tls: {cert: a, key: b}}}":                                                                                             `n.yaml:2:25: listeners.peer.tls: nodes verify each other`,
 		head + "consumer_groups: {session: 10s}":                                                                                                         `n.yaml:2:18: consumer_groups: invalid config: the session timeout of members is 10s, want 45s to 1m0s`,
 		head + "consumer_groups: {min_session: 2m}":                                                                                                      `consumer_groups.min_session is 2m0s and its maximum is 1m0s`,

@@ -178,7 +178,14 @@ func (h *Hub) openStore(context.Context) error {
 // the others.
 func (h *Hub) join(context.Context) error {
 	var err error
-	if h.set, err = replica.Open(replica.Config{Member: h.member(), Transport: transport{h}, Source: otherLogs{h}, FetchRate: -1, Logger: h.log.With("part", "replica")}, h.store); err != nil {
+	rc := replica.Config{
+		Member: h.member(), Transport: transport{h}, Source: otherLogs{h}, FetchRate: -1, // what is fetched is bounded where it is received
+		ScrubRate: int64(h.cfg.Scrub.Rate), ScrubEvery: h.cfg.Scrub.Every, Logger: h.log.With("part", "replica"),
+	}
+	if rc.ScrubRate == 0 {
+		rc.ScrubRate = -1
+	}
+	if h.set, err = replica.Open(rc, h.store); err != nil {
 		return err
 	}
 	h.meta = &meta{machine: newAnswers(), ask: h.askLeader, leader: h.metaLeader}
@@ -219,14 +226,14 @@ func (h *Hub) join(context.Context) error {
 	if err != nil {
 		return err
 	}
-	rc := registry.Config{
+	sc := registry.Config{
 		Dial: h.pipe.dial, Seeds: []string{h.Kafka()}, ClusterID: h.id.Cluster, Version: h.deps.Version, Logger: h.log.With("part", "registry"),
 		Relay: h.relayed(relayRegistry, h.schemaWriter),
 	}
 	if h.cfg.Listeners.Registry.Login {
-		rc.Login = passwords(pc.SASL)
+		sc.Login = passwords(pc.SASL)
 	}
-	h.registry = registry.New(rc)
+	h.registry = registry.New(sc)
 	cc := connect.Config{
 		Site: h.connectors, Registry: h.deps.Registry, ClusterID: h.id.Cluster, Version: h.deps.Version, Worker: h.Connect(), Logger: h.log.With("part", "connect"),
 		Relay: h.relayed(relayConnect, h.connectWorker),
@@ -251,7 +258,7 @@ func (h *Hub) joinIfSomebody(ctx context.Context) error {
 
 func (h *Hub) openAdmin(context.Context) (err error) {
 	h.admin, err = admin.New(admin.Config{Logger: h.log.With("part", "admin"), Relay: h.relayed(relayAdmin, h.jobWorker), OtherJobs: h.otherJobs},
-		admin.Sources{Node: nodeView{h}, Mesh: meshView{h}, Links: linksView{h}, Jobs: jobsView{h}, Site: siteView{h}, Samples: []admin.Samples{siteSamples{h}, kafkaSamples{h}, registrySamples{h}, connectSamples{h}}})
+		admin.Sources{Node: nodeView{h}, Mesh: meshView{h}, Links: linksView{h}, Jobs: jobsView{h}, Site: siteView{h}, Samples: []admin.Samples{siteSamples{h}, scrubSamples{h}, kafkaSamples{h}, registrySamples{h}, connectSamples{h}}})
 	return err
 }
 

@@ -337,6 +337,31 @@ func (v kafkaSamples) Samples() []admin.Sample {
 	return all
 }
 
+// scrubSamples tell how far the check of what is on the disk is, and what it found.
+type scrubSamples struct{ h *Hub }
+
+// Samples implements admin.Samples.
+func (v scrubSamples) Samples() []admin.Sample {
+	if !v.h.joined.Load() || v.h.cfg.Scrub.Rate == 0 {
+		return nil
+	}
+	s := v.h.set.Scrubbed()
+	running, last := 0.0, 0.0
+	if s.Running {
+		running = 1
+	}
+	if !s.LastPass.IsZero() {
+		last = float64(s.LastPass.UnixMilli()) / 1000
+	}
+	return []admin.Sample{
+		{Name: "scrub_running", Help: "1 while what is on the disk is read and checked.", Value: running},
+		{Name: "scrub_pass_bytes", Help: "Bytes read in this pass, or the last one.", Value: float64(s.Bytes)},
+		{Name: "scrub_last_pass_seconds", Help: "When the last pass over everything ended, seconds since 1970; 0: never.", Value: last},
+		{Name: "scrub_damaged_total", Help: "Logs found damaged by the check since the node started.", Counter: true, Value: float64(s.Damaged)},
+		{Name: "scrub_bad_indexes_total", Help: "Segments found by the check whose index cannot be used and is made anew from the frames each time.", Counter: true, Value: float64(s.Indexes)},
+	}
+}
+
 // registrySamples counts what the schema registry has.
 type registrySamples struct{ h *Hub }
 
