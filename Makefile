@@ -41,9 +41,9 @@ lint: ## golangci-lint at its pinned version (the first run builds it); make lin
 bench: build ## the figures of docs/benchmarks.md, against a node of its own
 	@deploy/test/bench.sh
 
-compare: build ## the hub beside Apache Kafka, same client, alternating runs: the table of docs/benchmarks.md (ROUNDS=2, ONLY=regexp, DRY=1 prints it)
+compare: build ## the hub beside Apache Kafka, same client, alternating runs: the table of docs/benchmarks.md (ROUNDS=2, ONLY=regexp, DRY=1 prints it; NODES=3 three nodes of each)
 	@deploy/compare/setup.sh
-	@python3 -B deploy/compare/compare.py --rounds $(or $(ROUNDS),2) --only '$(ONLY)' $(if $(DRY),--dry)
+	@python3 -B deploy/compare/compare.py --nodes $(or $(NODES),1) --rounds $(or $(ROUNDS),2) --only '$(ONLY)' $(if $(DRY),--dry)
 
 compare-connectors: build test-setup ## the hub's connectors beside Kafka Connect's, same rows, same PostgreSQL: the table of docs/benchmarks.md (ROUNDS=1, ONLY=regexp, HUB=1 without Connect, DRY=1 prints it)
 	@deploy/compare/plugins.sh

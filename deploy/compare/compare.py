@@ -1,11 +1,14 @@
 #!/usr/bin/env -S python3 -B
-"""Compares the hub with Apache Kafka on this machine: one node each, the same
-client, alternating runs; the server that is not measured is stopped. Writes
-medians and ratios into docs/benchmarks.md unless --dry is given.
+"""Compares the hub with Apache Kafka on this machine: one node each, or three
+with every record on all of them, the same client, alternating runs; the server
+that is not measured is stopped. Writes medians and ratios into
+docs/benchmarks.md unless --dry is given.
 
   make compare                      all loads, 2 rounds
   make compare ROUNDS=1             one round
   make compare ONLY='produce 1 KiB' the loads whose names match
+  make compare NODES=3              three nodes of each, every topic with three replicas;
+                                    loads and table of their own
 """
 import argparse
 import json
@@ -20,8 +23,10 @@ import client
 import loads
 import report
 from servers import Hub, Kafka, ROOT
+from sites import PORTS, HubSite, KafkaSite
 
 CACHE = ROOT / ".cache/compare"
+BEGIN, END = "<!-- compare-3: written by make compare NODES=3 -->", "<!-- compare-3: end -->"
 
 
 def log(line):
@@ -62,12 +67,16 @@ def main():
     args.add_argument("--rounds", type=int, default=2)
     args.add_argument("--only", default="", help="regular expression that the names of loads match")
     args.add_argument("--dry", action="store_true", help="print the table instead of writing it into docs/benchmarks.md")
-    args.add_argument("--port", type=int, default=19192, help="the first of four free ports")
+    args.add_argument("--nodes", type=int, default=1, choices=sorted(loads.PLANS), help="nodes of each server")
+    args.add_argument("--port", type=int, default=19192, help=f"the first of {2 * PORTS} free ports")
     o = args.parse_args()
     before = os.getloadavg()[0]
     scratch = tempfile.mkdtemp(prefix="entrepot-bench.", dir=os.environ.get("BENCH_DIR", ROOT))
-    hub, kafka = Hub("hub", o.port, scratch), Kafka("kafka", o.port + 2, scratch)
-    bench = loads.Bench([hub, kafka], scratch, o.only, log)
+    if o.nodes == 1:
+        hub, kafka = Hub("hub", o.port, scratch), Kafka("kafka", o.port + 2, scratch)
+    else:
+        hub, kafka = HubSite("hub", o.port, scratch), KafkaSite("kafka", o.port + PORTS, scratch)
+    bench = loads.Bench([hub, kafka], loads.PLANS[o.nodes], scratch, o.only, log)
     try:
         started = []
         for s in (hub, kafka):
@@ -84,14 +93,14 @@ def main():
             s.stop()
         shutil.rmtree(scratch, ignore_errors=True)
     CACHE.mkdir(parents=True, exist_ok=True)
-    (CACHE / "samples.json").write_text(json.dumps(bench.samples, indent=1))
-    command = f"make compare ROUNDS={o.rounds}" + (f" ONLY='{o.only}'" if o.only else "")
+    (CACHE / f"samples-{o.nodes}.json").write_text(json.dumps(bench.samples, indent=1))
+    command = "make compare" + (f" NODES={o.nodes}" if o.nodes > 1 else "") + f" ROUNDS={o.rounds}" + (f" ONLY='{o.only}'" if o.only else "")
     versions = [hub.version(), kafka.version(), "client librdkafka " + librdkafka()]
     body = report.text(bench.samples, ["hub", "kafka"], versions, command, before, bench.cold)
     if o.dry:
         log(body)
     else:
-        report.write(ROOT / "docs/benchmarks.md", body)
+        report.write(ROOT / "docs/benchmarks.md", body, *([BEGIN, END] if o.nodes > 1 else []))
         log("docs/benchmarks.md has the table")
 
 

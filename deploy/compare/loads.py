@@ -4,6 +4,7 @@ compared with itself."""
 import os
 import re
 import subprocess
+from dataclasses import dataclass
 
 import client
 
@@ -11,6 +12,7 @@ RECORDS = {1024: 600_000, 100: 2_500_000}
 SMALL, SMALL_RECORDS = 10, 100_000  # records in a batch, records
 RATE, RATE_SECONDS = 1_000, 10
 NAMES = {1024: "1 KiB", 100: "100 B"}
+NOT_SYNCED = "produce 1 KiB, 10 partitions, acks=all, durability=replicated"
 
 
 def drop_caches():
@@ -24,9 +26,24 @@ def drop_caches():
         return False
 
 
+@dataclass
+class Plan:
+    """What is measured of one node each, or of three."""
+    partitions: tuple
+    acks: tuple
+    cold: bool        # reads that the disk serves
+    not_synced: bool  # with what the hub offers instead of syncing
+
+
+PLANS = {
+    1: Plan(partitions=(1, 10, 1000), acks=("all", 1), cold=True, not_synced=False),
+    3: Plan(partitions=(1, 10, 100), acks=("all",), cold=False, not_synced=True),
+}
+
+
 class Bench:
-    def __init__(self, servers, scratch, only, log):
-        self.servers, self.scratch, self.only, self.log = servers, scratch, re.compile(only), log
+    def __init__(self, servers, plan, scratch, only, log):
+        self.servers, self.plan, self.scratch, self.only, self.log = servers, plan, scratch, re.compile(only), log
         self.samples = []  # dicts: load, unit, server, round, slot, value, cpu
         self.cold = os.access("/proc/sys/vm/drop_caches", os.W_OK)
 
@@ -71,7 +88,7 @@ class Bench:
     def throughput(self, round_, size, partitions):
         count, topic = RECORDS[size], f"t{size}-{partitions}-{round_}"
         what = f"{NAMES[size]}, {partitions:,} partition" + ("s" if partitions > 1 else "")
-        loads = {acks: f"produce {what}, acks={acks}" for acks in ("all", 1)}
+        loads = {acks: f"produce {what}, acks={acks}" for acks in self.plan.acks}
         small = f"produce {what}, acks=all, batches of {SMALL}"
         tail, cold = f"consume {what}, newest", f"consume {what}, cold"
         if not self.wanted(*loads.values(), small, tail, cold):
@@ -88,8 +105,21 @@ class Bench:
         if size == 1024 and partitions > 1:
             self.measure(small, "records/s", round_, lambda s: client.produce(s, topic, size, SMALL_RECORDS, -1, SMALL))
         self.measure(tail, "records/s", round_, lambda s: client.consume(s, topic, partitions, count, True))
-        if self.cold and partitions == 10:
+        if self.plan.cold and self.cold and partitions == 10:
             self.measure(cold, "records/s", round_, lambda s: client.consume(s, topic, partitions, count, False), drop_caches)
+        self.for_both(lambda s: s.topic("delete", topic))
+
+    def not_synced(self, round_):
+        topic = f"r-{round_}"
+        if not self.wanted(NOT_SYNCED):
+            return
+
+        def prepare(server):
+            server.topic("create", topic, "--partitions", "10", *server.RELAXED)
+            client.produce(server, topic, 1024, RECORDS[1024] // 2, "all")
+
+        self.for_both(prepare)
+        self.measure(NOT_SYNCED, "records/s", round_, lambda s: client.produce(s, topic, 1024, RECORDS[1024], -1))
         self.for_both(lambda s: s.topic("delete", topic))
 
     def end_to_end(self, round_):
@@ -108,6 +138,8 @@ class Bench:
 
     def round(self, round_):
         for size in RECORDS:
-            for partitions in (1, 10, 1000):
+            for partitions in self.plan.partitions:
                 self.throughput(round_, size, partitions)
+        if self.plan.not_synced:
+            self.not_synced(round_)
         self.end_to_end(round_)

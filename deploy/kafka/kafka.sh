@@ -15,6 +15,9 @@
 #   kafka.sh classpath                    print the class path, for a test that compiles its own program
 #
 # KAFKA_HEAP_OPTS and KAFKA_LOG_LEVEL (WARN) are passed on. JAVA_HOME chooses the Java.
+# One node of several is given node.id=N and controller.quorum.voters=1@host:port,…
+# and is formatted with KAFKA_CLUSTER_ID, which is the same for all of them; each
+# waits for the others, so they are started at the same time.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=$(cd "$here/../.." && pwd)/.cache/kafka
@@ -22,10 +25,16 @@ java=${JAVA_HOME:+$JAVA_HOME/bin/}java
 
 fail() { echo "kafka.sh: $*" >&2; exit 1; }
 
+# setup lets go of its lock at once: nodes of one cluster start at the same time.
 setup() {
   mkdir -p "$cache"
   exec 9>"$cache/.lock"
   flock 9
+  fetch
+  exec 9>&-
+}
+
+fetch() {
   # The copy of the pom is made last, so that a half-made cache is made again.
   if [ -d "$cache/jars" ] && cmp -s "$here/pom.xml" "$cache/pom.xml" && command -v "${java}c" >/dev/null; then return; fi
   local missing=()
@@ -51,8 +60,6 @@ version() { sed -n 's:.*<kafka.version>\(.*\)</kafka.version>.*:\1:p' "$here/pom
 run() {
   local heap=$1
   shift
-  # The setup lock must not outlive this script.
-  exec 9>&-
   # shellcheck disable=SC2086
   exec "$java" ${KAFKA_HEAP_OPTS:-$heap} -server -XX:+UseG1GC -XX:MaxGCPauseMillis=20 \
     -XX:InitiatingHeapOccupancyPercent=35 -XX:+ExplicitGCInvokesConcurrent -Djava.awt.headless=true \
@@ -83,8 +90,10 @@ prepare() {
     for setting in "$@"; do echo "$setting"; done
   } >"$dir/server.properties"
   if [ ! -e "$dir/data/meta.properties" ]; then
-    (run -Xmx256M kafka.tools.StorageTool format --standalone \
-      -t "$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')" -c "$dir/server.properties") >"$dir/format.log" 2>&1 ||
+    local quorum=(--standalone)
+    [[ " $* " != *" controller.quorum.voters="* ]] || quorum=()
+    (run -Xmx256M kafka.tools.StorageTool format "${quorum[@]}" \
+      -t "${KAFKA_CLUSTER_ID:-$(head -c 16 /dev/urandom | base64 | tr '+/' '-_' | tr -d '=')}" -c "$dir/server.properties") >"$dir/format.log" 2>&1 ||
       { cat "$dir/format.log" >&2; fail "could not format $dir/data"; }
   fi
 }
