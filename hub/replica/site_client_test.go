@@ -14,7 +14,7 @@ import (
 // siteBatch is a batch of a client and what became of it.
 type siteBatch struct {
 	value  string
-	build  func() record.Batch
+	bytes  record.Batch // as it is sent; each attempt sends a copy
 	seq    int32
 	number int // of its client's batches
 	flying int // attempts without an answer
@@ -72,37 +72,28 @@ func (g *siteGroup) newBatch(pid int64, epoch int16, seq int32, txn bool) *siteB
 			keys[i], dead[i] = fmt.Appendf(nil, "k%d", rng.IntN(6)), rng.IntN(5) == 0
 		}
 	}
-	b := &siteBatch{value: value, seq: seq}
-	b.build = func() record.Batch {
-		w := record.NewBuilder(record.None)
-		w.ProducerID, w.ProducerEpoch, w.BaseSequence, w.Transactional = pid, epoch, seq, txn
-		for i := range count {
-			v := append(fmt.Appendf(nil, "%s/%d ", value, i), bytes.Repeat([]byte("."), size)...)
-			if dead[i] {
-				v = nil
-			}
-			// The time makes the batch's checksum its own, whatever is in it.
-			if err := w.Append(record.Record{Timestamp: 1_000_000 + int64(g.serialOf(value)), Key: keys[i], Value: v}); err != nil {
-				panic(err)
-			}
+	w := record.NewBuilder(record.None)
+	w.ProducerID, w.ProducerEpoch, w.BaseSequence, w.Transactional = pid, epoch, seq, txn
+	for i := range count {
+		v := append(fmt.Appendf(nil, "%s/%d ", value, i), bytes.Repeat([]byte("."), size)...)
+		if dead[i] {
+			v = nil
 		}
-		out, err := w.Build()
-		if err != nil {
+		// The time makes the batch's checksum its own, whatever is in it.
+		if err := w.Append(record.Record{Timestamp: 1_000_000 + int64(g.serial), Key: keys[i], Value: v}); err != nil {
 			panic(err)
 		}
-		return bytes.Clone(out)
 	}
-	crc := b.build().CRC()
-	if g.sent[crc] != nil {
+	built, err := w.Build()
+	if err != nil {
+		panic(err)
+	}
+	b := &siteBatch{value: value, seq: seq, bytes: bytes.Clone(built)}
+	if g.sent[b.bytes.CRC()] != nil {
 		panic("two batches have one checksum")
 	}
-	g.sent[crc] = b
+	g.sent[b.bytes.CRC()] = b
 	return b
-}
-
-func (g *siteGroup) serialOf(value string) (n int) {
-	fmt.Sscanf(value[len(g.id.Topic)+1:], "%d", &n)
-	return n
 }
 
 // target is where a client sends to: a leader, if it knows one.
@@ -167,7 +158,7 @@ func (g *siteGroup) sendLoose(done func(error)) {
 // fly sends a batch and checks what an acknowledgement says.
 func (b *siteBatch) fly(g *siteGroup, r *siteReplica, done func(error)) {
 	b.flying++
-	r.submit(&proposal{kind: propAppend, batches: []record.Batch{b.build()}, appended: func(a []record.Appended, err error) {
+	r.submit(&proposal{kind: propAppend, batches: []record.Batch{bytes.Clone(b.bytes)}, appended: func(a []record.Appended, err error) {
 		b.flying--
 		if err != nil {
 			if uncertain(err) {
@@ -236,7 +227,7 @@ func (c *siteClient) act() {
 	}
 	b := c.g.newBatch(c.pid, c.epoch, c.next, c.txn != nil)
 	b.number, c.count = c.count, c.count+1
-	c.next += b.build().Count()
+	c.next += b.bytes.Count()
 	c.sent = append(c.sent, b)
 	if c.txn != nil {
 		c.txn.open = append(c.txn.open, b)
