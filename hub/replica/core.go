@@ -326,13 +326,21 @@ func (c *core) ready(rd raft.Ready) {
 	if rd.SoftState != nil {
 		c.roleChanged(rd.SoftState)
 	}
+	// Votes are asked for once the own one is durable (Invariant 6). Raft only
+	// counts it later than the others, and a majority of others is one, too: who
+	// led by it and forgot the term with its power could win it again, and write
+	// something else at the same index in the same term.
+	var asks []pb.Message
 	for i := range rd.Messages {
-		switch m := &rd.Messages[i]; m.To {
-		case raft.LocalAppendThread:
+		switch m := &rd.Messages[i]; {
+		case m.Type == pb.MsgVote:
+			asks = append(asks, *m)
+		case m.To == raft.LocalAppendThread: // it comes behind what is sent
+			m.Responses = append(asks, m.Responses...)
 			c.write(m)
-		case raft.LocalApplyThread:
+		case m.To == raft.LocalApplyThread:
 			c.heldApply = append(c.heldApply, *m)
-		case raft.None: // the answer to learnCommit
+		case m.To == raft.None: // the answer to learnCommit
 		default:
 			c.out.msgs = append(c.out.msgs, *m)
 		}

@@ -254,9 +254,8 @@ func (r *siteReplica) vote(term, to uint64) {
 	r.term = max(r.term, term)
 }
 
-// checkMessage notes what a message promises: it must be true after a crash. A
-// candidate's vote for itself is no promise to anybody: it may win by the votes
-// of the others before its own is durable, and counts then without it.
+// checkMessage notes what a message promises: it must be true after a crash. Who
+// asks for votes, and who leads by them, has voted for itself.
 func (r *siteReplica) checkMessage(m *pb.Message) {
 	if m.Reject {
 		return
@@ -264,6 +263,8 @@ func (r *siteReplica) checkMessage(m *pb.Message) {
 	switch m.Type {
 	case pb.MsgVoteResp:
 		r.vote(m.Term, m.To)
+	case pb.MsgVote, pb.MsgApp, pb.MsgHeartbeat, pb.MsgSnap:
+		r.vote(m.Term, r.member)
 	case pb.MsgAppResp:
 		r.term = max(r.term, m.Term)
 		if m.Index >= r.acked {

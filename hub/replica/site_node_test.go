@@ -334,6 +334,9 @@ func (r *siteReplica) step() {
 	in.durable, r.durable = in.durable+r.durable, 0
 	in.err = r.err
 	out := r.core.step(in)
+	if s.plant.stepped != nil {
+		s.plant.stepped(r, out)
+	}
 	r.in = input{}
 	r.checkRole()
 	if !s.mood.sendLate {

@@ -13,9 +13,10 @@ import (
 // sitePlant is a mistake that a test builds in to see that the simulation
 // notices it. Nothing of it is in the code that it tests.
 type sitePlant struct {
-	faults   func() func(*vfs.Op) error              // of a node's disk, fresh for each start
-	log      func(*siteReplica) entryLog             // what the core reads
-	opened   func(*siteReplica)                      // after the core was opened
+	faults   func() func(*vfs.Op) error  // of a node's disk, fresh for each start
+	log      func(*siteReplica) entryLog // what the core reads
+	opened   func(*siteReplica)          // after the core was opened
+	stepped  func(*siteReplica, *output)
 	round    func(*siteReplica, *storage.Round) bool // whether it is taken for durable once written
 	sent     func(*siteReplica, *pb.Message)
 	received func(*siteReplica, *pb.Message)
@@ -40,6 +41,7 @@ func TestSiteSimulationNotices(t *testing.T) {
 		{"acknowledge before the majority", sitePlant{sent: answeredForAll}},
 		{"acknowledge before the sync", sitePlant{round: doneAtOnce}},
 		{"vote not synced", sitePlant{faults: skipVotes}},
+		{"votes asked for before the own one is durable", sitePlant{stepped: askAtOnce}},
 		{"a committed record cut off", sitePlant{truncate: cutOff}},
 		{"applied twice after a restart", sitePlant{log: snapshotOneBack}},
 		{"an old leader's append accepted", sitePlant{received: takeAppend}},
@@ -87,6 +89,17 @@ func skipVotes() func(*vfs.Op) error {
 			delete(other, op.Name)
 		}
 		return nil
+	}
+}
+
+// askAtOnce sends what asks for votes without waiting for the own one.
+func askAtOnce(r *siteReplica, out *output) {
+	q := &r.core.inflight
+	for i := q.head; i < len(q.buf); i++ {
+		f := &q.buf[i]
+		for len(f.responses) > 0 && f.responses[0].Type == pb.MsgVote {
+			out.msgs, f.responses = append(out.msgs, f.responses[0]), f.responses[1:]
+		}
 	}
 }
 
