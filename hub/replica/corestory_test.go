@@ -34,6 +34,7 @@ type cluster struct {
 	net   []pb.Message
 	auto  bool // flush and deliver after each step until nothing moves
 	full  bool // the disks are full
+	quiet int  // ticks of rest before the group goes quiet; 0: never
 	now   int64
 	props int
 	// Producers were forgotten, which a restart does not know.
@@ -60,6 +61,7 @@ func (e *cluster) do(verb string, a storytest.Args) string {
 	e.told.Reset()
 	switch verb {
 	case "nodes":
+		e.quiet = int(a.Int("quiet", 0))
 		e.start(int(a.Int("count", 0)))
 	case "manual":
 		e.auto = false
@@ -170,7 +172,7 @@ func (e *cluster) start(n int) {
 
 func (e *cluster) open(m *member) {
 	c, err := openCore(coreConfig{
-		id: m.id, topic: m.topic, electionTicks: 10, maxInflight: 8 << 20, mostProducers: 100, seed: 7,
+		id: m.id, topic: m.topic, electionTicks: 10, quietTicks: e.quiet, maxInflight: 8 << 20, mostProducers: 100, seed: 7,
 		logger: slog.New(slog.DiscardHandler),
 	}, m.log, e.now)
 	if err != nil {
@@ -296,7 +298,7 @@ func (e *cluster) propose(verb string, m *member, a storytest.Args) {
 	if p.appended == nil {
 		p.failed = func(err error) { e.say("%s: %s", name, outcome(nil, err)) }
 	}
-	e.step(m, input{props: []*proposal{p}})
+	e.step(m, input{props: []*proposal{p}, ticks: int(a.Int("ticks", 0))})
 }
 
 func (e *cluster) batch(a storytest.Args, i int) record.Batch {
@@ -390,6 +392,9 @@ func (e *cluster) show(verb string, m *member, a storytest.Args) string {
 		fmt.Fprintf(&b, "%s term %d lead %d, last %d applied %d, log start %d hw %d next %d, leader epoch %d\n",
 			strings.ToLower(strings.TrimPrefix(c.role.String(), "State")), c.term, c.lead, c.tail.index, c.applied, c.control.logStart, c.hw, c.tail.next, c.offsets().LeaderEpoch)
 		fmt.Fprintf(&b, "lineage %v voters %v\n", c.control.lineage, c.conf.state.Voters)
+		if c.quiet {
+			fmt.Fprintln(&b, "quiet")
+		}
 		if l := c.conf.state.Learners; len(l) > 0 {
 			fmt.Fprintf(&b, "learners %v\n", l)
 		}

@@ -86,10 +86,10 @@ func (c *core) rests() bool {
 	return inLine
 }
 
-// settled reports whether nothing is on its way to the disk and no change of
-// the members is under way.
+// settled reports whether nothing is on its way to the disk or waits to be
+// proposed in this step, and no change of the members is under way.
 func (c *core) settled() bool {
-	return c.inflight.len() == 0 && c.pending.len() == 0 && len(c.staged) == 0 && len(c.conf.pending) == 0 && len(c.conf.state.VotersOutgoing) == 0
+	return len(c.props) == 0 && c.inflight.len() == 0 && c.pending.len() == 0 && len(c.staged) == 0 && len(c.conf.pending) == 0 && len(c.conf.state.VotersOutgoing) == 0
 }
 
 // follows takes a heartbeat that asks for quiet, after Raft has taken it: the
