@@ -65,14 +65,10 @@ func (s *Set) tickGroups(all []*Replica) {
 		v := r.view.Load()
 		for _, id := range v.others {
 			heard, echoed := s.peers.silence(id)
-			switch silent := uint64(s.cfg.ElectionTicks); {
-			case v.role == RoleFailed, v.role == RoleQuarantined:
+			if v.role == RoleFailed || v.role == RoleQuarantined {
 				s.peers.add(id, beat{group: keyOf(r.id), kind: beatGone})
-			case !v.quiet:
-			case v.role == RoleLeader && echoed >= silent:
-				r.rouse(0)
-			case v.leader == id && heard >= silent:
-				r.rouse(s.cfg.ElectionTicks)
+			} else if wake, ticks := v.roused(id, heard, echoed, s.cfg.ElectionTicks); wake {
+				r.rouse(ticks)
 			}
 		}
 		if v.ticks {
@@ -80,6 +76,19 @@ func (s *Set) tickGroups(all []*Replica) {
 			s.ready(r)
 		}
 	}
+}
+
+// roused reports whether a group at rest is woken, and with how many ticks,
+// because a member's node was not heard, or has not heard this one, for so long.
+func (v *view) roused(member, heard, echoed uint64, electionTicks int) (wake bool, ticks int) {
+	switch silent := uint64(electionTicks); {
+	case !v.quiet:
+	case v.role == RoleLeader && echoed >= silent:
+		return true, 0
+	case v.leader == member && heard >= silent:
+		return true, electionTicks
+	}
+	return false, 0
 }
 
 // suspect has the group elect early if the member led it, and reports whether

@@ -21,7 +21,7 @@ func (s *simSite) evDeliver() {
 		s.late = append(s.late[:i], s.late[i+1:]...)
 		s.deliver(p)
 	}
-	for range 1 + s.rng.IntN(4) {
+	for range 1 + s.rng.IntN(12) {
 		if len(s.net) == 0 {
 			return
 		}
@@ -48,15 +48,6 @@ func (s *simSite) evTick() {
 	ticks := 1 + s.rng.IntN(s.mood.ticks)
 	s.now = s.now.Add(time.Duration(ticks) * 100 * time.Millisecond / time.Duration(len(s.nodes)))
 	n.tick(ticks)
-}
-
-func (n *siteNode) tick(ticks int) {
-	for _, r := range n.reps {
-		if r.working() {
-			r.in.ticks += ticks
-			r.step()
-		}
-	}
 }
 
 // evDisk lets a disk finish what it has; the groups hear of it now or later.
@@ -341,10 +332,10 @@ func (s *simSite) wipe(n *siteNode) {
 		n.crash(false, "")
 	}
 	s.lost, n.mem, n.damaged, n.offline = n, vfs.NewMem(), false, false
+	n.incarnation++
 	for i, r := range n.reps {
 		if r != nil {
 			n.gone = append(n.gone, siteLoss{r.g, r.member})
-			r.g.next[n.broker]++
 			n.reps[i] = nil
 		}
 	}

@@ -25,7 +25,6 @@ type siteGroup struct {
 	mirror  *siteMirror // a mirrored partition
 	keyed   bool        // a compacted one
 	born    []uint64
-	next    []uint32 // by broker: its next incarnation
 
 	committed []storage.Entry // of index 2 and above
 	offset    int64           // next one
@@ -57,7 +56,7 @@ func newSiteGroups(s *simSite) []*siteGroup {
 	add := func(name string) *siteGroup {
 		g := &siteGroup{
 			s: s, at: len(groups), id: storage.LogID{Topic: name, ID: record.TopicID{byte(len(groups) + 1)}},
-			next: make([]uint32, s.mood.nodes+1), ever: map[uint64]bool{}, leaders: map[uint64]uint64{}, exposed: map[uint64]int64{},
+			ever: map[uint64]bool{}, leaders: map[uint64]uint64{}, exposed: map[uint64]int64{},
 			hashes: map[uint64]uint64{}, sent: map[uint32]*siteBatch{}, commands: map[string]bool{}, epoch: -1,
 		}
 		for _, b := range rng.Perm(s.mood.nodes)[:3] {

@@ -101,7 +101,7 @@ func (s *simSite) forget(r *siteReplica) {
 // place gives a node a replica that is to be added to the group: the member that
 // it was, unless its disk was lost, as a node does that is told to have it again.
 func (g *siteGroup) place(n *siteNode) *siteReplica {
-	r := newSiteReplica(n, g, siteMember(n.broker, g.next[n.broker]))
+	r := newSiteReplica(n, g, n.member())
 	r.joins = true
 	n.reps[g.at] = r
 	if n.up && !n.mem.Dead() {

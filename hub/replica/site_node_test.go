@@ -27,6 +27,7 @@ func brokerOf(member uint64) int32 { return int32(uint32(member)) }
 type siteNode struct {
 	s        *simSite
 	broker   int32
+	peers    *peers // what this run of the process knows of the other nodes
 	mem      *vfs.Mem
 	store    *storage.Store
 	up       bool
@@ -38,7 +39,12 @@ type siteNode struct {
 	reps     []*siteReplica
 	gone     []siteLoss // members that a wipe took, until they are out of their groups
 	faults   func(*vfs.Op) error
+
+	incarnation uint32 // how often its disk was lost
 }
+
+// member is the node in all groups to which it is added.
+func (n *siteNode) member() uint64 { return siteMember(n.broker, n.incarnation) }
 
 type siteLoss struct {
 	g      *siteGroup
@@ -95,7 +101,7 @@ func (n *siteNode) start() {
 		}
 		s.fail("node %d: open the store: %v", n.broker, err)
 	}
-	n.store, n.up = store, true
+	n.store, n.up, n.peers = store, true, newPeers(s.rng.Uint64()|1)
 	for _, r := range n.reps {
 		if r != nil && !n.mem.Dead() {
 			r.open()
@@ -195,7 +201,9 @@ type siteReplica struct {
 	hw      int64             // of this life
 	commit  uint64            // of this life
 	led     uint64            // term in which it leads
-	unread  bool              // what it has applied cannot be read: its disk is damaged
+	quiet   bool
+	told    []uint64 // who is told that it has failed
+	unread  bool     // what it has applied cannot be read: its disk is damaged
 }
 
 func newSiteReplica(n *siteNode, g *siteGroup, member uint64) *siteReplica {
@@ -252,7 +260,7 @@ func (r *siteReplica) open() {
 func (r *siteReplica) startCore() {
 	s := r.n.s
 	cfg := coreConfig{
-		id: r.member, topic: r.g.topic, electionTicks: s.mood.election, maxInflight: 1 << 20, mostProducers: 100,
+		id: r.member, topic: r.g.topic, electionTicks: s.mood.election, quietTicks: s.mood.quiet, maxInflight: 1 << 20, mostProducers: 100,
 		seed: s.rng.Uint64(), logger: slog.New(slog.DiscardHandler),
 	}
 	if r.g.machine {
@@ -302,6 +310,9 @@ func (r *siteReplica) stop() {
 			props = append(props, r.core.pending.buf[i].p)
 		}
 	}
+	if r.core != nil && r.core.failed != nil {
+		r.told = r.core.others
+	}
 	r.core, r.in, r.durable, r.err, r.stalled = nil, input{}, 0, nil, nil
 	for _, p := range props {
 		p.finish(ack{p: p, err: errGone})
@@ -313,7 +324,7 @@ var errGone = errors.New("the connection broke")
 
 func (r *siteReplica) down(power bool) {
 	r.stop()
-	r.log, r.power = nil, power
+	r.log, r.power, r.told = nil, power, nil
 }
 
 // working reports whether the replica takes part in its group now.
@@ -339,6 +350,7 @@ func (r *siteReplica) step() {
 	}
 	r.in = input{}
 	r.checkRole()
+	r.checkQuiet()
 	if !s.mood.sendLate {
 		r.send(out.msgs)
 	}
@@ -481,8 +493,9 @@ func (r *siteReplica) trim() {
 
 // packet is a message on its way.
 type packet struct {
-	g *siteGroup
-	m pb.Message
+	g    *siteGroup
+	m    pb.Message
+	life *siteLife // a sign of life instead
 }
 
 // send puts messages on the way, after a look at what they promise.
@@ -494,15 +507,20 @@ func (r *siteReplica) send(msgs []pb.Message) {
 			s.plant.sent(r, &m)
 		}
 		m.Entries = append([]pb.Entry(nil), m.Entries...)
-		s.net = append(s.net, packet{r.g, m})
+		s.net = append(s.net, packet{g: r.g, m: m})
 	}
-	for len(s.net) > 400 {
-		s.net = s.net[1:]
-	}
+	s.shed()
 }
+
+// shed drops the oldest messages when too many are on their way.
+func (s *simSite) shed() { s.net = s.net[max(0, len(s.net)-400):] }
 
 // deliver hands a message to its receiver, if that is there.
 func (s *simSite) deliver(p packet) {
+	if p.life != nil {
+		s.deliverLife(p.life)
+		return
+	}
 	n := s.nodes[brokerOf(p.m.To)-1]
 	if r := n.reps[p.g.at]; r.working() && r.member == p.m.To && (s.healing || !s.cut[brokerOf(p.m.From)][n.broker]) {
 		if s.tracing {

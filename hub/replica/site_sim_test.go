@@ -132,6 +132,7 @@ type siteMood struct {
 	least    int  // voters
 	ticks    int  // of a node at once, at most
 	election int  // ticks
+	quiet    int  // ticks of rest before a group goes quiet; 0: never
 	roll     int64
 }
 
@@ -166,11 +167,13 @@ func siteEvents() []siteEvent {
 		{"roll", 10, (*simSite).evRoll},
 		{"retention", 8, (*simSite).evRetention},
 		{"compact", 20, (*simSite).evCompact},
+		{"hint", 4, (*simSite).evHint},
 	}
 }
 
 // Where these are in siteEvents.
 const (
+	siteClients = 3
 	siteStop    = 7
 	siteFlip    = 14
 	siteWipe    = 15
@@ -213,6 +216,10 @@ func newSimSite(seed uint64, plant sitePlant) *simSite {
 	}
 	m.sendLate, m.power = rng.IntN(2) == 0, rng.IntN(4) > 0
 	m.election = 4 + rng.IntN(4)
+	if rng.IntN(2) == 0 {
+		m.quiet = 2 + rng.IntN(m.election-2)
+		m.weights[siteClients] /= 1 + 5*rng.IntN(2) // clients may leave the groups some rest
+	}
 	m.roll = 1200 + rng.Int64N(6000)
 	for b := range m.nodes {
 		s.nodes = append(s.nodes, newSiteNode(s, int32(b+1)))
@@ -370,14 +377,14 @@ func shrinkSite(seed uint64, plant sitePlant, last int, want string) map[int]boo
 type siteCounts struct {
 	seeds, steps, cuts, kills, stopped, flips, found, wipes, changes, elections, transfers int
 	partitions, resets, acks, lostAcks, commits, aborts, duplicates, mirrored, commands    int
-	full, offline, trims, compactions, quarantined, superseded, unsynced, installed        int
+	full, offline, trims, compactions, superseded, installed, rests, roused                int
 }
 
 func (c *siteCounts) all() []*int {
 	return []*int{
 		&c.seeds, &c.steps, &c.cuts, &c.kills, &c.stopped, &c.flips, &c.found, &c.wipes, &c.changes, &c.elections, &c.transfers,
 		&c.partitions, &c.resets, &c.acks, &c.lostAcks, &c.commits, &c.aborts, &c.duplicates, &c.mirrored, &c.commands,
-		&c.full, &c.offline, &c.trims, &c.compactions, &c.superseded, &c.installed,
+		&c.full, &c.offline, &c.trims, &c.compactions, &c.superseded, &c.installed, &c.rests, &c.roused,
 	}
 }
 
@@ -390,9 +397,9 @@ func (c *siteCounts) add(o *siteCounts) {
 func (c siteCounts) String() string {
 	return fmt.Sprintf("%d steps, %d power cuts, %d kills (%d stops in the middle of an operation), %d flips (%d found when the log was opened or read), %d wiped nodes, "+
 		"%d changes of membership, %d elections, %d transfers, %d partitions, %d snapshots, %d acknowledgements (%d proposals of unknown end), %d commits and %d aborts, "+
-		"%d duplicates, %d mirrored batches, %d commands, %d full disks, %d failed syncs, %d trims, %d compactions, %d suffixes superseded, %d logs taken from a leader as files",
+		"%d duplicates, %d mirrored batches, %d commands, %d full disks, %d failed syncs, %d trims, %d compactions, %d suffixes superseded, %d logs taken from a leader as files, %d times a replica went quiet (%d roused by silence)",
 		c.steps, c.cuts, c.kills, c.stopped, c.flips, c.found, c.wipes, c.changes, c.elections, c.transfers, c.partitions, c.resets, c.acks, c.lostAcks, c.commits, c.aborts,
-		c.duplicates, c.mirrored, c.commands, c.full, c.offline, c.trims, c.compactions, c.superseded, c.installed)
+		c.duplicates, c.mirrored, c.commands, c.full, c.offline, c.trims, c.compactions, c.superseded, c.installed, c.rests, c.roused)
 }
 
 // wanted fails a test whose seeds did not go through everything.
