@@ -21,7 +21,8 @@ import (
 //   - A group or partition without an offset gets -1 and no error.
 //   - No list of topics (v2+) is everything that the group has.
 //   - RequireStable (v7+): a partition whose offset an open transaction may
-//     change is answered with UNSTABLE_OFFSET_COMMIT (KIP-447).
+//     change is answered with UNSTABLE_OFFSET_COMMIT (KIP-447), also when all
+//     topics are asked for and the group has no offset there yet.
 //
 // Version notes:
 //   - v2: all topics, error of the whole; v5: leader epoch; v6: flexible
@@ -160,10 +161,19 @@ func (s *Server) offsetsOf(r *request, st *catalog.State, version int16, rt *kms
 	return ot
 }
 
-// allOffsets answers with everything the group has, by topic and partition.
+// allOffsets answers with everything the group has, by topic and partition, and
+// with what an open transaction gives it: without that, a partition's first
+// offset would be missing after its commit was answered. (Kafka leaves it out.)
 // By ID, a topic that is gone cannot be named and is left out.
 func (s *Server) allOffsets(r *request, st *catalog.State, version int16, offsets groupOffsets) (out []kmsg.OffsetFetchResponseGroupTopic) {
-	tps := slices.SortedFunc(maps.Keys(offsets.committed), func(a, b record.TopicPartition) int {
+	known := maps.Clone(offsets.unstable)
+	if known == nil {
+		known = map[record.TopicPartition]bool{}
+	}
+	for tp := range offsets.committed {
+		known[tp] = true
+	}
+	tps := slices.SortedFunc(maps.Keys(known), func(a, b record.TopicPartition) int {
 		return cmp.Or(cmp.Compare(a.Topic, b.Topic), cmp.Compare(a.Partition, b.Partition))
 	})
 	for len(tps) > 0 {

@@ -234,7 +234,7 @@ func copyInGroup(ctx context.Context, t *testing.T, s *site, id string, opts []k
 func TestOffsetsWaitForTheTransaction(t *testing.T) {
 	for _, commit := range []bool{true, false} {
 		s := startSite(t, quick())
-		s.topic(t, "t", 1)
+		s.topic(t, "t", 2)
 		c := s.dial(t)
 		id := kmsg.StringPtr("x")
 		ip := kmsg.NewPtrInitProducerIDRequest()
@@ -249,7 +249,7 @@ func TestOffsetsWaitForTheTransaction(t *testing.T) {
 		toc := kmsg.NewPtrTxnOffsetCommitRequest()
 		toc.Version, toc.TransactionalID, toc.Group, toc.Generation = 4, "x", "g", -1
 		toc.ProducerID, toc.ProducerEpoch = p.ProducerID, p.ProducerEpoch
-		toc.Topics = []kmsg.TxnOffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.TxnOffsetCommitRequestTopicPartition{{Offset: 7}}}}
+		toc.Topics = []kmsg.TxnOffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.TxnOffsetCommitRequestTopicPartition{{Offset: 7}, {Partition: 1, Offset: 8}}}}
 		txnCommit := func() int16 { return ask[*kmsg.TxnOffsetCommitResponse](c, toc).Topics[0].Partitions[0].ErrorCode }
 		wantCode(t, "v4 without AddOffsetsToTxn", txnCommit(), kerr.TransactionAbortable)
 		toc.Version = 3
@@ -270,6 +270,15 @@ func TestOffsetsWaitForTheTransaction(t *testing.T) {
 			}
 			of.RequireStable = true
 			wantCode(t, when+", stable", ask[*kmsg.OffsetFetchResponse](c, of).Topics[0].Partitions[0].ErrorCode, unstable)
+			// Asked for all topics, it names the partition whose first offset is to come.
+			all := &kmsg.OffsetFetchRequest{Version: 7, Group: "g", RequireStable: true}
+			if got := ask[*kmsg.OffsetFetchResponse](c, all).Topics[0].Partitions; unstable != nil {
+				if len(got) != 2 || got[1].Partition != 1 || got[1].ErrorCode != unstable.Code {
+					t.Errorf("commit %v, %s, all topics, stable: %+v", commit, when, got)
+				}
+			} else if n := len(got); (n == 2) != commit {
+				t.Errorf("commit %v, %s, all topics: %+v", commit, when, got)
+			}
 		}
 		log := s.memLog(t, catalog.OffsetsTopic, partitionOf("g", 3))
 		check("before the end", 4, kerr.UnstableOffsetCommit)
