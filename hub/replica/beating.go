@@ -109,7 +109,7 @@ func (r *Replica) rouse(ticks int) {
 }
 
 // receiveBeats takes a frame of heartbeats.
-func (s *Set) receiveBeats(from uint64, frame []byte) error {
+func (s *Set) receiveBeats(from uint64, class Class, frame []byte) error {
 	f, err := decodeBeats(frame)
 	if err != nil {
 		return fmt.Errorf("heartbeats, %d bytes, from member %d of node %d: %w", len(frame), from, NodeOf(from), err)
@@ -126,7 +126,7 @@ func (s *Set) receiveBeats(from uint64, frame []byte) error {
 			s.gone(b.group, from)
 			continue
 		}
-		s.deliver(&groupMessage{group: b.group, msg: b.message(from, s.cfg.Member)})
+		s.deliver(class, &groupMessage{group: b.group, msg: b.message(from, s.cfg.Member)})
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"go.etcd.io/raft/v3/confchange"
 	pb "go.etcd.io/raft/v3/raftpb"
@@ -28,11 +29,30 @@ type confChange struct {
 }
 
 // observe takes in a control entry of the log. The payload may be gone when it
-// returns: a replay reuses it.
-func (c *confState) observe(index uint64, payload []byte) {
-	if isConfChange(payload) && index > c.index { // a snapshot's may be ahead of its entries
-		c.pending = append(c.pending, confChange{index, bytes.Clone(payload)})
+// returns: a replay reuses it. A change that cannot be applied after those
+// before it is an error: once it is committed it would be too late for one.
+func (c *confState) observe(index uint64, payload []byte) error {
+	if !isConfChange(payload) || index <= c.index { // a snapshot's may be ahead of its entries
+		return nil
 	}
+	next := *c
+	next.pending = append(slices.Clip(c.pending), confChange{index, bytes.Clone(payload)})
+	pending := next.pending
+	if err := next.fold(index); err != nil {
+		return err
+	}
+	c.pending = pending
+	return nil
+}
+
+// allows reports why a change cannot be applied. Raft itself refuses one while
+// another is pending.
+func (c *confState) allows(cc pb.ConfChangeV2) error {
+	if len(c.pending) > 0 {
+		return nil
+	}
+	_, err := applyConfChange(c.state, cc, c.index)
+	return err
 }
 
 // truncate forgets the changes above index, which were superseded.
@@ -88,6 +108,15 @@ func applyConfChange(cs pb.ConfState, cc pb.ConfChangeV2, index uint64) (pb.Conf
 	}
 	chg.Tracker.Config, chg.Tracker.Progress = cfg, progress
 	return chg.Tracker.ConfState(), nil
+}
+
+// checkConf reports what is wrong with a configuration that came from elsewhere.
+func checkConf(cs pb.ConfState) error {
+	same, err := applyConfChange(cs, pb.ConfChangeV2{Changes: []pb.ConfChangeSingle{{Type: pb.ConfChangeUpdateNode}}}, 0)
+	if err == nil {
+		err = cs.Equivalent(same)
+	}
+	return err
 }
 
 // confVersion is the first byte of an encoded confState.

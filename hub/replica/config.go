@@ -55,9 +55,9 @@ type Config struct {
 	// InflightBytes bounds the appends on the way to one follower of one
 	// group; default 8 MiB.
 	InflightBytes int64
-	// ReceiveBytes bounds the entries that have come from other nodes and are
-	// not in a log yet, over all groups; default 64 MiB. What is more is
-	// dropped, and its leader sends it again.
+	// ReceiveBytes bounds the messages of each class that have come from other
+	// nodes and that no group has taken yet, over all groups; default 64 MiB.
+	// What is more is dropped, and Raft sends again what matters.
 	ReceiveBytes int64
 	// RetentionEvery is the time between two looks at what is too old or too
 	// much; default 1 min. A volume below its low watermark is looked at

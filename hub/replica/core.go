@@ -111,10 +111,10 @@ type input struct {
 	suspect  uint64 // a member that is said to have failed
 	campaign bool   // there is reason to think that the leader has failed (Invariant 16)
 	props    []*proposal
-	diskFull bool  // refuse what clients write
-	expire   int64 // forget producers not seen since then, ms; 0: none
-	flush    bool  // write a hard state that waits
-	received int64 // bytes of msgs, for the driver
+	diskFull bool       // refuse what clients write
+	expire   int64      // forget producers not seen since then, ms; 0: none
+	flush    bool       // write a hard state that waits
+	received classBytes // of msgs, for the driver
 }
 
 // output is what one step asks for. It is valid until the next step.

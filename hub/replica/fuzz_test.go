@@ -135,8 +135,9 @@ func FuzzEntry(f *testing.F) {
 		if back := toRaft(&e); back.Type != r.Type || !bytes.Equal(back.Data, r.Data) {
 			t.Fatalf("%+v became %+v", r, back)
 		}
-		if isConfChange(e.Payload) {
-			_, _ = decodeConfChange(e.Payload)
+		c := confState{state: pb.ConfState{Voters: []uint64{1, 2, 3}, Learners: []uint64{4}}}
+		if c.observe(e.Index, e.Payload) == nil && c.fold(e.Index) != nil {
+			t.Fatalf("%x was observed and cannot be applied", e.Payload)
 		}
 		s := logState{index: 1, term: 1}
 		if err := s.observe(&e, 1); err != nil {

@@ -29,7 +29,7 @@ type inbox struct {
 		campaign bool
 		wake     bool          // a quiet group goes on
 		suspect  uint64        // a member that is said to have failed
-		received int64         // bytes of msgs, which the set counts
+		received classBytes    // of msgs, which the set counts
 		closed   error         // not nil: nothing is taken any more
 		idle     chan struct{} // closed when a worker lets go of a closed group
 	}
@@ -57,14 +57,14 @@ func (b *inbox) propose(p *proposal) error {
 
 // receive takes a message of another member. It reports false for a group that
 // is closed.
-func (b *inbox) receive(m pb.Message, bytes int64) bool {
+func (b *inbox) receive(class Class, m pb.Message, bytes int64) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.mu.closed != nil {
 		return false
 	}
 	b.mu.msgs = append(b.mu.msgs, m)
-	b.mu.received += bytes
+	b.mu.received[class] += bytes
 	return true
 }
 
@@ -138,7 +138,7 @@ func (b *inbox) begin(in *input) (calls []func(*core), ok bool) {
 	in.wake, b.mu.wake = b.mu.wake, false
 	in.suspect, b.mu.suspect = b.mu.suspect, 0
 	in.unsent, b.mu.unsent = b.mu.unsent, in.unsent[:0]
-	in.received, b.mu.received = b.mu.received, 0
+	in.received, b.mu.received = b.mu.received, classBytes{}
 	calls, b.mu.calls = b.mu.calls, nil
 	return calls, true
 }

@@ -378,7 +378,7 @@ func TestFollowerDiskFull(t *testing.T) {
 // What comes from other nodes is bounded; what was dropped is sent again.
 func TestReceiveBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newSite(t, Config{Workers: 1, ReceiveBytes: 1}, 1, 2, 3)
+		s := newSite(t, Config{Workers: 1, ReceiveBytes: 4 * messageBytes}, 1, 2, 3)
 		defer s.stopAll()
 		for p := range int32(4) {
 			s.add(Spec{ID: clicks(p), Born: []uint64{1, 2, 3}})
@@ -401,11 +401,64 @@ func TestReceiveBounded(t *testing.T) {
 			s.same(p)
 		}
 		for id, n := range s.nodes {
-			if held := n.set.received.Load(); held != 0 {
+			if held := n.set.held(); held != (classBytes{}) {
 				t.Errorf("node %d holds %d bytes", id, held)
 			}
 		}
 	})
+}
+
+// So are messages without entries, and a flood of one class leaves room for
+// another.
+func TestFloodBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const limit = 100 * messageBytes
+		s := newSite(t, Config{Workers: 1, ReceiveBytes: limit}, 1, 2, 3)
+		defer s.stopAll()
+		s.add(Spec{ID: clicks(0), Born: []uint64{1, 2, 3}})
+		s.write(0, "a")
+		r, set := s.replica(1, 0), s.nodes[1].set
+		flood := func(class Class, m pb.Message) {
+			var w frameWriter
+			w.add(keyOf(clicks(0)), &m)
+			for range 1000 {
+				if err := set.Receive(2, class, bytes.Join(w.frame(1), nil)); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		hold, held := make(chan struct{}), make(chan struct{})
+		if err := r.inbox.call(func(*core) { close(held); <-hold }); err != nil {
+			t.Fatal(err)
+		}
+		set.ready(r)
+		<-held // the only worker waits
+		flood(ClassHeartbeat, pb.Message{Type: pb.MsgAppResp, Term: 1, Index: 1})
+		flood(ClassAppend, pb.Message{Type: pb.MsgApp, Term: 1, Index: 1, Entries: []pb.Entry{{Index: 2, Term: 1}}})
+		f := beatFrame{to: 1, run: 5, tick: 1, beats: slices.Repeat([]beat{{group: keyOf(clicks(0)), kind: beatSent, term: 1}}, 1000)}
+		if err := set.Receive(2, ClassHeartbeat, f.encode()); err != nil {
+			t.Error(err)
+		}
+		n := 0
+		r.inbox.post(func(b *inbox) { n = len(b.mu.msgs) })
+		got := set.held()
+		if got[ClassHeartbeat] != limit || got[ClassAppend] < limit/2 || got[ClassAppend] > limit || n > 200 {
+			t.Errorf("%d messages, bytes of each class %d, want no more than %d", n, got, limit)
+		}
+		close(hold)
+		synctest.Wait()
+		if got := set.held(); got != (classBytes{}) {
+			t.Errorf("the worker has taken all, and %d bytes are held", got)
+		}
+	})
+}
+
+// held are the bytes that no step has taken yet.
+func (s *Set) held() (n classBytes) {
+	for class := range n {
+		n[class] = s.received[class].Load()
+	}
+	return n
 }
 
 // What is for the member that this node was before its disk was wiped is not

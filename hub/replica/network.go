@@ -3,6 +3,7 @@ package replica
 import (
 	"fmt"
 
+	"github.com/entrepot-hub/entrepot/record"
 	"go.etcd.io/raft/v3"
 	pb "go.etcd.io/raft/v3/raftpb"
 )
@@ -13,8 +14,11 @@ import (
 // again what matters. An error means that the connection carries something
 // else than it should; nothing of such a frame is taken.
 func (s *Set) Receive(from uint64, class Class, frame []byte) error {
+	if class < ClassHeartbeat || class > ClassBulk {
+		return fmt.Errorf("%w: a frame of class %d from member %d of node %d, want 1 to %d", record.ErrInvalidRequest, class, from, NodeOf(from), ClassBulk)
+	}
 	if len(frame) > 0 && frame[0] == frameBeats {
-		return s.receiveBeats(from, frame)
+		return s.receiveBeats(from, class, frame)
 	}
 	to, msgs, err := decodeFrame(frame, from)
 	if err != nil {
@@ -24,26 +28,43 @@ func (s *Set) Receive(from uint64, class Class, frame []byte) error {
 		return nil
 	}
 	for i := range msgs {
-		s.deliver(&msgs[i])
+		s.deliver(class, &msgs[i])
 	}
 	return nil
 }
 
+// What a message and an entry take in memory beside their bytes, about.
+const (
+	messageBytes = 256
+	entryBytes   = 64
+)
+
 // deliver gives a message to its group.
-func (s *Set) deliver(m *groupMessage) {
+func (s *Set) deliver(class Class, m *groupMessage) {
 	s.mu.Lock()
 	r := s.mu.byKey[m.group]
 	s.mu.Unlock()
 	if r == nil {
 		return
 	}
-	n := int64(m.bytes)
-	held := s.received.Add(n) - n // what is larger than the limit passes alone
-	if n > 0 && held > 0 && held+n > s.cfg.ReceiveBytes || !r.inbox.receive(m.msg, n) {
-		s.received.Add(-n)
+	n := int64(messageBytes + entryBytes*len(m.msg.Entries) + m.bytes)
+	held := s.received[class].Add(n) - n // what is larger than the limit passes alone
+	if held > 0 && held+n > s.cfg.ReceiveBytes || !r.inbox.receive(class, m.msg, n) {
+		s.received[class].Add(-n)
 		return
 	}
 	s.ready(r)
+}
+
+// classBytes are bytes of each class.
+type classBytes [ClassBulk + 1]int64
+
+// taken counts bytes no more that came from other nodes.
+func (s *Set) taken(n *classBytes) {
+	for class := range n {
+		s.received[class].Add(-n[class])
+	}
+	*n = classBytes{}
 }
 
 // send hands the messages of a step to the transport. Raft needs nothing to

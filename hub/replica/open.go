@@ -135,7 +135,9 @@ func (c *core) replayed(e storage.Entry) error {
 			return err
 		}
 		if e.Kind == storage.KindControl {
-			c.conf.observe(e.Index, e.Payload)
+			if err := c.conf.observe(e.Index, e.Payload); err != nil {
+				return err
+			}
 		}
 		if e.Index <= c.applied {
 			c.control, c.controlAt, c.hw, c.appliedTerm = c.tail.control, e.Index, c.tail.next, e.Term

@@ -290,10 +290,14 @@ func (c *core) proposeMembers(p *proposal) {
 	}
 }
 
-// proposeConfChange gives a configuration change to Raft, which refuses it by
-// putting an empty entry in its place.
+// proposeConfChange gives a configuration change to Raft, which refuses one
+// beside another by putting an empty entry in its place.
 func (c *core) proposeConfChange(p *proposal) {
-	if err := c.rn.ProposeConfChange(p.change); err != nil {
+	err := c.conf.allows(p.change)
+	if err == nil {
+		err = c.rn.ProposeConfChange(p.change)
+	}
+	if err != nil {
 		c.refuse(p, fmt.Errorf("%w: %w", record.ErrInvalidRequest, err))
 		return
 	}

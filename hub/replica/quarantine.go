@@ -51,8 +51,7 @@ func (r *Replica) endQuarantined() {
 	var calls []func(*core)
 	r.inbox.post(func(b *inbox) {
 		props, calls, b.mu.props, b.mu.calls, b.mu.msgs = b.mu.props, b.mu.calls, nil, nil, nil
-		r.set.received.Add(-b.mu.received)
-		b.mu.received = 0
+		r.set.taken(&b.mu.received)
 	})
 	for _, p := range props {
 		r.answer([]ack{{p: p, err: why}})

@@ -24,7 +24,9 @@ type Set struct {
 	diskFull atomic.Bool
 	peers    *peers
 	led      atomic.Uint64 // counts changes of what is led here
-	received atomic.Int64  // bytes of entries that came from other nodes and no step has taken yet
+	// received are the bytes of each class that came from other nodes and that no
+	// step has taken yet.
+	received [ClassBulk + 1]atomic.Int64
 
 	compactions compactions
 	fetches     *fetches

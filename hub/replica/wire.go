@@ -169,7 +169,7 @@ func decodeFrame(frame []byte, from uint64) (to uint64, msgs []groupMessage, err
 	if want := binary.BigEndian.Uint32(frame[1:]); sum != want {
 		return 0, nil, fmt.Errorf("%w: checksum %08x, the frame says %08x", record.ErrCorruptBatch, sum, want)
 	}
-	return to, msgs, checkBatches(msgs)
+	return to, msgs, checkEntries(msgs)
 }
 
 // parseFrame takes a frame apart and computes its checksum.
@@ -198,18 +198,30 @@ func parseFrame(frame []byte, from uint64) (to uint64, msgs []groupMessage, crc 
 	return to, msgs, sum.crc, nil
 }
 
-// checkBatches verifies the checksum of every batch before anything of it is
-// believed.
-func checkBatches(msgs []groupMessage) error {
+// checkEntries verifies the checksum of every batch, and that every
+// configuration change is one, before anything of it is believed.
+func checkEntries(msgs []groupMessage) error {
 	for i := range msgs {
 		for j := range msgs[i].msg.Entries {
-			e := &msgs[i].msg.Entries[j]
-			if !isBatch(e) {
-				continue
+			if err := checkEntry(&msgs[i].msg.Entries[j]); err != nil {
+				return fmt.Errorf("entry %d: %w", msgs[i].msg.Entries[j].Index, err)
 			}
-			if err := record.Batch(e.Data).Check(); err != nil {
-				return fmt.Errorf("entry %d: %w", e.Index, err)
-			}
+		}
+	}
+	return nil
+}
+
+func checkEntry(r *pb.Entry) error {
+	switch {
+	case isBatch(r):
+		return record.Batch(r.Data).Check()
+	case r.Type != pb.EntryNormal:
+		e, err := fromRaft(r)
+		if err == nil {
+			_, err = decodeConfChange(e.Payload)
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", record.ErrInvalidRequest, err)
 		}
 	}
 	return nil
@@ -265,6 +277,9 @@ func (d *decoder) snapshotTable(m *pb.Message) {
 	meta := &m.Snapshot.Metadata
 	meta.Index, meta.Term = d.uvarint(math.MaxInt64), d.uvarint(math.MaxInt64)
 	conf, err := decodeConf(d.bytes())
+	if err == nil {
+		err = checkConf(conf.state)
+	}
 	if err != nil {
 		d.fail(err.Error())
 	} else if conf.index != 0 || conf.pending != nil {

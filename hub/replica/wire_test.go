@@ -15,6 +15,11 @@ import (
 
 // sampleMessages are one of each kind.
 func sampleMessages(t testing.TB) []pb.Message {
+	cc := pb.ConfChangeV2{Changes: []pb.ConfChangeSingle{{Type: pb.ConfChangeAddLearnerNode, NodeID: 4}}}
+	change, err := cc.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
 	b := batch(t, "a", "b")
 	b.SetBaseOffset(1 << 40)
 	return []pb.Message{
@@ -22,7 +27,7 @@ func sampleMessages(t testing.TB) []pb.Message {
 			{Index: 42, Term: 7},
 			{Index: 43, Term: 7, Data: b},
 			{Index: 44, Term: 7, Data: EpochBase{Base: 9}.encode()},
-			{Index: 45, Term: 7, Type: pb.EntryConfChangeV2, Data: []byte{1, 2, 3}},
+			{Index: 45, Term: 7, Type: pb.EntryConfChangeV2, Data: change},
 		}},
 		{Type: pb.MsgApp, From: 3, To: 1 << 33, Term: 7, LogTerm: 6, Index: 45},
 		{Type: pb.MsgAppResp, From: 3, To: 1 << 33, Term: 7, LogTerm: 5, Index: 44, Reject: true, RejectHint: 12, Commit: 3},
@@ -80,6 +85,29 @@ func TestFrameChangedOnItsWay(t *testing.T) {
 		}
 		if _, _, err := decodeFrame(frame[:i], 3); err == nil {
 			t.Fatalf("a frame cut off at %d of %d is taken", i, len(frame))
+		}
+	}
+}
+
+// What could not be applied once it is committed is refused before it is in a log.
+func TestFrameWithImpossibleConfiguration(t *testing.T) {
+	entry := func(kind pb.EntryType, data ...byte) pb.Message {
+		return pb.Message{Type: pb.MsgApp, Term: 7, Entries: []pb.Entry{{Index: 1, Term: 7, Type: kind, Data: data}}}
+	}
+	state := func(cs pb.ConfState) pb.Message {
+		return pb.Message{Type: pb.MsgSnap, Term: 7, Snapshot: &pb.Snapshot{Data: []byte{1}, Metadata: pb.SnapshotMetadata{Index: 5, Term: 2, ConfState: cs}}}
+	}
+	for name, m := range map[string]pb.Message{
+		"a change that cannot be read":           entry(pb.EntryConfChange, 1, 2, 3),
+		"a joint change that cannot be read":     entry(pb.EntryConfChangeV2, 1, 2, 3),
+		"a state without voters":                 state(pb.ConfState{Learners: []uint64{3}}),
+		"a state with a learner that is a voter": state(pb.ConfState{Voters: []uint64{1, 2}, Learners: []uint64{2}}),
+		"a state with a voter that is nobody":    state(pb.ConfState{Voters: []uint64{0, 2}}),
+	} {
+		var w frameWriter
+		w.add(keyOf(clicks(0)), &m)
+		if _, _, err := decodeFrame(bytes.Join(w.frame(1), nil), 3); !errors.Is(err, record.ErrInvalidRequest) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

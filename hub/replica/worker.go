@@ -88,7 +88,7 @@ func (r *Replica) step(calls []func(*core)) {
 	r.send(out.msgs)
 	r.retryStalled()
 	r.append(out.rounds)
-	r.set.received.Add(-r.in.received)
+	r.set.taken(&r.in.received)
 	r.publish()
 	r.answer(out.acks)
 	for _, f := range calls {
@@ -203,7 +203,7 @@ func (r *Replica) shut(why error) {
 	for _, f := range calls {
 		f(r.core)
 	}
-	r.set.received.Add(-r.inbox.mu.received) // no worker has it
+	r.set.taken(&r.inbox.mu.received) // no worker has it
 	r.in = input{now: r.in.now, flush: true}
 	out := r.core.step(&r.in)
 	r.append(out.rounds)

@@ -110,7 +110,9 @@ func (c *core) observe(e *storage.Entry) error {
 	if e.Kind == storage.KindControl {
 		e.BaseOffset = c.tail.next
 		e.LeaderEpoch = leaderEpoch(e.Term, c.tail.control.epochBase)
-		c.conf.observe(e.Index, e.Payload)
+		if err := c.conf.observe(e.Index, e.Payload); err != nil {
+			return err
+		}
 	}
 	c.window.push(*e)
 	return nil
