@@ -72,6 +72,7 @@ type Hub struct {
 	store      *storage.Store
 	peers      *peer.Peers
 	finding    sync.Mutex // held while the peers are told where nodes are
+	growing    sync.Mutex // held while node.json is changed
 	leaders    *leaders.Table
 	set        *replica.Set
 	meta       *meta
@@ -328,7 +329,7 @@ func (h *Hub) Run(ctx context.Context) error {
 func (h *Hub) begin(ctx context.Context) error {
 	h.notReady("reading the catalog")
 	group, err := h.set.Add(replica.Spec{
-		ID: storage.LogID{Topic: catalog.MetaGroup}, Born: h.id.Members(), Alone: !h.several(), Machine: h.meta.machine,
+		ID: storage.LogID{Topic: catalog.MetaGroup}, Born: h.id.Members(), Joins: h.id.Grown, Alone: !h.several(), Machine: h.meta.machine,
 	})
 	if err != nil {
 		return fmt.Errorf("the catalog: %w", err)

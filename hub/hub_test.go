@@ -40,8 +40,16 @@ func config(t *testing.T, site string, join ...string) Config {
 	return c
 }
 
-// start runs a hub until the returned function, or the test, ends it.
+// start runs a hub until the returned function, or the test, ends it. It serves.
 func start(t *testing.T, c Config, deps Deps) (*Hub, func()) {
+	t.Helper()
+	h, stop := launch(t, c, deps)
+	until(t, func() bool { return h.ready.Load() == nil })
+	return h, stop
+}
+
+// launch is start of a hub that may never serve.
+func launch(t *testing.T, c Config, deps Deps) (*Hub, func()) {
 	t.Helper()
 	if deps.Registry.Sources == nil {
 		deps.Registry = connectors.Registry{Sources: map[string]connectors.Source{"file": file.Source{}}}
@@ -65,7 +73,6 @@ func start(t *testing.T, c Config, deps Deps) (*Hub, func()) {
 		}
 	}
 	t.Cleanup(stop)
-	until(t, func() bool { return h.ready.Load() == nil })
 	return h, stop
 }
 

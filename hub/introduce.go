@@ -30,10 +30,27 @@ func (h *Hub) introduce(ctx context.Context) error {
 			return h.explain(err)
 		}
 	}
-	if _, known, err := identity.Read(vfs.OS(), h.dir()); err != nil || known {
+	_, known, err := identity.Read(vfs.OS(), h.dir())
+	if err == nil && !known {
+		err = h.settle(h.id) // the catalog has said that the name is right
+	}
+	if err != nil || h.alone() {
 		return err
 	}
-	return h.settle(h.id) // the catalog has said that the name is right
+	return h.grow() // it may have grown before there was such a mark
+}
+
+// grow notes, before the site has another node, that it is not this one's alone
+// any more. A catalog of its own would be a second one.
+func (h *Hub) grow() error {
+	h.growing.Lock()
+	defer h.growing.Unlock()
+	id, _, err := identity.Read(vfs.OS(), h.dir())
+	if err != nil || id.Grown || len(id.Founders) > 1 || id.Founders[0].ID != id.ID {
+		return err
+	}
+	id.Grown = true
+	return identity.Write(vfs.OS(), h.dir(), id)
 }
 
 // insist does what has to be proposed to the catalog until it is decided: for as
@@ -59,7 +76,7 @@ func (h *Hub) insist(ctx context.Context, propose func() error) error {
 // several reports whether the site has, or began with, other nodes than this.
 func (h *Hub) several() bool {
 	f := h.id.Founders
-	return len(f) > 1 || f[0].ID != h.id.ID || len(h.meta.State().Nodes()) > 1
+	return len(f) > 1 || f[0].ID != h.id.ID || h.id.Grown || len(h.meta.State().Nodes()) > 1
 }
 
 // alone reports whether the site has one node.

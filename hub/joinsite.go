@@ -14,6 +14,7 @@ import (
 	"github.com/entrepot-hub/entrepot/hub/identity"
 	"github.com/entrepot-hub/entrepot/hub/mesh"
 	"github.com/entrepot-hub/entrepot/hub/peer"
+	"github.com/entrepot-hub/entrepot/hub/replica"
 )
 
 // joinTime is how long a node that was asked to take another one in may take.
@@ -66,7 +67,7 @@ func (h *Hub) joinBy(ctx context.Context, addr string, body []byte) (id identity
 }
 
 // joinCalled takes a node in that has no identity. One whose name is known, with
-// another data directory, has lost what it had, unless it is alive.
+// another data directory, has lost what it had, unless it is alive somewhere.
 func (h *Hub) joinCalled(ctx context.Context, from peer.Peer, body []byte) ([]byte, error) {
 	var ask catalog.RegisterNode
 	if err := json.Unmarshal(body, &ask); err != nil {
@@ -77,10 +78,13 @@ func (h *Hub) joinCalled(ctx context.Context, from peer.Peer, body []byte) ([]by
 	}
 	old, known := h.meta.State().NodeByName(ask.Name)
 	if known && old.Nonce != ask.Nonce {
-		if h.nodes.up(old.ID) {
-			return nil, fmt.Errorf("node %s with ID %d is here and alive: give this one another node.id", old.Name, old.ID)
+		if err := mayBeLost(old, siteView{h}.reports(ctx), h.meta.group.Members().Voters); err != nil {
+			return nil, err
 		}
 		ask.Wiped, ask.Incarnation = true, old.Incarnation
+	}
+	if err := h.grow(); err != nil {
+		return nil, err
 	}
 	out, err := h.meta.Propose(ctx, ask)
 	if err != nil {
@@ -93,4 +97,25 @@ func (h *Hub) joinCalled(ctx context.Context, from peer.Peer, body []byte) ([]by
 	id := identity.New(h.id.Cluster, h.id.Site, ask.Name, is.ID, h.id.Founders)
 	id.Incarnation, id.Nonce = is.Incarnation, ask.Nonce
 	return json.Marshal(id)
+}
+
+// mayBeLost says why a node must not be taken for lost: one of those that have
+// reported is connected with it, or too few have for anybody to know. This node
+// alone, cut off from the rest, would take each of them for lost.
+func mayBeLost(n catalog.Node, reports map[int32]report, voters []uint64) error {
+	for _, from := range slices.Sorted(maps.Keys(reports)) {
+		if slices.Contains(reports[from].Up, n.ID) {
+			return fmt.Errorf("node %s with ID %d is here and alive, as node %d says: give this one another node.id", n.Name, n.ID, from)
+		}
+	}
+	answered := 0
+	for _, v := range voters {
+		if _, ok := reports[replica.NodeOf(v)]; ok {
+			answered++
+		}
+	}
+	if answered <= len(voters)/2 {
+		return fmt.Errorf("whether node %s with ID %d is lost is not known: %d of the %d nodes answer that decide, want a majority", n.Name, n.ID, answered, len(voters))
+	}
+	return nil
 }

@@ -35,6 +35,18 @@ func (r *reach) up(node int32) bool {
 	return up
 }
 
+// all are the other nodes that can be reached.
+func (r *reach) all() (nodes []int32) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for node, up := range r.mu.up {
+		if up {
+			nodes = append(nodes, node)
+		}
+	}
+	return nodes
+}
+
 // anyUp reports whether another node can be reached.
 func (r *reach) anyUp() bool {
 	r.mu.Lock()

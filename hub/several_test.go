@@ -3,6 +3,7 @@ package hub
 import (
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -183,6 +184,75 @@ func TestFollowNodes(t *testing.T) {
 		}
 	}
 	until(t, func() bool { return !known() })
+}
+
+// TestGrownBeginsNoSecondSite: a node that began its site alone, and has taken
+// another one in, does not begin a catalog of its own when the folder of the one
+// that it had is taken away; not even when nothing but its identity is left.
+func TestGrownBeginsNoSecondSite(t *testing.T) {
+	for _, grown := range []string{"by this version", "by one that left no mark"} {
+		c := config(t, "solo")
+		h, stop := start(t, c, Deps{})
+		cluster := h.id.Cluster
+		body, err := json.Marshal(catalog.RegisterNode{Name: "solo-2", Site: "solo", Nonce: "n", Peer: "127.0.0.1:1", Level: catalog.Level})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := h.joinCalled(t.Context(), peer.Peer{Identity: peer.Identity{Name: "solo-2"}}, body); err != nil {
+			t.Fatal(err)
+		}
+		stop()
+		if grown == "by one that left no mark" {
+			id, _, err := identity.Read(vfs.OS(), c.Node.DataDir)
+			id.Grown = false
+			if err := errors.Join(err, identity.Write(vfs.OS(), c.Node.DataDir, id)); err != nil {
+				t.Fatal(err)
+			}
+			_, stop = start(t, c, Deps{}) // and it is marked now
+			stop()
+		}
+		for _, lost := range [][]string{{catalog.MetaGroup + "-0"}, {catalog.MetaGroup + "-0", "known"}} {
+			for _, name := range lost {
+				if err := os.RemoveAll(filepath.Join(c.Node.DataDir, name)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			h, stop = launch(t, c, Deps{})
+			until(t, h.begun.Load)
+			st := h.meta.group.Status()
+			if st.Quarantined != (len(lost) == 1) || st.Role == replica.RoleLeader || h.ready.Load() == nil || h.id.Cluster != cluster {
+				t.Errorf("grown %s, %s is gone: %+v", grown, lost, st)
+			}
+			if _, err := h.meta.group.Propose(t.Context(), nil); err == nil {
+				t.Errorf("grown %s, %s is gone: it has a catalog of its own", grown, lost)
+			}
+			stop()
+		}
+	}
+}
+
+// TestMayBeLost: a node that comes back with another directory is taken for lost
+// if nobody is connected with the one that there is, and enough say so.
+func TestMayBeLost(t *testing.T) {
+	up := func(nodes ...int32) report { return report{Up: nodes} }
+	voters := []uint64{replica.MemberID(1, 0), replica.MemberID(2, 3), replica.MemberID(3, 0)}
+	for _, c := range []struct {
+		what    string
+		reports map[int32]report
+		voters  []uint64
+		lost    bool
+	}{
+		{"nobody is connected with it", map[int32]report{1: up(2), 2: up(1)}, voters, true},
+		{"this node alone is not", map[int32]report{1: up(2), 2: up(1, 3)}, voters, false},
+		{"this node is cut off", map[int32]report{1: up()}, voters, false},
+		{"so is it with one that does not decide", map[int32]report{1: up(4), 4: up(1)}, voters, false},
+		{"it alone decides", map[int32]report{1: up()}, voters[:1], true},
+		{"who decides is not known", map[int32]report{1: up()}, nil, false},
+	} {
+		if err := mayBeLost(catalog.Node{ID: 3, Name: "n3"}, c.reports, c.voters); (err == nil) != c.lost {
+			t.Errorf("%s: %v", c.what, err)
+		}
+	}
 }
 
 // TestOldDirectory: a data directory from before nodes had identities goes on as

@@ -26,6 +26,8 @@ type report struct {
 	// Lacks are the members of groups that this node leads which lack something.
 	Lacks []lack       `json:"lacks"`
 	Moves []admin.Move `json:"moves"`
+	// Up are the other nodes that it is connected with, by broker ID.
+	Up []int32 `json:"up"`
 }
 
 // lack is how far a member of a group is behind its leader.
@@ -43,7 +45,7 @@ const reportTime = 3 * time.Second
 
 // report is this node's own.
 func (h *Hub) report(ctx context.Context) report {
-	out := report{Version: h.deps.Version}
+	out := report{Version: h.deps.Version, Up: h.nodes.all()}
 	for _, r := range h.set.All() {
 		id, st := r.ID(), r.Status()
 		g := admin.Group{

@@ -1,7 +1,7 @@
 // Package identity is who a node is: the file node.json in its data directory,
-// read before anything else there. It is written once, when the node's site
-// begins or when the node joins one, and never changed: a node with another
-// identity is another member of every Raft group.
+// read before anything else there. It is written when the node's site begins or
+// when the node joins one, and no more but to say that the site has grown: a node
+// with another identity is another member of every Raft group.
 //
 // Goroutines: none.
 package identity
@@ -36,6 +36,9 @@ type Node struct {
 	// Nonce was drawn for this data directory; empty in one from before there
 	// were several nodes.
 	Nonce string `json:"nonce,omitempty"`
+	// Grown says that the node began its site alone and has taken in others
+	// since: without its own copy of the catalog it must not begin another one.
+	Grown bool `json:"grown,omitempty"`
 	// Founders are the nodes with which the site began, by ID: the first
 	// members of the catalog's group, with which each of its replicas begins.
 	Founders []Founder `json:"founders"`
