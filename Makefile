@@ -52,7 +52,7 @@ compare-connectors: build test-setup ## the hub's connectors beside Kafka Connec
 idle: build ## what 1,000 idle partitions cost in memory and processor time, about 12 minutes
 	@deploy/test/idle.sh
 
-chaos: test-setup ## three nodes under real clients, a fault every few seconds for MINUTES=10, and the checks of what the clients saw; SEED=n draws the same faults, DIR=folder keeps report and history
+chaos: test-setup ## three nodes under real clients, a fault every few seconds for MINUTES=10, and the checks of what the clients saw (docs/simulation.md); SEED=n draws the same faults, DIR=folder keeps report and history, and what the nodes have if something is wrong
 	ENTREPOT_TEST_TOOLS=all ENTREPOT_CHAOS_TIME=$(or $(MINUTES),10)m ENTREPOT_CHAOS_SEED=$(SEED) ENTREPOT_CHAOS_DIR=$(abspath $(DIR)) $(GO) test -count=1 -v -timeout $$(($(or $(MINUTES),10) * 2 + 30))m -run 'Chaos$$' ./hub/hubtest/chaos
 
 failover: test-setup ## how long a partition takes no writes when its leader is killed, when it is moved, and how long a wiped node needs (TRIES=50, MIB=10240)

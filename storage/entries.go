@@ -3,7 +3,9 @@ package storage
 import (
 	"crypto/sha256"
 	"fmt"
+	"slices"
 
+	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage/vfs"
 )
 
@@ -13,6 +15,9 @@ type Contents struct {
 	TopicID string
 	Commit  uint64 // what is known on disk to be committed
 	Entries []EntrySum
+	// Records are those of a log that was compacted, by offset; nil for others.
+	// What a replica still has of them depends on when it compacted.
+	Records []RecordSum
 }
 
 // EntrySum names an entry and what it carries. Payload is the SHA-256 of its
@@ -25,9 +30,21 @@ type EntrySum struct {
 	Payload     [sha256.Size]byte
 }
 
+// RecordSum names a record and what it carries, by SHA-256.
+type RecordSum struct {
+	Index         uint64 // of its entry
+	Offset        int64
+	Key           [sha256.Size]byte
+	Value         [sha256.Size]byte
+	Transactional bool
+}
+
+// mostDecompressed bounds the records of one batch, in bytes.
+const mostDecompressed = 256 << 20
+
 // ReadContents reads every log of a data directory that no node runs on, or one
-// log's directory, and changes nothing. Compacted segments are left out: what
-// they still hold depends on when each replica compacted. Damage is an error.
+// log's directory, and changes nothing. Of compacted segments there are no
+// entries, since those were rewritten, but records. Damage is an error.
 func ReadContents(fsys vfs.FS, dir string) ([]Contents, error) {
 	dirs, release, err := offlineLogs(fsys, dir)
 	if err != nil {
@@ -63,13 +80,14 @@ func readContents(fsys vfs.FS, dir string) (c Contents, err error) {
 	last := r.chain[n-1]
 	c.Log, c.TopicID = r.id.String(), r.id.ID.String()
 	c.Commit = clamp(last.p.hard, r.committed(), last.p.lastIndex).Commit
+	compacted := slices.ContainsFunc(r.chain, func(s *found) bool { return s.header.isCompacted() })
 	for _, s := range r.chain {
-		if s.header.isCompacted() {
-			continue
-		}
 		_, stop := verify(s.f, begin(&s.header), s.p.end, func(f *frame, payload []byte) error {
-			if f.isEntry() {
+			if f.isEntry() && !s.header.isCompacted() {
 				c.Entries = append(c.Entries, EntrySum{f.index, f.term, f.kind, f.base, f.epoch, sha256.Sum256(payload)})
+			}
+			if f.isEntry() && f.kind == KindData && compacted {
+				return c.addRecords(f.index, payload)
 			}
 			return nil
 		})
@@ -78,4 +96,14 @@ func readContents(fsys vfs.FS, dir string) (c Contents, err error) {
 		}
 	}
 	return c, nil
+}
+
+func (c *Contents) addRecords(index uint64, b record.Batch) error {
+	if b.IsControl() {
+		return nil // compaction drops markers
+	}
+	return b.Each(mostDecompressed, func(r record.Record) error {
+		c.Records = append(c.Records, RecordSum{index, r.Offset, sha256.Sum256(r.Key), sha256.Sum256(r.Value), b.IsTransactional()})
+		return nil
+	})
 }

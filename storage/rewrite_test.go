@@ -76,6 +76,12 @@ func TestOfflineCompacted(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
+	all, err := ReadContents(mem, "/data")
+	if err != nil || len(all) != 1 || len(all[0].Entries) != 16 || all[0].Entries[0].Index != 17 || len(all[0].Records) != 4+16 {
+		t.Errorf("contents: %+v, %v", all, err)
+	} else if r := all[0].Records[3]; r.Index != 16 || r.Offset != 15 || r.Key != all[0].Records[2].Key || r.Transactional {
+		t.Errorf("the last record that stayed: %+v", r)
+	}
 	rep, err := Verify(mem, "/data")
 	if err != nil || rep.Damaged() || !rep.Logs[0].Segments[0].Compacted || rep.Logs[0].Segments[0].Records != 4 || rep.Logs[0].NextOffset != 32 {
 		t.Errorf("verify: %+v, %v", rep, err)

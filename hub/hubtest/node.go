@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +34,8 @@ type Node struct {
 	enter []string
 	proc  *Process
 
-	before string // what the run printed that Terminate has ended
+	ended  []*Process // the runs before this one
+	before string     // what the run printed that Terminate has ended
 }
 
 // NewNode writes the file of a node that is a site of its own, with its data
@@ -130,6 +132,9 @@ func (n *Node) launch() {
 	if n.dev {
 		args = append(args, "--dev")
 	}
+	if n.proc != nil {
+		n.ended = append(n.ended, n.proc)
+	}
 	n.proc = start(n.t, n.enter, n.env, args...)
 }
 
@@ -146,6 +151,15 @@ func (n *Node) await() {
 
 // Kill sends SIGKILL to the node.
 func (n *Node) Kill() { n.proc.Kill() }
+
+// Output is what all runs of the node have printed so far.
+func (n *Node) Output() string {
+	var all strings.Builder
+	for _, p := range append(slices.Clone(n.ended), n.proc) {
+		fmt.Fprintf(&all, "%s\n", p.Output())
+	}
+	return all.String()
+}
 
 // Process is the run of the node at present.
 func (n *Node) Process() *Process { return n.proc }

@@ -50,11 +50,7 @@ func (r *run) tail(committed bool) {
 	if committed {
 		isolation, name = kgo.ReadCommitted(), "tail-committed"
 	}
-	all := make([]string, 0, len(topics))
-	for topic := range topics {
-		all = append(all, topic)
-	}
-	cl, err := kgo.NewClient(r.options(kgo.ConsumeTopics(all...), kgo.FetchIsolationLevel(isolation), kgo.KeepControlRecords(),
+	cl, err := kgo.NewClient(r.options(kgo.ConsumeTopics(names()...), kgo.FetchIsolationLevel(isolation), kgo.KeepControlRecords(),
 		kgo.FetchMaxWait(200*time.Millisecond), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()))...)
 	if err != nil {
 		r.t.Error(err)

@@ -54,7 +54,7 @@ func (r *run) copySome(s *sender, sess *kgo.GroupTransactSession, txn string, co
 	var failed error
 	fetches.EachRecord(func(in *kgo.Record) {
 		upTo[in.Partition] = max(upTo[in.Partition], in.Offset+1)
-		s.produce(sess.Client(), "copies", in.Partition%topics["copies"], txn, string(in.Value), func(err error) {
+		s.produce(sess.Client(), history.Send{Topic: "copies", Partition: in.Partition % topics["copies"], Txn: txn, From: string(in.Value)}, func(err error) {
 			mu.Lock()
 			defer mu.Unlock()
 			if failed == nil {
@@ -66,7 +66,8 @@ func (r *run) copySome(s *sender, sess *kgo.GroupTransactSession, txn string, co
 	defer cancel()
 	if err := sess.Client().Flush(ctx); err != nil {
 		r.note("%s: %v", txn, err)
-		return false // what comes of it stays unknown
+		r.leaveOpen(txn)
+		return false
 	}
 	mu.Lock()
 	commit = commit && failed == nil

@@ -8,10 +8,10 @@ import (
 // cuts are the faults of the network between the nodes.
 func cuts() []fault {
 	return []fault{
-		{"cut off from the others", 3, func(n *nemesis) { n.cut(true, true) }},
-		{"cut off, sending alone", 3, func(n *nemesis) { n.cut(true, false) }},
-		{"cut off, hearing alone", 3, func(n *nemesis) { n.cut(false, true) }},
-		{"two of three cut off from each other", 3, func(n *nemesis) {
+		{kind: "cut off from the others", nodes: 3, do: func(n *nemesis) { n.cut(true, true) }},
+		{kind: "cut off, sending alone", nodes: 3, do: func(n *nemesis) { n.cut(true, false) }},
+		{kind: "cut off, hearing alone", nodes: 3, do: func(n *nemesis) { n.cut(false, true) }},
+		{kind: "two of three cut off from each other", nodes: 3, do: func(n *nemesis) {
 			i := n.rng.IntN(len(n.r.nodes))
 			j := (i + 1) % len(n.r.nodes)
 			n.net.Drop(i, j)
@@ -19,7 +19,7 @@ func cuts() []fault {
 			n.wait(time.Second, 8*time.Second)
 			n.net.Heal()
 		}},
-		{"cut off again and again", 3, func(n *nemesis) {
+		{kind: "cut off again and again", nodes: 3, do: func(n *nemesis) {
 			i := n.rng.IntN(len(n.r.nodes))
 			for range 4 + n.rng.IntN(8) {
 				n.isolate(i, true, true)
@@ -28,12 +28,12 @@ func cuts() []fault {
 				n.wait(100*time.Millisecond, time.Second)
 			}
 		}},
-		{"cut off, from clients too", 3, func(n *nemesis) {
+		{kind: "cut off, from clients too", nodes: 3, do: func(n *nemesis) {
 			n.net.Unplug(n.rng.IntN(len(n.r.nodes)))
 			n.wait(time.Second, 8*time.Second)
 			n.net.Heal()
 		}},
-		{"slow network of a node", 3, func(n *nemesis) {
+		{kind: "slow network of a node", nodes: 3, do: func(n *nemesis) {
 			n.net.Slow(n.rng.IntN(len(n.r.nodes)), 200+n.rng.IntN(2000))
 			n.wait(time.Second, 8*time.Second)
 			n.net.Heal()

@@ -3,6 +3,8 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,22 +17,26 @@ import (
 	"github.com/entrepot-hub/entrepot/storage/vfs"
 )
 
-// probe writes to every partition, beginning when the last fault was healed, and
-// records when each took the write.
-func (r *run) probe(healed time.Duration) {
+// probe writes to every partition, as a client that comes when a fault was
+// healed, and records when each took the write.
+func (r *run) probe(after history.Fault) {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
 	defer cancel()
-	s := &sender{r: r, name: "probe"}
+	s := &sender{r: r, name: fmt.Sprint("probe-", after.End.Milliseconds())}
 	defer s.end()
-	cl := r.client(kgo.RecordPartitioner(kgo.ManualPartitioner()))
+	cl, err := kgo.NewClient(r.options(kgo.RecordPartitioner(kgo.ManualPartitioner()))...)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer cl.Close()
 	var all sync.WaitGroup
 	for topic, partitions := range topics {
 		for p := range partitions {
 			all.Add(1)
-			s.produce(cl, topic, p, "", "", func(err error) {
+			s.produce(cl, history.Send{Topic: topic, Partition: p, Key: "probe"}, func(err error) {
 				defer all.Done()
-				one := history.Probe{Topic: topic, Partition: p, Healed: healed}
+				one := history.Probe{After: after.Kind, Topic: topic, Partition: p, Healed: after.End}
 				if err == nil {
 					one.Writable = r.rec.Now()
 				}
@@ -39,7 +45,7 @@ func (r *run) probe(healed time.Duration) {
 		}
 	}
 	if err := cl.Flush(ctx); err != nil {
-		r.t.Errorf("not every partition took a write: %v", err)
+		r.t.Errorf("not every partition took a write after %s: %v", after.Kind, err)
 		r.state()
 		cl.Close() // ends those that wait
 	}
@@ -147,10 +153,7 @@ func (r *run) readAll() {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(r.t.Context(), 3*time.Minute)
 	defer cancel()
-	all := make([]string, 0, len(topics))
-	for topic := range topics {
-		all = append(all, topic)
-	}
+	all := names()
 	ends, err := kadm.NewClient(r.client()).ListEndOffsets(ctx, all...)
 	if err == nil {
 		err = ends.Error()
@@ -185,6 +188,14 @@ func (r *run) readAll() {
 	}
 }
 
+// whole waits until every node has all of every partition.
+func (r *run) whole() {
+	r.t.Helper()
+	if len(r.nodes) > 1 {
+		r.until(5*time.Minute, "every node has everything", func() error { return wholeNow(r.nodes[0], 0) })
+	}
+}
+
 // stopNodes ends all nodes and adds what each has on disk to the history.
 func (r *run) stopNodes() {
 	r.t.Helper()
@@ -197,6 +208,7 @@ func (r *run) stopNodes() {
 			r.t.Errorf("what %s has on disk: %v", n.ID, err)
 		}
 		r.rec.Add(func(h *history.History) {
+			h.Nodes = append(h.Nodes, n.ID)
 			for _, c := range all {
 				h.Replicas = append(h.Replicas, replica(n.ID, c))
 			}
@@ -206,8 +218,14 @@ func (r *run) stopNodes() {
 
 func replica(node string, c storage.Contents) history.Replica {
 	r := history.Replica{Node: node, Log: c.Log + " of " + c.TopicID, Commit: c.Commit, Entries: make([]history.Entry, 0, len(c.Entries))}
+	dash := strings.LastIndexByte(c.Log, '-')
+	partition, _ := strconv.ParseInt(c.Log[dash+1:], 10, 32)
+	r.Topic, r.Partition = c.Log[:dash], int32(partition)
 	for _, e := range c.Entries {
 		r.Entries = append(r.Entries, history.Entry{Index: e.Index, Term: e.Term, Kind: fmt.Sprint(e.Kind), Base: e.Base, Epoch: e.Epoch, Sum: e.Payload})
+	}
+	for _, one := range c.Records {
+		r.Records = append(r.Records, history.Record(one))
 	}
 	return r
 }

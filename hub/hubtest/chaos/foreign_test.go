@@ -23,7 +23,7 @@ type line struct {
 	OK         bool
 	Offset     int64
 	High       int64
-	Reads      [][3]any // offset, leader epoch or null, value
+	Reads      [][4]any // offset, leader epoch or null, value, key
 	Text       string
 }
 
@@ -80,7 +80,8 @@ func (r *run) take(l line, at func(float64) time.Duration) {
 				}
 				offset, _ := one[0].(float64)
 				value, _ := one[2].(string)
-				p.Reads = append(p.Reads, history.Read{Offset: int64(offset), Epoch: int32(epoch), Value: value})
+				key, _ := one[3].(string)
+				p.Reads = append(p.Reads, history.Read{Offset: int64(offset), Epoch: int32(epoch), Key: key, Value: value})
 			}
 			h.Polls = append(h.Polls, p)
 		default:

@@ -3,6 +3,7 @@ package chaos
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,25 +19,21 @@ import (
 // operations are what an operator may do to a site at any time.
 func operations() []fault {
 	return []fault{
-		{"leaders moved", 3, (*nemesis).moveLeaders},
-		{"node drained", 3, func(n *nemesis) {
+		{kind: "leaders moved", nodes: 3, do: (*nemesis).moveLeaders},
+		{kind: "node drained", nodes: 3, do: func(n *nemesis) {
 			one := n.node()
 			n.act(one, "drain")
 			n.wait(time.Second, 4*time.Second)
 			n.act(one, "undrain")
 		}},
-		{"replicas moved", 3, (*nemesis).moveReplicas},
-		{"kill -9 and wiped", 3, func(n *nemesis) {
+		{kind: "replicas moved", nodes: 3, do: (*nemesis).moveReplicas, whole: true},
+		{kind: "kill -9 and wiped", nodes: 3, do: func(n *nemesis) {
 			one := n.node()
-			if !n.whole(one) {
-				return // what it alone has with one other would be on one node alone
-			}
 			one.Kill()
 			n.wait(0, 3*time.Second)
 			one.Wipe()
 			one.Start()
-			n.whole(one)
-		}},
+		}, whole: true},
 	}
 }
 
@@ -66,13 +63,6 @@ func (n *nemesis) moveReplicas() {
 	n.reassign(ctx, admin, 2)
 	n.wait(time.Second, 5*time.Second)
 	n.reassign(ctx, admin, 3)
-	n.whole(n.r.nodes[0])
-}
-
-// whole waits until every node has what it shall have.
-func (n *nemesis) whole(one *hubtest.Node) bool {
-	n.r.t.Helper()
-	return n.r.until(2*time.Minute, "every node has everything", func() error { return wholeNow(one) })
 }
 
 // act asks a node to do something with itself, until it says that it has.
@@ -85,8 +75,8 @@ func (n *nemesis) act(one *hubtest.Node, action string) {
 // nemesis's choice.
 func (n *nemesis) reassign(ctx context.Context, admin *kadm.Client, replicas int) {
 	var req kadm.AlterPartitionAssignmentsReq
-	for topic, partitions := range topics {
-		for p := range partitions {
+	for _, topic := range names() {
+		for p := range topics[topic] {
 			var order []int32
 			for _, i := range n.rng.Perm(3)[:replicas] {
 				order = append(order, int32(i+1))
@@ -139,11 +129,25 @@ func (n *nemesis) fillDisk() {
 	if err != nil {
 		n.r.t.Errorf("fill the disk: %v", err)
 	}
+	n.disk("full")
 	n.wait(2*time.Second, 8*time.Second)
 	_ = f.Close()
 	if err := os.Remove(path); err != nil {
 		n.r.t.Error(err)
 	}
+	n.disk("ok")
+}
+
+// disk waits until the node whose disk is small says that it is in this state.
+func (n *nemesis) disk(state string) {
+	n.r.t.Helper()
+	n.r.until(20*time.Second, "the disk is "+state, func() error {
+		var got struct{ Disk struct{ State string } }
+		if err := n.r.nodes[n.small].Ask(http.MethodGet, "/v1/status", &got); err != nil || got.Disk.State == state {
+			return err
+		}
+		return fmt.Errorf("it is %s", got.Disk.State)
+	})
 }
 
 // ground is what a site of three nodes stands on here: a network of its own for

@@ -24,17 +24,22 @@ type sender struct {
 	}
 }
 
-// produce sends a value that no other has. done is called with the end.
-func (s *sender) produce(cl *kgo.Client, topic string, partition int32, txn, from string, done func(error)) {
+// produce sends what says where to, with a value that no other has. done is
+// called with the end.
+func (s *sender) produce(cl *kgo.Client, what history.Send, done func(error)) {
 	s.order.Lock() // the order here is the order of the records
 	defer s.order.Unlock()
-	one := &history.Send{Producer: s.name, Txn: txn, Topic: topic, Partition: partition, From: from, Outcome: history.Unknown, Offset: -1}
+	one := &what
+	one.Producer, one.Outcome, one.Offset = s.name, history.Unknown, -1
 	s.mu.Lock()
 	one.Value = fmt.Sprintf("%s/%d", s.name, len(s.mu.sent))
 	one.Begin = s.r.rec.Now()
 	s.mu.sent = append(s.mu.sent, one)
 	s.mu.Unlock()
-	record := &kgo.Record{Topic: topic, Partition: partition, Value: []byte(one.Value)}
+	record := &kgo.Record{Topic: one.Topic, Partition: one.Partition, Value: []byte(one.Value)}
+	if one.Key != "" {
+		record.Key = []byte(one.Key)
+	}
 	// The client decides when it gives up, not a context: the end would be
 	// unknown.
 	cl.Produce(context.Background(), record, func(got *kgo.Record, err error) {
@@ -92,7 +97,11 @@ func (r *run) appendRecords(i int) {
 		defer cl.Close()
 		failed := make(chan error, 1)
 		for n := int32(0); r.feed.Err() == nil; n++ {
-			s.produce(cl, "records", n%topics["records"], "", "", func(err error) {
+			what := history.Send{Topic: "records", Partition: n % topics["records"]}
+			if n%5 == 4 {
+				what = history.Send{Topic: compacted, Partition: n % topics[compacted], Key: fmt.Sprint("key-", n%40)}
+			}
+			s.produce(cl, what, func(err error) {
 				if err != nil {
 					select {
 					case failed <- err:
@@ -143,6 +152,7 @@ func (r *run) transact(i int) {
 			txn := fmt.Sprintf("%s#%d", name, n)
 			failed := s.several(cl, rng.Perm(int(topics["transactions"])), txn, 1+rng.IntN(3))
 			if rng.IntN(12) == 0 {
+				r.leaveOpen(txn)
 				return // and the next life takes its ID
 			}
 			if r.endTxn(cl, txn, failed == nil && rng.IntN(4) > 0) != nil {
@@ -161,7 +171,7 @@ func (s *sender) several(cl *kgo.Client, partitions []int, txn string, each int)
 	for _, p := range partitions {
 		for range each {
 			wg.Add(1)
-			s.produce(cl, "transactions", int32(p), txn, "", func(err error) {
+			s.produce(cl, history.Send{Topic: "transactions", Partition: int32(p), Txn: txn}, func(err error) {
 				defer wg.Done()
 				mu.Lock()
 				defer mu.Unlock()
@@ -178,6 +188,11 @@ func (s *sender) several(cl *kgo.Client, partitions []int, txn string, each int)
 	}
 	wg.Wait()
 	return first
+}
+
+// leaveOpen records that nobody ends a transaction.
+func (r *run) leaveOpen(txn string) {
+	r.rec.Add(func(h *history.History) { h.Txns = append(h.Txns, history.Txn{Name: txn, Outcome: history.Unknown}) })
 }
 
 // endTxn ends a transaction and records how.

@@ -9,10 +9,13 @@ package chaos
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,12 +45,18 @@ type run struct {
 }
 
 // The topics of a run, and who writes them: records by idempotent producers
-// (one group reads it, another copies it), transactions with commits and aborts,
-// the copies, and records by librdkafka.
-var topics = map[string]int32{"records": 6, "transactions": 3, "copies": 3, "foreign": 3}
+// (one group reads it, another copies it), what is compacted by the same ones,
+// transactions with commits and aborts, the copies, and records by librdkafka.
+var topics = map[string]int32{"records": 6, compacted: 3, "transactions": 3, "copies": 3, "foreign": 3}
 
-// writableIn is what the site has after the last fault was healed. In short form,
-// other tests have the processors too.
+// compacted is the topic of which only the last record of each key has to stay.
+const compacted = "latest"
+
+// names are those of the topics, in the same order in every run.
+func names() []string { return slices.Sorted(maps.Keys(topics)) }
+
+// writableIn is what the site has after a fault was healed. In short form, other
+// tests have the processors too.
 func writableIn() time.Duration {
 	if os.Getenv("ENTREPOT_CHAOS_TIME") != "" {
 		return 5 * time.Second
@@ -110,13 +119,18 @@ func (r *run) createTopics() {
 	r.t.Helper()
 	admin := kadm.NewClient(r.client())
 	replicas := int16(min(3, len(r.nodes)))
-	for name, partitions := range topics {
-		// Short segments: rolls, retention and catching up from files happen.
-		size := "1048576"
-		if _, err := admin.CreateTopic(r.t.Context(), partitions, replicas, map[string]*string{"segment.bytes": &size}, name); err != nil {
+	for _, name := range names() {
+		age, dirty := "15000", "0.01" // of short segments there are many to compare, and to compact
+		configs := map[string]*string{"segment.ms": &age}
+		if name == compacted {
+			configs["cleanup.policy"], configs["min.cleanable.dirty.ratio"] = kadm.StringPtr("compact"), &dirty
+		}
+		if _, err := admin.CreateTopic(r.t.Context(), topics[name], replicas, configs, name); err != nil {
 			r.t.Fatal(err)
 		}
-		r.rec.Add(func(h *history.History) { h.Topics[name] = history.Topic{Partitions: partitions} })
+		r.rec.Add(func(h *history.History) {
+			h.Topics[name] = history.Topic{Partitions: topics[name], Compacted: name == compacted}
+		})
 	}
 	r.rec.Add(func(h *history.History) {
 		h.Pipes = []history.Pipe{{In: "records", Out: "copies", Group: "copiers"}}
@@ -197,11 +211,30 @@ func (r *run) report() {
 		r.t.Errorf("%d violations; run it again with ENTREPOT_CHAOS_SEED=%d", bad, r.seed)
 	}
 	dir := os.Getenv("ENTREPOT_CHAOS_DIR")
+	if err := os.MkdirAll(dir, 0o700); dir != "" && err != nil {
+		r.t.Error(err)
+	}
+	if dir != "" && r.t.Failed() {
+		r.keepNodes(dir)
+	}
 	if dir == "" && bad > 0 {
 		dir = os.TempDir()
 	}
 	if dir != "" {
 		r.keep(dir, map[string]any{"seed": r.seed, "summary": summary, "results": results}, h)
+	}
+}
+
+// keepNodes keeps what each node has on disk, and what it said.
+func (r *run) keepNodes(dir string) {
+	r.t.Helper()
+	for _, n := range r.nodes {
+		path := filepath.Join(dir, fmt.Sprintf("chaos-%d-%s", r.seed, n.ID))
+		err := errors.Join(os.RemoveAll(path), os.WriteFile(path+".log", []byte(n.Output()), 0o600)) // of an earlier run
+		if err := errors.Join(err, os.CopyFS(path, os.DirFS(n.Dir))); err != nil {
+			r.t.Error(err)
+		}
+		r.t.Logf("what %s has is in %s", n.ID, path)
 	}
 }
 

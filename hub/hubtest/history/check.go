@@ -53,8 +53,9 @@ func all(limits Limits) []check {
 		{"skipped by groups", "records below group offsets", groupSkips},
 		{"exactly once", "records copied", exactlyOnce},
 		{"metadata linearizable", "operations", metadata},
-		{"replicas alike", "entries", replicas},
-		{"writable after healing", "partitions", func(v *view, r *Result) { writable(v, r, limits.Writable) }},
+		{"replicas alike", "entries and compacted records", replicas},
+		{"replicas whole", "replicas", whole},
+		{"writable after healing", "writes", func(v *view, r *Result) { writable(v, r, limits.Writable) }},
 	}
 }
 

@@ -28,6 +28,7 @@ func generate(seed uint64, steps int) *History {
 		rng: rand.New(rand.NewPCG(seed, 0)), logs: map[place][]Read{}, gone: map[string]bool{},
 		copied: map[int32]int64{}, group: map[int32]int64{}, topics: map[string]topicState{},
 	}
+	s.h.Nodes = []string{"a", "b", "c"}
 	s.h.Topics = map[string]Topic{"in": {Partitions: partitions}, "out": {Partitions: partitions}}
 	s.h.Pipes = []Pipe{{In: "in", Out: "out", Group: "copiers"}}
 	for i := range steps {
@@ -202,7 +203,7 @@ func (s *site) end() {
 			s.consume("final", "", false, true, at, 0)
 			s.consume("final committed", "", true, true, at, 0)
 			s.h.Probes = append(s.h.Probes, Probe{Topic: topic, Partition: p, Healed: s.now, Writable: s.now + time.Second})
-			for _, node := range []string{"a", "b", "c"} {
+			for _, node := range s.h.Nodes {
 				s.h.Replicas = append(s.h.Replicas, s.replica(node, at))
 			}
 		}
@@ -222,7 +223,7 @@ func answer(at int64) int64 {
 
 // replica is a node's copy, whose end may be older than that of the others.
 func (s *site) replica(node string, at place) Replica {
-	r := Replica{Node: node, Log: at.String()}
+	r := Replica{Node: node, Log: at.String(), Topic: at.topic, Partition: at.partition}
 	for i, one := range s.logs[at] {
 		r.Entries = append(r.Entries, Entry{Index: uint64(i + 1), Term: uint64(one.Epoch + 1), Kind: "data", Base: one.Offset, Epoch: one.Epoch, Sum: [32]byte{byte(i)}})
 	}

@@ -46,8 +46,10 @@ type History struct {
 	Probes  []Probe          `json:"probes"`
 	Faults  []Fault          `json:"faults"`
 	Notes   []string         `json:"notes"` // what clients said beside; for people
-	// Replicas is what the nodes have on disk in the end; not kept in files.
+	// Replicas is what the nodes have on disk in the end. Nodes are those that
+	// have one of every partition of Topics. Neither is kept in files.
 	Replicas []Replica `json:"-"`
+	Nodes    []string  `json:"-"`
 }
 
 // Topic is what the checks have to know of a topic.
@@ -75,7 +77,7 @@ type Send struct {
 type Txn struct {
 	Span
 	Name    string  `json:"name"`
-	Commit  bool    `json:"commit"`  // what was asked for; false is an abort
+	Commit  bool    `json:"commit"`  // what was asked for; false is an abort, or nothing: it was left open
 	Outcome Outcome `json:"outcome"` // OK: it was done
 }
 
@@ -149,9 +151,10 @@ const (
 	Get    Verb = "get"
 )
 
-// Probe is how long it took after the last fault was healed until a partition
-// took a write.
+// Probe is how long it took after a fault was healed until a partition took a
+// write of a client that came then.
 type Probe struct {
+	After     string        `json:"after"` // the fault's kind
 	Topic     string        `json:"topic"`
 	Partition int32         `json:"partition"`
 	Healed    time.Duration `json:"healed"`

@@ -27,7 +27,12 @@ func small() *History {
 	offset := func(begin int, group string, ask bool, at int64) Offset {
 		return Offset{Span: ms(begin, begin+1), Group: group, Topic: "t", Ask: ask, At: at, Outcome: OK}
 	}
-	entry := func(i, term uint64) Entry { return Entry{Index: i, Term: term, Kind: "data", Sum: [32]byte{byte(i)}} }
+	entry := func(i, term uint64, base int64) Entry {
+		return Entry{Index: i, Term: term, Kind: "data", Base: base, Sum: [32]byte{byte(i)}}
+	}
+	kept := func(index uint64, offset int64, key byte) Record {
+		return Record{Index: index, Offset: offset, Key: [32]byte{key}, Value: [32]byte{byte(offset)}}
+	}
 	return &History{
 		Topics: map[string]Topic{"t": {Partitions: 1}, "u": {Partitions: 1}},
 		Sends: []Send{
@@ -47,9 +52,14 @@ func small() *History {
 			{Span: ms(0, 5), Topic: "m", Verb: Create, Value: "1", Outcome: OK}, {Span: ms(6, 7), Topic: "m", Verb: Get, Value: "1", Found: true, Outcome: OK},
 			{Span: ms(8, 9), Topic: "m", Verb: Set, Value: "2", Found: true, Outcome: OK}, {Span: ms(10, 11), Topic: "m", Verb: Delete, Outcome: Unknown},
 		},
-		Probes: []Probe{{"t", 0, time.Second, 2 * time.Second}},
+		Probes: []Probe{{"kill -9", "t", 0, time.Second, 2 * time.Second}},
+		Nodes:  []string{"x", "y"},
 		Replicas: []Replica{
-			{"x", "t-0", 2, []Entry{entry(1, 1), entry(2, 1), entry(3, 1)}}, {"y", "t-0", 3, []Entry{entry(1, 1), entry(2, 1), entry(3, 2)}},
+			{"x", "t-0 of 1", "t", 0, 2, []Entry{entry(1, 1, 0), entry(2, 1, 4), entry(3, 1, 5)}, nil},
+			{"y", "t-0 of 1", "t", 0, 3, []Entry{entry(1, 1, 0), entry(2, 1, 4), entry(3, 2, 5)}, nil},
+			{"x", "u-0 of 2", "u", 0, 2, []Entry{entry(1, 1, 0), entry(2, 1, 1)}, nil}, {"y", "u-0 of 2", "u", 0, 2, []Entry{entry(1, 1, 0), entry(2, 1, 1)}, nil},
+			{"x", "k-0 of 3", "k", 0, 9, nil, []Record{kept(1, 0, 7), kept(2, 1, 8), kept(3, 2, 7), kept(9, 8, 9)}},
+			{"y", "k-0 of 3", "k", 0, 8, nil, []Record{kept(2, 1, 8), kept(3, 2, 7)}}, // 0 was superseded, and 8 is not there yet
 		},
 	}
 }
@@ -93,6 +103,10 @@ func TestPlantedViolations(t *testing.T) {
 		{"inconsistent offsets", "two consumers were shown different leader epochs", func(h *History) { h.Polls[0].Reads[1].Epoch = 9 }},
 		{"inconsistent offsets", "an offset was acknowledged for another record", func(h *History) { h.Sends[3].Offset = 1 }},
 		{"aborted reads", "read_committed shows a record of an aborted transaction", func(h *History) {
+			h.Polls[0].Reads = append(h.Polls[0].Reads, Read{2, 1, "", "c", false})
+		}},
+		{"aborted reads", "read_committed shows a record of a transaction that was left open", func(h *History) {
+			h.Txns[0].Outcome = Unknown
 			h.Polls[0].Reads = append(h.Polls[0].Reads, Read{2, 1, "", "c", false})
 		}},
 		{"aborted reads", "a record that had failed is shown", func(h *History) { h.Sends[1].Outcome = Failed }},
@@ -142,6 +156,18 @@ func TestPlantedViolations(t *testing.T) {
 		{"replicas alike", "an entry has other bytes at another node", func(h *History) { h.Replicas[0].Entries[1].Sum[31]++ }},
 		{"replicas alike", "an entry has another leader epoch at another node", func(h *History) { h.Replicas[0].Entries[1].Epoch++ }},
 		{"replicas alike", "an entry that both know to be committed has two terms", func(h *History) { h.Replicas[0].Commit = 3 }},
+		{"replicas alike", "an entry has another offset at another node", func(h *History) { h.Replicas[0].Entries[1].Base++ }},
+		{"replicas alike", "a record of a compacted log has another value at another node", func(h *History) { h.Replicas[4].Records[1].Value[0]++ }},
+		{"replicas alike", "a record of a compacted log has another key at another node", func(h *History) { h.Replicas[5].Records[0].Key[0]++ }},
+		{"replicas alike", "a compacted log lacks the last record of a key", func(h *History) { h.Replicas[5].Records = h.Replicas[5].Records[:1] }},
+		{"replicas alike", "the last record of a key is there and another one is not", func(h *History) { h.Replicas[4].Records = h.Replicas[4].Records[2:] }},
+		{"replicas whole", "a node has no replica", func(h *History) { h.Replicas = h.Replicas[1:] }},
+		{"replicas whole", "a replica lacks an entry in between", func(h *History) { h.Replicas[1].Entries = slices.Delete(h.Replicas[1].Entries, 0, 1) }},
+		{"replicas whole", "a replica lacks the end", func(h *History) { h.Replicas[1].Entries = h.Replicas[1].Entries[:1] }},
+		{"replicas whole", "a compacted replica lacks the end", func(h *History) {
+			h.Topics["t"] = Topic{1, true}
+			h.Replicas[1].Entries = h.Replicas[1].Entries[:1]
+		}},
 		{"writable after healing", "a partition takes no write in time", func(h *History) { h.Probes[0].Writable = 6 * time.Second }},
 		{"writable after healing", "a partition never takes a write", func(h *History) { h.Probes[0].Writable = 0 }},
 	} {
@@ -182,8 +208,16 @@ func TestAllowed(t *testing.T) {
 				}
 			}
 		},
-		"a client does not tell leader epochs": func(h *History) { h.Polls[0].Reads[1].Epoch = -1 },
-		"a replica is behind":                  func(h *History) { h.Replicas[1].Entries = h.Replicas[1].Entries[:1] },
+		"a client does not tell leader epochs":          func(h *History) { h.Polls[0].Reads[1].Epoch = -1 },
+		"a replica lacks what came after the last read": func(h *History) { h.Replicas[1].Entries = h.Replicas[1].Entries[:2] },
+		"a record of an aborted transaction was compacted away": func(h *History) {
+			h.Replicas[4].Records[1].Transactional = true
+			h.Replicas[5].Records = h.Replicas[5].Records[1:]
+		},
+		"a compacted replica lacks what was removed": func(h *History) {
+			h.Topics["t"] = Topic{1, true}
+			h.Replicas[1].Entries = h.Replicas[1].Entries[1:]
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := small()

@@ -9,10 +9,22 @@ import (
 // Replica is one node's copy of a partition's log, read from its data
 // directory when it was stopped.
 type Replica struct {
-	Node    string
-	Log     string // which log: every replica of it has the same
-	Commit  uint64 // what the replica knew to be committed, on disk
-	Entries []Entry
+	Node      string
+	Log       string // which log: every replica of it has the same
+	Topic     string
+	Partition int32
+	Commit    uint64 // what the replica knew to be committed, on disk
+	Entries   []Entry
+	Records   []Record // those that a compacted log still has, by offset
+}
+
+// Record is what is left of a record of a compacted log. Key and Value stand for
+// its bytes.
+type Record struct {
+	Index         uint64
+	Offset        int64
+	Key, Value    [32]byte
+	Transactional bool
 }
 
 // Entry is an entry of a log. Sum covers every byte of what it carries, and so
@@ -27,7 +39,8 @@ type Entry struct {
 
 // replicas: entries that have the same index and term are the same, byte by
 // byte, and up to what both of two replicas know to be committed the terms are
-// the same too.
+// the same too. Of compacted logs, whose entries were rewritten, a committed record
+// that one replica has and another one lacks was superseded there.
 func replicas(v *view, r *Result) {
 	byLog := map[string][]Replica{}
 	for _, one := range v.Replicas {
@@ -37,6 +50,8 @@ func replicas(v *view, r *Result) {
 		for i := range copies {
 			for j := range i {
 				copies[i].compare(&copies[j], r)
+				copies[i].compareRecords(&copies[j], r)
+				copies[j].compareRecords(&copies[i], r)
 			}
 		}
 	}
@@ -63,26 +78,100 @@ func (a *Replica) compare(b *Replica, r *Result) {
 	}
 }
 
+// whole: in the end every node has a replica of every partition of the topics,
+// with an entry for each index from where the others' begin, up to the last
+// record that was read.
+func whole(v *view, r *Result) {
+	type copyOf struct {
+		node string
+		place
+	}
+	copies := map[copyOf]*Replica{}
+	first, until := map[place]uint64{}, map[place]uint64{}
+	for i := range v.Replicas {
+		one := &v.Replicas[i]
+		at := place{one.Topic, one.Partition}
+		e := v.final[at]
+		if e == nil || len(one.Entries) == 0 {
+			continue // lost says so, or not whole below
+		}
+		copies[copyOf{one.Node, at}] = one
+		if from, ok := first[at]; !ok || one.Entries[0].Index < from {
+			first[at] = one.Entries[0].Index
+		}
+		for _, entry := range one.Entries {
+			if entry.Base <= e.last && entry.Index <= one.Commit {
+				until[at] = max(until[at], entry.Index)
+			}
+		}
+	}
+	for at := range v.final {
+		for _, node := range v.Nodes {
+			r.Examined++
+			if one := copies[copyOf{node, at}]; one == nil {
+				r.bad("%s: %s has no replica", at, node)
+			} else if next, ok := one.gap(first[at], until[at], v.Topics[at.topic].Compacted); ok {
+				r.bad("%s: %s lacks index %d, others have %d to %d", one.Log, node, next, first[at], until[at])
+			}
+		}
+	}
+}
+
+// gap is the first index that the replica lacks between two. Of one that is
+// compacted only the end has to be there.
+func (a *Replica) gap(first, until uint64, compacted bool) (uint64, bool) {
+	if end := a.Entries[len(a.Entries)-1].Index; compacted {
+		return end + 1, end < until
+	}
+	for _, e := range a.Entries {
+		if e.Index == first {
+			first++
+		}
+	}
+	return first, first <= until
+}
+
+// compareRecords compares what is left of a record wherever it is.
+func (a *Replica) compareRecords(b *Replica, r *Result) {
+	commit := min(a.Commit, b.Commit)
+	other, newest := make(map[int64]Record, len(b.Records)), map[[32]byte]int64{}
+	for _, one := range b.Records {
+		other[one.Offset], newest[one.Key] = one, one.Offset
+	}
+	for _, one := range a.Records {
+		if one.Index > commit || len(b.Records) == 0 {
+			continue
+		}
+		r.Examined++
+		o, ok := other[one.Offset]
+		switch {
+		case ok && o != one:
+			r.bad("%s: the record at offset %d is another one at %s than at %s", a.Log, one.Offset, a.Node, b.Node)
+		case !ok && newest[one.Key] <= one.Offset && !one.Transactional: // its transaction may be aborted
+			r.bad("%s: the record at offset %d, the last one of its key, is at %s and not at %s", a.Log, one.Offset, a.Node, b.Node)
+		}
+	}
+}
+
 func (e Entry) String() string {
 	return fmt.Sprintf("%s at offset %d, epoch %d, sha256 %x…", e.Kind, e.Base, e.Epoch, e.Sum[:4])
 }
 
-// writable: after the last fault was healed every partition takes a write in
-// time.
+// writable: after a fault was healed every partition takes a write in time.
 func writable(v *view, r *Result, limit time.Duration) {
 	var took []time.Duration
 	for _, p := range v.Probes {
 		r.Examined++
 		switch wait := p.Writable - p.Healed; {
 		case p.Writable == 0:
-			r.bad("%s-%d took no write after everything was healed", p.Topic, p.Partition)
+			r.bad("%s-%d took no write after everything was healed (%s)", p.Topic, p.Partition, p.After)
 		case wait >= limit:
-			r.bad("%s-%d took a write %s after everything was healed, want less than %s", p.Topic, p.Partition, wait.Round(time.Millisecond), limit)
+			r.bad("%s-%d took a write %s after everything was healed (%s), want less than %s", p.Topic, p.Partition, wait.Round(time.Millisecond), p.After, limit)
 		default:
 			took = append(took, wait)
 		}
 	}
-	if len(took) > 0 {
-		r.Note = fmt.Sprintf("the last one after %s", slices.Max(took).Round(time.Millisecond))
+	if slices.Sort(took); len(took) > 0 {
+		r.Note = fmt.Sprintf("p50 %s, p99 %s, max %s", quantile(took, 0.5).Round(time.Millisecond), quantile(took, 0.99).Round(time.Millisecond), took[len(took)-1].Round(time.Millisecond))
 	}
 }

@@ -38,6 +38,7 @@ type ending struct {
 	values map[string]int64 // offsets
 	keys   map[string]int64 // the last offset of each
 	order  []Read           // without markers
+	last   int64            // the last offset, be it a marker's
 }
 
 func look(h *History) *view {
@@ -50,10 +51,10 @@ func look(h *History) *view {
 	}
 	for _, t := range h.Txns {
 		switch {
-		case t.Outcome == OK && t.Commit:
-			v.fates[t.Name] = committed
+		case !t.Commit:
+			v.fates[t.Name] = gone // whatever became of the abort: nobody asked for a commit
 		case t.Outcome == OK:
-			v.fates[t.Name] = gone
+			v.fates[t.Name] = committed
 		}
 	}
 	for i := range h.Polls {
@@ -92,7 +93,7 @@ func (v *view) poll(p *Poll) {
 
 func (e *ending) add(reads []Read) {
 	for _, r := range reads {
-		if r.Control {
+		if e.last = max(e.last, r.Offset); r.Control {
 			continue
 		}
 		e.order = append(e.order, r)

@@ -70,7 +70,7 @@ def consume(partitions):
                 if m.error():
                     note(m.error())
                     continue
-                got.setdefault(m.partition(), []).append([m.offset(), m.leader_epoch(), m.value().decode()])
+                got.setdefault(m.partition(), []).append([m.offset(), m.leader_epoch(), m.value().decode(), (m.key() or b"").decode()])
         except KafkaException as error:
             note(error)
         for partition, reads in got.items():
