@@ -109,7 +109,7 @@ func smallDisk(t *testing.T, bytes int) string {
 	return dir
 }
 
-// fillDisk fills up the disk of the node whose disk is small.
+// fillDisk fills up the disk of the node whose disk is small, to its last page.
 func (n *nemesis) fillDisk() {
 	n.detail = fmt.Sprintf("node %d", n.small+1)
 	path := filepath.Join(n.folder, "filler")
@@ -118,16 +118,17 @@ func (n *nemesis) fillDisk() {
 	if err == nil {
 		err = syscall.Statfs(n.folder, &st)
 	}
-	if err == nil {
-		// The last pages may go to the node meanwhile.
-		for left := int64(st.Bavail) * st.Bsize; left > 4096; left /= 2 {
-			if err = syscall.Fallocate(int(f.Fd()), 0, 0, left); err == nil {
-				break
-			}
-		}
-	}
 	if err != nil {
 		n.r.t.Errorf("fill the disk: %v", err)
+		return
+	}
+	for size, more := int64(0), int64(st.Bavail)*st.Bsize; more >= st.Bsize; {
+		// The node takes pages meanwhile: what does not fit is tried in halves.
+		if syscall.Fallocate(int(f.Fd()), 0, size, more) == nil {
+			size += more
+		} else {
+			more /= 2
+		}
 	}
 	n.disk("full")
 	n.wait(2*time.Second, 8*time.Second)
