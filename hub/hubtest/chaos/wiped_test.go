@@ -107,7 +107,7 @@ func watchCopy(t *testing.T, n *hubtest.Node, limit time.Duration) (c copied) {
 			c.fastest = max(c.fastest, int64(float64(got-c.bytes)/at.Sub(before).Seconds()))
 			c.bytes, c.last = got, at
 		}
-		err := wholeNow(n)
+		err := wholeNow(n, loadedBehind)
 		if err == nil {
 			return c
 		}
