@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -81,10 +82,26 @@ func (s *Server) createTopic(ctx context.Context, r *request, rt *kmsg.CreateTop
 		return nil, err
 	}
 	t, err := topicResult(s.change(ctx, cmd, validate))
+	for errors.Is(err, record.ErrTimeout) && !validate && ctx.Err() == nil {
+		t, err = s.createAgain(ctx, cmd)
+	}
 	if err == nil && !validate {
 		s.mutated(r, len(t.Partitions))
 	}
 	return t, err
+}
+
+// createAgain finds out what became of a topic when the catalog's leader is gone
+// that was asked for it, and asks the next one if nothing did. Once this node's
+// catalog is as new as the site's, a command that is not in it never will be.
+func (s *Server) createAgain(ctx context.Context, cmd catalog.CreateTopic) (*catalog.Topic, error) {
+	if err := catchUp(ctx, s.meta); err != nil {
+		return nil, err
+	}
+	if t, ok := s.meta.State().TopicByID(cmd.ID); ok {
+		return t, nil
+	}
+	return topicResult(s.meta.Propose(ctx, cmd))
 }
 
 // newTopic is the command for a topic; -1 is the default.

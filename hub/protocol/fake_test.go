@@ -23,6 +23,7 @@ type memSite struct {
 
 	mu struct {
 		sync.Mutex
+		lost     []bool         // of the next proposals nobody tells the outcome; true: they are carried out
 		lags     *catalog.State // what State gives until something is proposed; nil: all there is
 		proposed int            // commands, of all nodes
 		state    *catalog.State

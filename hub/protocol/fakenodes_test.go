@@ -36,6 +36,12 @@ func (n memNode) State() *catalog.State {
 func (n memNode) Propose(_ context.Context, cmd catalog.Command) (any, error) {
 	n.m.mu.Lock()
 	defer n.m.mu.Unlock()
+	if lost := n.m.mu.lost; len(lost) > 0 {
+		if n.m.mu.lost = lost[1:]; lost[0] {
+			n.m.mu.state, _, _ = n.m.mu.state.Apply(cmd)
+		}
+		return nil, record.ErrTimeout
+	}
 	next, v, err := n.m.mu.state.Apply(cmd)
 	n.m.mu.state, n.m.mu.lags = next, nil
 	n.m.mu.proposed++

@@ -409,3 +409,26 @@ func TestGivenUpIsNotAnswered(t *testing.T) {
 		t.Errorf("%d markers, want the second one's", got)
 	}
 }
+
+// A topic is made once and its client hears so, though the leader of the catalog
+// that was asked for it is gone before it says whether it did.
+func TestCreateTopicOverAChangeOfTheCatalogsLeader(t *testing.T) {
+	s := startSite(t, quick())
+	c := s.dial(t)
+	create := func(name string, lost ...bool) int16 {
+		s.memSite.mu.Lock()
+		s.memSite.mu.lost = lost
+		s.memSite.mu.Unlock()
+		req := &kmsg.CreateTopicsRequest{Version: 7, TimeoutMillis: 5000, Topics: []kmsg.CreateTopicsRequestTopic{{Topic: name, NumPartitions: 2, ReplicationFactor: 1}}}
+		return ask[*kmsg.CreateTopicsResponse](c, req).Topics[0].ErrorCode
+	}
+	wantCode(t, "it was in the log", create("done", true), nil)
+	wantCode(t, "it was not", create("undone", false), nil)
+	wantCode(t, "the next one is gone, too", create("twice", false, false), nil)
+	wantCode(t, "it is somebody else's", create("done", false), kerr.TopicAlreadyExists)
+	for _, name := range []string{"done", "undone", "twice"} {
+		if topic, ok := s.State().Topic(name); !ok || len(topic.Partitions) != 2 {
+			t.Errorf("topic %s: %+v", name, topic)
+		}
+	}
+}
