@@ -102,7 +102,7 @@ func (s *Server) commitInTxn(ctx context.Context, req *kmsg.TxnOffsetCommitReque
 		return nil, coordinatorError(err)
 	}
 	k := txnPartition{record.TopicPartition{Topic: catalog.OffsetsTopic, Partition: n}, req.ProducerID}
-	guard, err := s.guard(ctx, req, k, p)
+	guard, err := s.guard(ctx, req, k, groupPart{p})
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +111,16 @@ func (s *Server) commitInTxn(ctx context.Context, req *kmsg.TxnOffsetCommitReque
 		return g.CommitTransactional(now, t, ask, tx)
 	})
 	return a.Commit, err
+}
+
+// groupPart is a partition of __consumer_offsets that moves away from under a
+// commit.
+type groupPart struct{ Partition }
+
+// Transaction tells the coordinator's errors, not the partition's (pitfall 9).
+func (p groupPart) Transaction(producerID int64) (record.Transaction, error) {
+	t, err := p.Partition.Transaction(producerID)
+	return t, coordinatorError(err)
 }
 
 // guard waits until the coordinator has agreed.

@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/record"
 )
 
 // generations are clients before and after KIP-890.
@@ -259,6 +260,12 @@ func TestOffsetsWaitForTheTransaction(t *testing.T) {
 		toc.ProducerEpoch, toc.Generation, toc.MemberID = p.ProducerEpoch, 3, "nobody"
 		wantCode(t, "no member", txnCommit(), kerr.UnknownMemberID)
 		toc.Generation, toc.MemberID = -1, ""
+		log := s.memLog(t, catalog.OffsetsTopic, partitionOf("g", 3))
+		log.newEpoch() // what was agreed is forgotten
+		s.srv.open.close(record.TopicPartition{Topic: catalog.OffsetsTopic, Partition: partitionOf("g", 3)}, p.ProducerID)
+		log.fallBehind(record.ErrLeaderUnknown)
+		wantCode(t, "while the group's partition has no leader", txnCommit(), kerr.CoordinatorNotAvailable)
+		log.fallBehind(nil)
 		wantCode(t, "v5", txnCommit(), nil)
 
 		of := &kmsg.OffsetFetchRequest{Version: 7, Group: "g", Topics: []kmsg.OffsetFetchRequestTopic{{Topic: "t", Partitions: []int32{0}}}}
@@ -280,7 +287,6 @@ func TestOffsetsWaitForTheTransaction(t *testing.T) {
 				t.Errorf("commit %v, %s, all topics: %+v", commit, when, got)
 			}
 		}
-		log := s.memLog(t, catalog.OffsetsTopic, partitionOf("g", 3))
 		check("before the end", 4, kerr.UnstableOffsetCommit)
 		log.newEpoch()
 		check("after a restart", 4, kerr.UnstableOffsetCommit)
