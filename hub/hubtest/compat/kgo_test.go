@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -44,13 +45,13 @@ func TestKgo(t *testing.T) {
 // kgoMoves are the tests that move records from topic to topic.
 const kgoMoves = "TestGroupETL|TestTxnEtl|TestShareGroupETL"
 
-// killEvery is from one kill to the next, counted from when the server serves
-// again. ENTREPOT_KILL_EVERY is another one, to find out more.
-func killEvery(t *testing.T) time.Duration {
+// killEvery is from one kill to the next. ENTREPOT_KILL_EVERY is another one, to
+// find out more.
+func killEvery(t *testing.T, usual time.Duration) time.Duration {
 	t.Helper()
 	text := os.Getenv("ENTREPOT_KILL_EVERY")
 	if text == "" {
-		return 10 * time.Second
+		return usual
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil {
@@ -82,29 +83,37 @@ func TestKgoKilled(t *testing.T) {
 	killedSuite(t, "the hub").report(t, kgoKilled(t, n, front.Addr))
 }
 
-// TestKgoSite runs the tests that move records on a site of three nodes, every
-// topic on all of them, while one of them, drawn anew each time, is killed and
+// oneNodeKilled is how often the one node of a site is killed, counted from when
+// it serves again.
+const oneNodeKilled = 10 * time.Second
+
+// TestKgoSite runs the whole suite on a site of three nodes, every topic on all
+// of them, while every 20 s one of them, drawn anew each time, is killed and
 // started again.
 func TestKgoSite(t *testing.T) {
 	if !full() {
 		t.Skip("part of make compat")
 	}
 	site := hubtest.NewSite(t, "trio", 3)
+	var logins []string
 	for _, n := range site.Nodes {
+		logins = append(logins, n.Login(map[string]string{"kgo": "secret"}))
 		n.Configure("consumer_groups: {session: 6s, heartbeat: 2s, min_session: 6s, min_heartbeat: 1s}")
 	}
 	site.Start()
-	env := []string{"KGO_SEEDS=" + site.Bootstrap(), "KGO_TEST_RF=3", "KGO_TEST_RECORDS=100000", "KGO_LOG_LEVEL=none"}
+	env := []string{"KGO_SEEDS=" + site.Bootstrap(), "KGO_TEST_RF=3", "KGO_TEST_RECORDS=100000", "KGO_LOG_LEVEL=none",
+		"KGO_TEST_SCRAM_SEEDS=" + strings.Join(logins, ","), "KGO_TEST_SCRAM=kgo:secret"}
+	every := killEvery(t, 20*time.Second)
 	done := make(chan []result)
 	go func() { done <- goTest(t, clients, env, "-timeout", "18m", kgoPackage) }()
 	kills := 0
-	next := time.NewTicker(20 * time.Second)
+	next := time.NewTicker(every)
 	defer next.Stop()
 	for {
 		select {
 		case results := <-done:
 			t.Logf("%d kills", kills)
-			s := suite{client: "franz-go", version: version(t, "github.com/twmb/franz-go"), what: "its pkg/kgo suite, 100,000 records, three replicas, kill -9 of one of three nodes every 20s", known: kgoSkips}
+			s := suite{client: "franz-go", version: version(t, "github.com/twmb/franz-go"), what: fmt.Sprintf("its pkg/kgo suite, 100,000 records, three replicas, kill -9 of one of three nodes every %s", every), known: kgoSkips}
 			s.report(t, results)
 			return
 		case <-next.C:
@@ -133,7 +142,7 @@ func TestKgoKilledKafka(t *testing.T) {
 
 func killedSuite(t *testing.T, who string) suite {
 	t.Helper()
-	what := fmt.Sprintf("its group and transaction ETL tests, 300,000 records, kill -9 of %s every %s", who, killEvery(t))
+	what := fmt.Sprintf("its group and transaction ETL tests, 300,000 records, kill -9 of %s every %s", who, killEvery(t, oneNodeKilled))
 	return suite{client: "franz-go", version: version(t, "github.com/twmb/franz-go"), what: what}
 }
 
@@ -142,7 +151,7 @@ func killedSuite(t *testing.T, who string) suite {
 // application of 20 refused dials in a row, which the suite counts as a failure.
 func kgoKilled(t *testing.T, server killable, addr string) []result {
 	t.Helper()
-	every := killEvery(t)
+	every := killEvery(t, oneNodeKilled)
 	server.Start()
 	env := []string{"KGO_SEEDS=" + addr, "KGO_TEST_RF=1", "KGO_TEST_RECORDS=300000", "KGO_LOG_LEVEL=none"}
 	done := make(chan []result)
