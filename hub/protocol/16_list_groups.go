@@ -16,7 +16,8 @@ import (
 // ListGroups: v0-5
 //
 // Behaviour:
-//   - The groups that this node coordinates, classic, consumer and share.
+//   - The groups that this node coordinates, classic, consumer and share. Another
+//     node that asks for share groups gets those that have offsets here.
 //
 // Version notes:
 //   - v3: flexible; v4: states; v5: types
@@ -50,7 +51,7 @@ func (s *Server) listGroups(ctx context.Context, r *request, req *kmsg.ListGroup
 		})
 	})
 	if err == nil {
-		err = s.listShares(ctx, req, &got)
+		err = s.listShares(ctx, r, req, &got)
 	}
 	if err != nil {
 		resp.ErrorCode = code(err)
@@ -70,16 +71,22 @@ func listed(filter []string, word string) bool {
 }
 
 // listShares adds the share groups: those with members, and those with offsets.
-func (s *Server) listShares(ctx context.Context, req *kmsg.ListGroupsRequest, got *[]kmsg.ListGroupsResponseGroup) error {
+func (s *Server) listShares(ctx context.Context, r *request, req *kmsg.ListGroupsRequest, got *[]kmsg.ListGroupsResponseGroup) error {
 	if !listed(req.TypesFilter, shareType) {
 		return nil
 	}
 	states := map[string]group.State{}
-	kept, err := s.shareGroupIDs(ctx)
-	for id := range kept {
-		states[id] = group.Empty
+	all := s.shareGroupIDs
+	if r.peer {
+		all = s.shareGroupIDsHere
 	}
-	if err == nil {
+	kept, err := all(ctx)
+	for id := range kept {
+		if r.peer || s.groups.coordinates(id) {
+			states[id] = group.Empty
+		}
+	}
+	if err == nil && !r.peer {
 		err = s.groups.eachShare(ctx, func(id string, _ *share.Group) { states[id] = group.Stable })
 	}
 	for id, state := range states {

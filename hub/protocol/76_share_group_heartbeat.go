@@ -32,7 +32,6 @@ func (s *Server) shareGroupHeartbeat(ctx context.Context, r *request, req *kmsg.
 	err := s.mayShare(r, req)
 	var a share.Answer
 	if err == nil {
-		s.shares.heard(req.GroupID)
 		a, err = s.groups.hearShare(ctx, req.GroupID, set, share.Heartbeat{
 			MemberID: req.MemberID, Epoch: req.MemberEpoch, Topics: req.SubscribedTopicNames, Rack: orEmpty(req.RackID),
 			ClientID: r.client, ClientHost: "/" + r.host,

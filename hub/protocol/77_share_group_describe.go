@@ -72,8 +72,8 @@ func (s *Server) describeShareGroup(ctx context.Context, r *request, id string, 
 	if err != nil || found {
 		return s.seesAll(r, og, err)
 	}
-	kept, err := s.shareGroupIDs(ctx)
-	if err == nil && !kept[id] {
+	kept, err := s.keepsShare(ctx, id)
+	if err == nil && !kept {
 		err = group.ErrNotFound
 	}
 	return err
@@ -89,11 +89,4 @@ func (s *Server) seesAll(r *request, og *kmsg.ShareGroupDescribeResponseGroup, e
 		}
 	}
 	return err
-}
-
-// shareGroupIDs are the groups that have offsets here.
-func (s *Server) shareGroupIDs(ctx context.Context) (map[string]bool, error) {
-	ids := map[string]bool{}
-	err := s.shares.each(ctx, func(k shareKey, _ *share.Window) { ids[k.group] = true })
-	return ids, err
 }

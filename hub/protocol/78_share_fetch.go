@@ -97,7 +97,7 @@ func (f *shareFetch) run(ctx context.Context) {
 	}
 	switch {
 	case f.req.ShareSessionEpoch == shareEnds:
-		f.s.releaseShares(ctx, f.x)
+		f.s.releaseShares(f.x)
 		f.r.shares.drop(f.x)
 	case f.req.IsRenewAck:
 	default:
@@ -190,7 +190,7 @@ func (f *shareFetch) readPart(ctx context.Context, p sharePart, most int64, limi
 	}
 	changed := log.Changed() // before the read: what comes after it is not missed
 	k := shareKey{f.x.group, p.topic, p.partition}
-	at, err := f.s.shares.next(ctx, k, f.set, log)
+	at, err := f.s.windows.next(ctx, k, f.set, log)
 	if err != nil {
 		return 0, 0, shareFault(err)
 	}
@@ -209,10 +209,7 @@ func (f *shareFetch) readPart(ctx context.Context, p sharePart, most int64, limi
 	if chunk.Release != nil {
 		defer chunk.Release()
 	}
-	held, err := f.s.shares.acquire(ctx, k, f.x.member, most, f.set.Lock, at, ranges(chunk.Batches))
-	if err != nil {
-		return 0, 0, shareFault(err)
-	}
+	held := f.s.windows.acquire(f.x.member, most, f.set.Lock, at, ranges(chunk.Batches))
 	if len(held) == 0 {
 		return 0, 0, nil
 	}

@@ -52,7 +52,7 @@ func (s *Server) shareAcknowledge(ctx context.Context, r *request, req *kmsg.Sha
 		acks = acks[n:]
 	}
 	if req.ShareSessionEpoch == shareEnds {
-		s.releaseShares(ctx, x)
+		s.releaseShares(x)
 		r.shares.drop(x)
 	}
 	return resp

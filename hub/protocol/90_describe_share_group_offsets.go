@@ -3,12 +3,12 @@ package protocol
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
-	"github.com/entrepot-hub/entrepot/hub/share"
 )
 
 // DescribeShareGroupOffsets: v0-1 (KIP-932)
@@ -16,6 +16,7 @@ import (
 // Behaviour:
 //   - The first offset of each partition that is not done; -1 where the group has
 //     none. Without topics: all that it has and the client may see.
+//   - Another node that asks gets what is kept here.
 //
 // Version notes:
 //   - v1: lag (KIP-1226), records that are not done
@@ -41,25 +42,15 @@ func (s *Server) describeShareOffsets(ctx context.Context, r *request, req *kmsg
 	return resp
 }
 
-// shareOffset is where a group is in a partition.
-type shareOffset struct{ start, done int64 }
-
 func (s *Server) shareOffsets(ctx context.Context, r *request, rg *kmsg.DescribeShareGroupOffsetsRequestGroup, og *kmsg.DescribeShareGroupOffsetsResponseGroup) error {
 	if err := s.mayGroup(r, catalog.OpDescribe, rg.GroupID); err != nil {
 		return err
 	}
-	st := s.meta.State()
-	at := map[string]map[int32]shareOffset{}
-	err := s.shares.each(ctx, func(k shareKey, w *share.Window) {
-		t, ok := st.TopicByID(k.topic)
-		if k.group != rg.GroupID || !ok {
-			return
-		}
-		if at[t.Name] == nil {
-			at[t.Name] = map[int32]shareOffset{}
-		}
-		at[t.Name][k.partition] = shareOffset{w.Start(), w.Done()}
-	})
+	offsets := s.shareOffsetsOf
+	if r.peer {
+		offsets = s.shareOffsetsHere
+	}
+	at, err := offsets(ctx, rg.GroupID)
 	if err != nil {
 		return err
 	}
@@ -67,17 +58,14 @@ func (s *Server) shareOffsets(ctx context.Context, r *request, rg *kmsg.Describe
 	if topics == nil {
 		for name, ps := range at {
 			t := kmsg.NewDescribeShareGroupOffsetsRequestGroupTopic()
-			t.Topic = name
-			for p := range ps {
-				t.Partitions = append(t.Partitions, p)
-			}
-			slices.Sort(t.Partitions)
+			t.Topic, t.Partitions = name, slices.Sorted(maps.Keys(ps))
 			if s.mayTopic(r, catalog.OpDescribe, name) == nil {
 				topics = append(topics, t)
 			}
 		}
 		slices.SortFunc(topics, func(a, b kmsg.DescribeShareGroupOffsetsRequestGroupTopic) int { return cmp.Compare(a.Topic, b.Topic) })
 	}
+	st := s.meta.State()
 	for _, t := range topics {
 		og.Topics = append(og.Topics, s.describeShareTopic(r, st, t, at[t.Topic]))
 	}
@@ -88,20 +76,15 @@ func (s *Server) describeShareTopic(r *request, st *catalog.State, rt kmsg.Descr
 	ot := kmsg.NewDescribeShareGroupOffsetsResponseGroupTopic()
 	ot.Topic = rt.Topic
 	err := s.mayTopic(r, catalog.OpDescribe, rt.Topic)
-	t, ok := st.Topic(rt.Topic)
-	if ok && err == nil {
+	if t, ok := st.Topic(rt.Topic); ok && err == nil {
 		ot.TopicID = t.ID
 	}
 	for _, p := range rt.Partitions {
-		op := kmsg.NewDescribeShareGroupOffsetsResponseGroupTopicPartition()
-		op.Partition, op.StartOffset, op.Lag = p, -1, -1
-		op.ErrorCode, op.ErrorMessage = code(err), message(err)
-		if o, has := at[p]; has && err == nil {
-			op.StartOffset = o.start
-			if log, fault := s.partition(t, p); fault == nil && log.Serving() == nil {
-				now := log.Offsets()
-				op.LeaderEpoch, op.Lag = now.LeaderEpoch, max(0, now.HighWatermark-o.start-o.done)
-			}
+		op, has := at[p]
+		if !has || err != nil {
+			op = kmsg.NewDescribeShareGroupOffsetsResponseGroupTopicPartition()
+			op.Partition, op.StartOffset, op.Lag = p, -1, -1
+			op.ErrorCode, op.ErrorMessage = code(err), message(err)
 		}
 		ot.Partitions = append(ot.Partitions, op)
 	}

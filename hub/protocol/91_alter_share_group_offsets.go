@@ -65,13 +65,9 @@ func (s *Server) alterShareOffset(ctx context.Context, id string, t *catalog.Top
 	if offset < 0 {
 		return fmt.Errorf("%w: offset %d", record.ErrInvalidRequest, offset)
 	}
-	log, err := s.partition(t, partition)
+	o, err := s.ends(ctx, t, partition)
 	if err != nil {
 		return err
 	}
-	if err := log.Serving(); err != nil {
-		return err
-	}
-	o := log.Offsets()
-	return s.shares.reset(ctx, shareKey{id, t.ID, partition}, max(o.Start, min(offset, o.HighWatermark)))
+	return s.resetShare(ctx, shareKey{id, t.ID, partition}, max(o.Start, min(offset, o.HighWatermark)))
 }

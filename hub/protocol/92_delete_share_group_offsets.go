@@ -35,7 +35,7 @@ func (s *Server) deleteShareOffsets(ctx context.Context, r *request, req *kmsg.D
 		t, err := s.findFor(r, catalog.OpRead, s.meta.State(), false, rt.Topic, record.TopicID{})
 		if err == nil {
 			ot.TopicID = t.ID
-			_, err = s.shares.forget(ctx, func(k shareKey) bool { return k.group == req.GroupID && k.topic == t.ID })
+			_, err = s.forgetShare(ctx, req.GroupID, t.Name)
 		}
 		ot.ErrorCode, ot.ErrorMessage = code(err), message(err)
 		resp.Topics = append(resp.Topics, ot)
@@ -51,8 +51,8 @@ func (s *Server) deletableShare(ctx context.Context, r *request, id string) erro
 	if err != nil {
 		return err
 	}
-	kept, err := s.shareGroupIDs(ctx)
-	if err == nil && !kept[id] {
+	kept, err := s.keepsShare(ctx, id)
+	if err == nil && !kept {
 		err = group.ErrNotFound
 	}
 	return err
@@ -67,6 +67,6 @@ func (s *Server) deleteShareGroup(ctx context.Context, id string) (found bool, e
 	case err != nil:
 		return true, err
 	}
-	n, err := s.shares.forget(ctx, func(k shareKey) bool { return k.group == id })
+	n, err := s.forgetShare(ctx, id, "")
 	return n > 0 || err != nil, err
 }

@@ -69,6 +69,10 @@ func samples(t testing.TB, topic *catalog.Topic) map[int16]kmsg.Request {
 		77: &kmsg.ShareGroupDescribeRequest{Version: 1, GroupIDs: []string{"s"}},
 		78: shareFetchOf("s", "m", 0, topic.ID),
 		79: shareAckOf("s", "m", -1, topic.ID, share.Ack{First: 0, Last: 0, Types: []int8{share.Accept}}), // with the session of 78
+		83: &kmsg.InitializeShareGroupStateRequest{GroupID: "s", Topics: []kmsg.InitializeShareGroupStateRequestTopic{{TopicID: topic.ID, Partitions: []kmsg.InitializeShareGroupStateRequestTopicPartition{{}}}}},
+		84: &kmsg.ReadShareGroupStateRequest{GroupID: "s", Topics: []kmsg.ReadShareGroupStateRequestTopic{{TopicID: topic.ID, Partitions: []kmsg.ReadShareGroupStateRequestTopicPartition{{LeaderEpoch: -1}}}}},
+		85: &kmsg.WriteShareGroupStateRequest{Version: 1, GroupID: "s", Topics: []kmsg.WriteShareGroupStateRequestTopic{{TopicID: topic.ID, Partitions: []kmsg.WriteShareGroupStateRequestTopicPartition{{}}}}},
+		86: &kmsg.DeleteShareGroupStateRequest{GroupID: "s", Topics: []kmsg.DeleteShareGroupStateRequestTopic{{TopicID: topic.ID, Partitions: []kmsg.DeleteShareGroupStateRequestTopicPartition{{}}}}},
 		90: &kmsg.DescribeShareGroupOffsetsRequest{Version: 1, Groups: []kmsg.DescribeShareGroupOffsetsRequestGroup{{GroupID: "s", Topics: []kmsg.DescribeShareGroupOffsetsRequestGroupTopic{{Topic: "t", Partitions: p0}}}}},
 		91: &kmsg.AlterShareGroupOffsetsRequest{GroupID: "s", Topics: []kmsg.AlterShareGroupOffsetsRequestTopic{{Topic: "t", Partitions: []kmsg.AlterShareGroupOffsetsRequestTopicPartition{{}}}}},
 		92: &kmsg.DeleteShareGroupOffsetsRequest{GroupID: "s", Topics: []kmsg.DeleteShareGroupOffsetsRequestTopic{{Topic: "t"}}},

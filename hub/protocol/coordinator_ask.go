@@ -154,3 +154,13 @@ func (c *coordinator) each(ctx context.Context, f func(g *group.Group)) error {
 		}
 	})
 }
+
+// coordinates reports whether a group's coordinator is here.
+func (c *coordinator) coordinates(id string) bool {
+	t, ok := c.meta.State().Topic(c.topic)
+	if !ok {
+		return false
+	}
+	log, err := c.parts.Partition(c.topic, partitionOf(id, int32(len(t.Partitions))))
+	return err == nil && log.Serving() == nil
+}

@@ -103,6 +103,7 @@ var codes = []struct {
 	{share.ErrEpoch, kerr.FencedMemberEpoch},
 	{share.ErrFull, kerr.GroupMaxSizeReached},
 	{share.ErrNotEmpty, kerr.NonEmptyGroup},
+	{errShareState, kerr.FencedStateEpoch},
 	{errShareSession, kerr.ShareSessionNotFound},
 	{errShareSessionEpoch, kerr.InvalidShareSessionEpoch},
 	{errShareSessionLimit, kerr.ShareSessionLimitReached},

@@ -24,7 +24,10 @@ import (
 const answerMargin = 500 * time.Millisecond
 
 // asked are the APIs that one node asks of another.
-var asked = [...]int16{addPartitionsToTxnAPI.key, writeTxnMarkersAPI.key, electLeadersAPI.key}
+var asked = [...]int16{
+	addPartitionsToTxnAPI.key, writeTxnMarkersAPI.key, electLeadersAPI.key, listOffsetsAPI.key, listGroupsAPI.key,
+	initializeShareStateAPI.key, readShareStateAPI.key, writeShareStateAPI.key, deleteShareStateAPI.key, describeShareOffsetsAPI.key,
+}
 
 // peers are the calls to other nodes that are on their way.
 type peers struct {

@@ -3,8 +3,9 @@
 // Raft: partitions and the catalog are interfaces declared here (ports.go) and
 // joined to the real ones by package hub. README.md maps the files.
 //
-// Goroutines: Run owns the loops of the three coordinators, their loads and the
-// calls to other nodes, each of which ends within seconds. Serve owns
+// Goroutines: Run owns the loops of the three coordinators and of the windows of
+// share groups, their loads and writes and the calls to other nodes, each of which
+// ends within seconds. Serve owns
 // the accept loop and, like ServeConn, three goroutines for each connection: one reads
 // frames, one handles them in order, one writes answers in order. A connection
 // ends when its client closes it, when it misbehaves or is idle for too long,
@@ -28,17 +29,19 @@ import (
 // Server answers Kafka clients. Make it with New; Run must be running for
 // consumer groups and transactions to work.
 type Server struct {
-	cfg    Config
-	parts  Partitions
-	meta   Meta
-	log    *slog.Logger
-	table  []*api
-	groups *coordinator
-	txns   *transactions
-	marks  markers
-	open   *openTransactions
-	shares *shares
-	peers  *peers
+	cfg     Config
+	parts   Partitions
+	meta    Meta
+	log     *slog.Logger
+	table   []*api
+	groups  *coordinator
+	txns    *transactions
+	marks   markers
+	open    *openTransactions
+	shares  *shares
+	states  shareNodes
+	windows *shareWindows
+	peers   *peers
 
 	requests  *budget // bytes of requests that are read and not yet answered
 	strangers *budget // those of clients that are not logged in yet
@@ -68,7 +71,9 @@ func New(cfg Config, parts Partitions, meta Meta) *Server {
 	s.groups = newCoordinator(cfg, parts, meta)
 	s.open = newOpenTransactions()
 	s.shares = newShares(cfg, parts, meta)
-	s.groups.shared = s.shares.keeps
+	s.states = shareNodes{parts: parts, here: s.shares, peers: s.peers}
+	s.windows = newShareWindows(cfg, parts, meta, s.states)
+	s.groups.shared = s.keepsShare
 	s.marks = markers{parts: parts, meta: meta, groups: s.groups, open: s.open}
 	s.txns = newTransactions(cfg, parts, meta, s.marks, s.peers)
 	s.conns.mu.perIP = map[string]int{}
@@ -83,6 +88,7 @@ func (s *Server) Run(ctx context.Context) error {
 	wg.Go(func() { s.peers.run(ctx) })
 	wg.Go(func() { s.txns.run(ctx) })
 	wg.Go(func() { s.shares.run(ctx) })
+	wg.Go(func() { s.windows.run(ctx) })
 	s.groups.run(ctx)
 	return nil
 }

@@ -121,19 +121,16 @@ func (s *shareSession) change(req *kmsg.ShareFetchRequest) error {
 }
 
 // releaseShares takes back what a session's member holds.
-func (s *Server) releaseShares(ctx context.Context, x *shareSession) {
+func (s *Server) releaseShares(x *shareSession) {
 	for _, p := range x.parts {
-		// What cannot be taken back now is when its lock ends.
-		_ = s.shares.release(ctx, shareKey{x.group, p.topic, p.partition}, x.member)
+		s.windows.release(shareKey{x.group, p.topic, p.partition}, x.member)
 	}
 }
 
 // endShareSessions ends those of a connection that is gone.
 func (s *Server) endShareSessions(all shareSessions) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	for _, x := range all {
-		s.releaseShares(ctx, x)
+		s.releaseShares(x)
 	}
 }
 
@@ -148,17 +145,17 @@ type shareAcks struct {
 // durable if it is nil.
 func (s *Server) acknowledgeShares(ctx context.Context, r *request, x *shareSession, all []shareAcks, renew bool) {
 	lock := shareSettings(s.meta.State(), x.group).Lock
-	waits := make([]func() error, len(all))
+	waits := make([]func(context.Context) error, len(all))
 	for i := range all {
 		a := &all[i]
 		k := shareKey{x.group, a.part.topic, a.part.partition}
 		if _, a.err = s.sharedLog(r, a.part); a.err == nil {
-			waits[i] = s.shares.acknowledge(ctx, k, x.member, lock, a.acks, renew)
+			waits[i] = s.windows.acknowledge(k, x.member, lock, a.acks, renew)
 		}
 	}
 	for i, wait := range waits {
 		if wait != nil {
-			all[i].err = shareFault(wait())
+			all[i].err = shareFault(wait(ctx))
 		}
 	}
 }

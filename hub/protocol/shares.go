@@ -2,7 +2,6 @@ package protocol
 
 import (
 	"context"
-	"sync"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
@@ -10,14 +9,12 @@ import (
 	"github.com/entrepot-hub/entrepot/record"
 )
 
-// shares drives the windows of share groups: those whose partition of
-// __share_group_state is led here.
+// shares keeps what share groups have of partitions: that whose partition of
+// __share_group_state is led here. The windows themselves are where the
+// partition that is shared is led (share_led.go); they read their state
+// from here and have it written.
 type shares struct {
 	shards[*shareShard]
-	use struct {
-		sync.Mutex
-		last map[string]time.Time // when a group was last heard of, by this node
-	}
 }
 
 // shareKey names one partition that a group shares.
@@ -27,27 +24,25 @@ type shareKey struct {
 	partition int32
 }
 
-// shareShard is one partition of __share_group_state with the windows it keeps.
+// shareShard is one partition of __share_group_state with what it keeps.
 type shareShard struct {
 	part[*shareShard]
-	windows map[shareKey]*shareWindow
-	dirty   map[shareKey]bool // to be written; those that are not in windows are to be removed
+	states  map[shareKey]*shareState
+	dirty   map[shareKey]bool // to be written; those that are not in states are to be removed
 	waiting []chan<- error    // for what is dirty
 }
 
-// shareWindow is a window with what only the driver needs.
-type shareWindow struct {
+// shareState is a window as it was last told.
+type shareState struct {
 	*share.Window
-	epoch   int32         // counts resets by the operator
-	created int64         // milliseconds; 0: not yet written
-	written int64         // milliseconds; when it was last written
-	durable bool          // some state of it is
-	changed chan struct{} // closed when records became available
+	epoch   int32 // counts resets by the operator
+	leader  int32 // highest leader epoch of the partition that has read or written it; -1: none is known
+	created int64 // milliseconds; 0: not yet written
+	written int64 // milliseconds; when it was last written
 }
 
 func newShares(cfg Config, parts Partitions, meta Meta) *shares {
 	c := &shares{}
-	c.use.last = map[string]time.Time{}
 	c.shards = newShards(cfg, parts, meta, catalog.ShareStateTopic, cfg.OffsetsPartitions, c)
 	c.eager = true // what nobody asks for has to expire
 	return c
@@ -55,7 +50,7 @@ func newShares(cfg Config, parts Partitions, meta Meta) *shares {
 
 // shard implements keeper.
 func (c *shares) shard(partition int32) *shareShard {
-	return &shareShard{part: part[*shareShard]{partition: partition}, windows: map[shareKey]*shareWindow{}, dirty: map[shareKey]bool{}}
+	return &shareShard{part: part[*shareShard]{partition: partition}, states: map[shareKey]*shareState{}, dirty: map[shareKey]bool{}}
 }
 
 // read implements keeper.
@@ -64,21 +59,18 @@ func (c *shares) read(ctx context.Context, log Partition) (func(time.Time, *shar
 	return func(_ time.Time, sh *shareShard) { c.live(sh, kept) }, err
 }
 
-func (c *shares) live(sh *shareShard, kept map[shareKey]*shareWindow) {
+func (c *shares) live(sh *shareShard, kept map[shareKey]*shareState) {
 	least := c.cfg.Clock().Add(comeBack - c.cfg.Group.Retention).UnixMilli()
 	for _, w := range kept {
 		w.written = max(w.written, least)
 	}
-	sh.windows, sh.dirty = kept, map[shareKey]bool{}
+	sh.states, sh.dirty = kept, map[shareKey]bool{}
 }
 
 // drop implements keeper.
 func (c *shares) drop(_ time.Time, sh *shareShard, err error) {
-	for _, w := range sh.windows {
-		close(w.changed)
-	}
 	reply(sh.waiting, err)
-	sh.windows, sh.dirty, sh.waiting = map[shareKey]*shareWindow{}, map[shareKey]bool{}, nil
+	sh.states, sh.dirty, sh.waiting = map[shareKey]*shareState{}, map[shareKey]bool{}, nil
 }
 
 func reply(waiting []chan<- error, err error) {
@@ -87,64 +79,47 @@ func reply(waiting []chan<- error, err error) {
 	}
 }
 
-// tick implements keeper: it takes back what was held for too long, and with a
-// sweep drops windows in topics that are gone and those that nobody has used for
-// Group.Retention.
-func (c *shares) tick(now time.Time, sh *shareShard, sweep bool) {
-	if sweep {
-		c.expire(sh)
+// tick implements keeper: with a sweep it drops what is of topics that are gone,
+// and what nobody has used for Group.Retention.
+func (c *shares) tick(_ time.Time, sh *shareShard, sweep bool) {
+	if !sweep {
+		return
 	}
 	st := c.meta.State()
-	for k, w := range sh.windows {
-		if w.Tick(now) {
-			sh.released(k, w)
-		}
-		c.wakeBy(w.Deadline())
-		if _, ok := st.TopicByID(k.topic); sweep && !ok {
+	since := c.cfg.Clock().Add(-c.cfg.Group.Retention).UnixMilli()
+	for k, w := range sh.states {
+		if _, ok := st.TopicByID(k.topic); !ok || w.unused(since) {
 			sh.remove(k)
 		}
 	}
 }
 
 // comeBack is how long the members of a share group have after a load to be
-// heard again, before its windows may expire.
+// heard again, before what it has may expire.
 const comeBack = 10 * time.Minute
 
-func (c *shares) expire(sh *shareShard) {
-	since := c.cfg.Clock().Add(-c.cfg.Group.Retention)
-	unused := c.unused(since)
-	for k, w := range sh.windows {
-		if w.written != 0 && w.written < since.UnixMilli() && unused(k.group) {
-			sh.remove(k)
-		}
-	}
-}
-
-// released tells those who wait that there are records, and has it written.
-func (sh *shareShard) released(k shareKey, w *shareWindow) {
-	sh.dirty[k] = true
-	close(w.changed)
-	w.changed = make(chan struct{})
-}
+// unused reports whether nobody has read or written the state since, in
+// milliseconds. A window that is in use is written in time (shareWindows.next).
+func (w *shareState) unused(since int64) bool { return w.written != 0 && w.written < since }
 
 func (sh *shareShard) remove(k shareKey) {
-	if w, ok := sh.windows[k]; ok {
-		close(w.changed)
-		delete(sh.windows, k)
+	if _, ok := sh.states[k]; ok {
+		delete(sh.states, k)
 		sh.dirty[k] = true
 	}
 }
 
-// set puts a window in the place of the one before.
-func (sh *shareShard) set(k shareKey, w *share.Window) *shareWindow {
-	epoch := int32(0)
-	if old, ok := sh.windows[k]; ok {
-		epoch = old.epoch + 1
-	}
-	sh.remove(k)
-	sh.windows[k] = &shareWindow{Window: w, epoch: epoch, changed: make(chan struct{})}
-	sh.dirty[k] = true
-	return sh.windows[k]
+// put has a state written; what it returns gets the outcome.
+func (sh *shareShard) put(k shareKey, w *shareState) <-chan error {
+	sh.states[k], sh.dirty[k] = w, true
+	return sh.wait()
+}
+
+// wait is for the outcome of all that is to be written.
+func (sh *shareShard) wait() <-chan error {
+	durable := make(chan error, 1)
+	sh.waiting = append(sh.waiting, durable)
+	return durable
 }
 
 // flush implements keeper: whatever has changed goes into few batches.
@@ -155,14 +130,10 @@ func (c *shares) flush(sh *shareShard) {
 		return
 	}
 	b := newGroupBatch(c.cfg.Clock().UnixMilli())
-	var fresh []*shareWindow
 	for k := range sh.dirty {
 		var value []byte
-		if w, ok := sh.windows[k]; ok {
-			value = shareValue(w, sh.epoch, b.now)
-			if !w.durable {
-				fresh = append(fresh, w)
-			}
+		if w, ok := sh.states[k]; ok {
+			value = shareValue(w, b.now)
 		}
 		b.put(shareRecordKey(k), value)
 	}
@@ -171,19 +142,16 @@ func (c *shares) flush(sh *shareShard) {
 	clear(sh.dirty)
 	batches, err := b.build()
 	if err != nil {
-		c.written(partition, fresh, waiting, err)
+		c.written(partition, waiting, err)
 		return
 	}
-	sh.log.AppendFenced(batches, sh.epoch, -1, func(_ []record.Appended, err error) { c.written(partition, fresh, waiting, coordinatorError(err)) })
+	sh.log.AppendFenced(batches, sh.epoch, -1, func(_ []record.Appended, err error) { c.written(partition, waiting, coordinatorError(err)) })
 }
 
-// written reports the outcome of a write, the first for some windows. After one
-// that failed the partition is read again: what was not written did not happen.
-func (c *shares) written(partition int32, fresh []*shareWindow, waiting []chan<- error, err error) {
+// written reports the outcome of a write. After one that failed the partition is
+// read again: what was not written did not happen.
+func (c *shares) written(partition int32, waiting []chan<- error, err error) {
 	open := c.mail.put(event[*shareShard]{partition: partition, always: true, run: func(_ time.Time, sh *shareShard, _ error) {
-		for _, w := range fresh {
-			w.durable = err == nil
-		}
 		reply(waiting, err)
 		if err != nil {
 			c.log.Warn("cannot write the state of share groups", "partition", partition, "error", err)

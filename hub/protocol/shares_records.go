@@ -32,16 +32,21 @@ func shareRecordKey(k shareKey) []byte {
 	return binary.BigEndian.AppendUint32(b, uint32(k.partition))
 }
 
-func shareValue(w *shareWindow, leaderEpoch int32, now int64) []byte {
+// The snapshot epoch counts updates in Kafka, of which there are none here. It is
+// 0 in records of the versions whose leader epoch was that of the topic of the
+// states; this one is that of the partition that is shared, as in Kafka.
+const shareSnapshotEpoch = 1
+
+func shareValue(w *shareState, now int64) []byte {
 	start, batches := w.Snapshot()
 	b := flexible{0, shareSnapshotVersion}
 	if w.created == 0 {
 		w.created = now
 	}
 	w.written = now
-	b.int32(0) // snapshot epoch: counts updates, of which there are none
+	b.int32(shareSnapshotEpoch)
 	b.int32(w.epoch)
-	b.int32(leaderEpoch)
+	b.int32(w.leader)
 	b.int64(start)
 	b.int64(w.created)
 	b.int64(now)
@@ -58,9 +63,9 @@ func shareValue(w *shareWindow, leaderEpoch int32, now int64) []byte {
 	return b
 }
 
-// readShares reads a partition of the topic and returns its windows.
-func readShares(ctx context.Context, log Partition, l share.Limits, logger *slog.Logger) (map[shareKey]*shareWindow, error) {
-	kept := map[shareKey]*shareWindow{}
+// readShares reads a partition of the topic and returns what it keeps.
+func readShares(ctx context.Context, log Partition, l share.Limits, logger *slog.Logger) (map[shareKey]*shareState, error) {
+	kept := map[shareKey]*shareState{}
 	err := readLog(ctx, log, func(b record.Batch) error {
 		if b.IsControl() {
 			return nil
@@ -75,7 +80,7 @@ func readShares(ctx context.Context, log Partition, l share.Limits, logger *slog
 	return kept, err
 }
 
-func readShare(kept map[shareKey]*shareWindow, r record.Record, l share.Limits) error {
+func readShare(kept map[shareKey]*shareState, r record.Record, l share.Limits) error {
 	key := entryReader{walk{b: r.Key, left: maxElements}}
 	kind := key.take(2)
 	if kind == nil || binary.BigEndian.Uint16(kind) != shareSnapshotKey {
@@ -98,14 +103,15 @@ func readShare(kept map[shareKey]*shareWindow, r record.Record, l share.Limits) 
 	return nil
 }
 
-func decodeShare(value []byte, l share.Limits) (*shareWindow, error) {
+func decodeShare(value []byte, l share.Limits) (*shareState, error) {
 	if err := checkValueVersion(value, shareSnapshotVersion); err != nil {
 		return nil, err
 	}
 	r := entryReader{walk{b: value[2:], left: maxElements, flexible: true}}
-	r.int32()
-	epoch := r.int32()
-	r.int32()
+	snapshot, epoch, leader := r.int32(), r.int32(), r.int32()
+	if snapshot < shareSnapshotEpoch {
+		leader = -1
+	}
 	start, created, written := r.int64(), r.int64(), r.int64()
 	var batches []share.Batch
 	for range r.count(20) {
@@ -123,7 +129,7 @@ func decodeShare(value []byte, l share.Limits) (*shareWindow, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &shareWindow{Window: w, epoch: epoch, created: created, written: written, durable: true, changed: make(chan struct{})}, nil
+	return &shareState{Window: w, epoch: epoch, leader: leader, created: created, written: written}, nil
 }
 
 // milliseconds reads a setting that was checked when it was set.

@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,8 +79,8 @@ func sharing(t *testing.T) (*site, *catalog.Topic, *rawConn) {
 	return s, topic, c
 }
 
-// lead makes all partitions of the share state begin a new leadership, so that
-// what is not in their logs is gone.
+// lead makes topic t and all partitions of the share state begin a new
+// leadership, so that what is not in the logs of the state is gone.
 func (s *site) lead(t *testing.T) {
 	t.Helper()
 	topic, ok := s.State().Topic(catalog.ShareStateTopic)
@@ -88,6 +90,7 @@ func (s *site) lead(t *testing.T) {
 	for p := range topic.Partitions {
 		s.memLog(t, catalog.ShareStateTopic, int32(p)).newEpoch()
 	}
+	s.memLog(t, "t", 0).newEpoch()
 }
 
 // shareState is the log that keeps a window; the topic must be there.
@@ -143,7 +146,13 @@ func TestShareBeginningIsDurableForAll(t *testing.T) {
 	eventually(t, "the first one waits", func() bool { return log.heldAppends() == 1 })
 	b := s.dial(t)
 	secondID := b.send(second)
-	eventually(t, "the second one waits, too", func() bool { return log.heldAppends() == 2 })
+	eventually(t, "the second one is at work", func() bool { return s.srv.Stats().Requests["ShareFetch"] == 3 })
+	k := shareKey{"late", topic.ID, 0}
+	s.srv.windows.mu.Lock()
+	if s.srv.windows.live(k) != nil {
+		t.Error("there is a window before its beginning is durable")
+	}
+	s.srv.windows.mu.Unlock()
 	log.release()
 	wantHeld(t, a.receive(first, firstID).(*kmsg.ShareFetchResponse))
 	wantHeld(t, b.receive(second, secondID).(*kmsg.ShareFetchResponse))
@@ -209,12 +218,10 @@ func TestShareSessionEndsWithItsConnection(t *testing.T) {
 func TestShareHearsLastWords(t *testing.T) {
 	s, topic, a := sharing(t)
 	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, shareFetchOf("s", "a", 0, topic.ID)), "0-9x1")
-	gone, leave := context.WithCancel(t.Context())
-	leave()
 	k := shareKey{"s", topic.ID, 0}
-	_ = s.srv.shares.release(gone, k, "a")
+	s.srv.windows.release(k, "a")
 	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, shareFetchOf("s", "b", 0, topic.ID)), "0-9x2")
-	s.srv.shares.acknowledge(gone, k, "b", time.Minute, []share.Ack{{First: 0, Last: 9, Types: []int8{share.Release}}}, false)
+	s.srv.windows.acknowledge(k, "b", time.Minute, []share.Ack{{First: 0, Last: 9, Types: []int8{share.Release}}}, false)
 	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, shareFetchOf("s", "c", 0, topic.ID)), "0-9x3")
 }
 
@@ -280,16 +287,16 @@ func FuzzShareState(f *testing.F) {
 	w := share.NewWindow(5, share.Default())
 	w.Acquire(time.Unix(0, 0), "a", 3, time.Second, 5, []share.Range{{First: 5, Last: 20}, {First: 21, Last: 21, Skip: true}})
 	_ = w.Acknowledge(time.Unix(0, 0), "a", time.Second, []share.Ack{{First: 6, Last: 6, Types: []int8{share.Accept}}}, false)
-	f.Add(shareValue(&shareWindow{Window: w}, 1, 0))
+	f.Add(shareValue(&shareState{Window: w, leader: 1}, 0))
 	f.Add([]byte{0, 0, 0, 0})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got, err := decodeShare(b, share.Default())
 		if err != nil {
 			return
 		}
-		one := shareValue(got, 1, 0)
+		one := shareValue(got, 0)
 		again, err := decodeShare(one, share.Default())
-		if err != nil || !bytes.Equal(shareValue(again, 1, 0), one) {
+		if err != nil || !bytes.Equal(shareValue(again, 0), one) {
 			t.Fatalf("%x is read as what cannot be kept: %v", b, err)
 		}
 	})
@@ -324,42 +331,84 @@ func TestShareOffsetsExpire(t *testing.T) {
 	now := time.Unix(1_700_000_000, 0)
 	cfg := Default()
 	cfg.Clock = func() time.Time { return now }
-	c := newShares(cfg, nil, nil)
+	s := startSite(t, quick())
+	topic := s.topic(t, "t", 1)
+	c := newShares(cfg, nil, s)
 	sh := c.shard(0)
-	used, unused, fresh := shareKey{group: "used"}, shareKey{group: "unused"}, shareKey{group: "fresh"}
-	for _, k := range []shareKey{used, unused} {
-		sh.set(k, share.NewWindow(0, cfg.Share)).written = now.UnixMilli()
-	}
-	sh.set(fresh, share.NewWindow(0, cfg.Share)) // its first write is on its way
-	c.heard("used")
+	unused, fresh, gone := shareKey{group: "unused", topic: topic.ID}, shareKey{group: "fresh", topic: topic.ID}, shareKey{group: "gone"}
+	sh.states[unused] = &shareState{Window: share.NewWindow(0, cfg.Share), written: now.UnixMilli()}
+	sh.states[fresh] = &shareState{Window: share.NewWindow(0, cfg.Share)} // its first write is on its way
+	sh.states[gone] = &shareState{Window: share.NewWindow(0, cfg.Share)}
 	now = now.Add(cfg.Group.Retention - time.Hour)
-	c.expire(sh)
-	if len(sh.windows) != 3 {
-		t.Fatalf("%d windows an hour before their end, want 3", len(sh.windows))
+	c.tick(now, sh, true)
+	if len(sh.states) != 2 || !sh.dirty[gone] {
+		t.Fatalf("an hour before their end there are %v", sh.states)
 	}
-	c.heard("used")
 	now = now.Add(2 * time.Hour)
-	c.expire(sh)
-	if sh.windows[unused] != nil || sh.windows[used] == nil || sh.windows[fresh] == nil {
-		t.Errorf("an hour after their end there are %v", sh.windows)
+	c.tick(now, sh, true)
+	if sh.states[unused] != nil || sh.states[fresh] == nil {
+		t.Errorf("an hour after their end there are %v", sh.states)
 	}
 	if !sh.dirty[unused] {
-		t.Error("the end of a window is not written")
+		t.Error("the end of a state is not written")
 	}
-	now = now.Add(cfg.Group.Retention)
-	c.expire(sh)
-	if sh.windows[used] != nil || len(c.use.last) != 0 {
-		t.Errorf("the other one stays, or its name: %v", c.use.last)
-	}
-	loaded := map[shareKey]*shareWindow{unused: {Window: share.NewWindow(0, cfg.Share), written: 1, changed: make(chan struct{})}}
-	c.live(sh, loaded)
-	c.expire(sh)
-	if len(sh.windows) != 1 {
-		t.Error("a window expired as soon as it was loaded")
+	c.live(sh, map[shareKey]*shareState{unused: {Window: share.NewWindow(0, cfg.Share), written: 1}})
+	c.tick(now, sh, true)
+	if len(sh.states) != 1 {
+		t.Error("a state expired as soon as it was loaded")
 	}
 	now = now.Add(comeBack + time.Second)
-	c.expire(sh)
-	if len(sh.windows) != 0 {
-		t.Error("a window that nobody came back to stays")
+	c.tick(now, sh, true)
+	if len(sh.states) != 0 {
+		t.Error("a state that nobody came back to stays")
+	}
+}
+
+// stores counts what is written, and keeps nothing.
+type stores struct{ n atomic.Int32 }
+
+func (s *stores) look(context.Context, shareKey, int32) (shareFound, error) {
+	return shareFound{there: true}, nil
+}
+func (s *stores) begin(context.Context, shareKey, int32, int64) error { return nil }
+func (s *stores) store(context.Context, shareKey, int32, int32, int64, []share.Batch) error {
+	s.n.Add(1)
+	return nil
+}
+
+// A group that is at rest and has members keeps its state: the window is written
+// in time, though nothing was acknowledged.
+func TestShareWindowInUseIsWritten(t *testing.T) {
+	var now atomic.Int64
+	cfg := quick()
+	cfg.Clock = func() time.Time { return time.Unix(now.Load(), 0) }
+	s := startSite(t, quick())
+	topic := s.topic(t, "t", 1)
+	kept := &stores{}
+	c := newShareWindows(cfg, s, s, kept)
+	var wg sync.WaitGroup
+	ctx, stop := context.WithCancel(t.Context())
+	defer wg.Wait()
+	defer stop()
+	wg.Go(func() { c.run(ctx) })
+	log, k := s.memLog(t, "t", 0), shareKey{"s", topic.ID, 0}
+	use := func() {
+		t.Helper()
+		if _, err := c.next(ctx, k, share.DefaultSettings(), log); err != nil {
+			t.Fatal(err)
+		}
+	}
+	use()
+	now.Add(int64(cfg.Group.Retention/time.Second)/2 - 1)
+	use()
+	if n := kept.n.Load(); n != 0 {
+		t.Errorf("written %d times before half of its time is over", n)
+	}
+	now.Add(2)
+	use()
+	eventually(t, "it is written", func() bool { return kept.n.Load() == 1 })
+	use()
+	if n := kept.n.Load(); n != 1 {
+		t.Errorf("written %d times, want 1", n)
 	}
 }
