@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -59,9 +60,9 @@ func edges2018() map[string]edge {
 type asker func(query string) (string, error)
 
 // TestEdgesToClickHouse: PostgreSQL → record → ClickHouse, by the query source
-// and by CDC, into tables that the sink makes. Each value of the table of edge
-// cases is the same afterwards, or its record is refused with the column's
-// name; none is changed.
+// and by CDC in both envelopes, into tables that the sink makes. Each value of
+// the table of edge cases is the same afterwards, or its record is refused with
+// the column's name; none is changed.
 func TestEdgesToClickHouse(t *testing.T) {
 	t.Run("18.16", func(t *testing.T) {
 		s := conntest.OwnClickHouse(t)
@@ -81,7 +82,13 @@ func edgesTo(t *testing.T, dsn string, ask asker, columns map[string]edge) {
 			t.Fatal(err)
 		}
 	}
-	changes := readAll(t, "postgres-cdc", map[string]any{"dsn": source, "tables": []string{"public.edges"}, "snapshot": "only", "meta": []string{"op"}, "slot": "edges"})
+	cdc := func(slot string, more map[string]any) []connectors.Message {
+		fields := map[string]any{"dsn": source, "tables": []string{"public.edges"}, "snapshot": "only", "slot": slot, "publication": slot}
+		maps.Copy(fields, more)
+		return readAll(t, "postgres-cdc", fields)
+	}
+	changes := cdc("edges", map[string]any{"meta": []string{"op"}})
+	enveloped := cdc("edges_enveloped", map[string]any{"envelope": "debezium", "schema_header": true})
 	for _, c := range conntest.Edges() {
 		want, ok := columns[c.Name]
 		if !ok {
@@ -98,27 +105,56 @@ func edgesTo(t *testing.T, dsn string, ask asker, columns map[string]edge) {
 		if typ := query(t, ask, "SELECT type FROM system.columns WHERE table = '"+table+"' AND name = '"+c.Name+"' FORMAT TSVRaw"); typ != want.typ {
 			t.Errorf("column %s, %s, became %s, want %s", c.Name, c.Type, typ, want.typ)
 		}
-		for partition := range 2 {
+		if again := writeGood(t, fields, 2, enveloped); !slices.Equal(refused, again) {
+			t.Errorf("column %s: the query source's records are refused as %q, those of CDC in the envelope as %q", c.Name, refused, again)
+		}
+		for partition := range 3 {
 			sameEdges(t, ask, table, partition, c, want, refused)
 		}
 	}
+	edgesEnveloped(t, dsn, ask, columns, enveloped)
+}
+
+// edgesEnveloped is one table of all columns, made of what the envelope's
+// records say. A row is refused for the first of its columns that cannot be.
+func edgesEnveloped(t *testing.T, dsn string, ask asker, columns map[string]edge, changes []connectors.Message) {
+	fields := map[string]any{"dsn": dsn, "table": "enveloped", "create": true}
+	refused := writeGood(t, fields, 0, changes)
+	if again := writeGood(t, fields, 1, changes); !slices.Equal(refused, again) {
+		t.Errorf("the envelope's records are refused as %q, with the table there as %q", refused, again)
+	}
+	good := 0
+	for row := range refused {
+		wrong := ""
+		for _, c := range conntest.Edges() {
+			if wrong == "" && strings.HasPrefix(columns[c.Name].text(c, row), "!") {
+				wrong = fmt.Sprintf("column %q is", c.Name)
+			}
+		}
+		if (wrong == "") != (refused[row] == "") || !strings.Contains(refused[row], wrong) {
+			t.Errorf("row %d: refused as %q, want %q", row, refused[row], wrong)
+		}
+		if refused[row] != "" {
+			continue
+		}
+		good++
+		for _, c := range conntest.Edges() {
+			sameEdge(t, ask, "enveloped", row%2, c, columns[c.Name], row)
+		}
+	}
+	for _, c := range conntest.Edges() {
+		if typ := query(t, ask, "SELECT type FROM system.columns WHERE table = 'enveloped' AND name = '"+c.Name+"' FORMAT TSVRaw"); typ != columns[c.Name].typ {
+			t.Errorf("column %s, %s, became %s, want %s", c.Name, c.Type, typ, columns[c.Name].typ)
+		}
+	}
+	conntest.Figures(t, "%d columns, %d rows in Debezium's envelope: %d in the table as they were, %d refused with the column's name", len(columns), len(refused), good, len(refused)-good)
 }
 
 // sameEdges compares one partition's rows of one column.
 func sameEdges(t *testing.T, ask asker, table string, partition int, c conntest.EdgeColumn, want edge, refused []string) {
 	t.Helper()
 	for i := range len(conntest.EdgeRecords()) {
-		text := "NULL"
-		if i < len(c.Cases) {
-			text = string(format.Text([]byte(c.Cases[i].JSON)))
-			if strings.HasSuffix(c.Type, "[]") || strings.HasPrefix(c.Type, "json") {
-				text = c.Cases[i].JSON
-			}
-			if want.texts != nil {
-				text = want.texts[i]
-			}
-		}
-		if part, no := strings.CutPrefix(text, "!"); no {
+		if part, no := strings.CutPrefix(want.text(c, i), "!"); no {
 			if !strings.Contains(refused[i], part) || !strings.Contains(refused[i], fmt.Sprintf("column %q is", c.Name)) {
 				t.Errorf("column %s, %s: refused as %q, want %q in it", c.Name, c.Cases[i].SQL, refused[i], part)
 			}
@@ -128,13 +164,33 @@ func sameEdges(t *testing.T, ask asker, table string, partition int, c conntest.
 			t.Errorf("column %s, row %d: refused: %s", c.Name, i, refused[i])
 			continue
 		}
-		got := query(t, ask, fmt.Sprintf("SELECT groupArray(ifNull(hex(toString(%s)), 'NULL'))[1] FROM test1.%s WHERE id = %d AND _partition = %d FORMAT TSVRaw", c.Name, table, i, partition))
-		if text != "NULL" || got != "NULL" {
-			text = fmt.Sprintf("%X", text)
-		}
-		if got != text {
-			t.Errorf("column %s, row %d: the table has %s, want %s", c.Name, i, got, text)
-		}
+		sameEdge(t, ask, table, partition, c, want, i)
+	}
+}
+
+// text is what ClickHouse is to print of a case.
+func (e edge) text(c conntest.EdgeColumn, i int) string {
+	switch {
+	case i >= len(c.Cases):
+		return "NULL"
+	case e.texts != nil:
+		return e.texts[i]
+	case strings.HasSuffix(c.Type, "[]"), strings.HasPrefix(c.Type, "json"):
+		return c.Cases[i].JSON
+	}
+	return string(format.Text([]byte(c.Cases[i].JSON)))
+}
+
+// sameEdge compares one cell.
+func sameEdge(t *testing.T, ask asker, table string, partition int, c conntest.EdgeColumn, want edge, i int) {
+	t.Helper()
+	got := query(t, ask, fmt.Sprintf("SELECT groupArray(ifNull(hex(toString(%s)), 'NULL'))[1] FROM test1.%s WHERE id = %d AND _partition = %d FORMAT TSVRaw", c.Name, table, i, partition))
+	text := want.text(c, i)
+	if text != "NULL" || got != "NULL" {
+		text = fmt.Sprintf("%X", text)
+	}
+	if got != text {
+		t.Errorf("column %s, row %d of %s: the table has %s, want %s", c.Name, i, table, got, text)
 	}
 }
 

@@ -30,12 +30,14 @@ func TestReplicaInClickHouse(t *testing.T) {
 		ask  asker
 	}{{"18.16", server.Database(t), server.Query}, {"engine of today", engine.Database(t), engine.Query}} {
 		for _, identity := range []string{"FULL", "DEFAULT"} {
-			t.Run(test.name+"/"+identity, func(t *testing.T) { replica(t, test.dsn, test.ask, identity) })
+			for _, envelope := range []string{"flat", "debezium"} {
+				t.Run(test.name+"/"+identity+"/"+envelope, func(t *testing.T) { replica(t, test.dsn, test.ask, identity, envelope) })
+			}
 		}
 	}
 }
 
-func replica(t *testing.T, dsn string, ask asker, identity string) {
+func replica(t *testing.T, dsn string, ask asker, identity, envelope string) {
 	pg := conntest.OwnPostgres(t)
 	source := pg.Database(t)
 	do := func(statements ...string) {
@@ -48,13 +50,13 @@ func replica(t *testing.T, dsn string, ask asker, identity string) {
 	}
 	do("CREATE TABLE things (id int PRIMARY KEY, n int, doc text, tags text[])", "ALTER TABLE things ALTER doc SET STORAGE EXTERNAL",
 		"ALTER TABLE things REPLICA IDENTITY "+identity, "INSERT INTO things SELECT i, 0, "+large+" || i, ARRAY['a', NULL] FROM generate_series(1, 6) AS i")
-	next := follow(t, source)
+	next := follow(t, source, envelope)
 	records := next(6)
 	do("UPDATE things SET n = n + 1", "UPDATE things SET doc = 'short' WHERE id = 1", "UPDATE things SET tags = '{}', n = 7 WHERE id = 1",
 		"DELETE FROM things WHERE id = 2", "INSERT INTO things VALUES (2, 0, "+large+" || 'again', NULL)", "DELETE FROM things WHERE id = 3",
 		"INSERT INTO things VALUES (7, 0, '', NULL), (8, NULL, NULL, NULL)", "DELETE FROM things WHERE id = 8", "UPDATE things SET id = 9, doc = 'moved' WHERE id = 4", "UPDATE things SET n = 5 WHERE id = 6")
 	records = append(records, next(6+1+1+1+1+1+2+1+2+1)...)
-	table := "things_" + strings.ToLower(identity)
+	table := "things_" + strings.ToLower(identity) + "_" + envelope
 	refused := writeGood(t, map[string]any{"dsn": dsn, "table": table, "create": true, "engine": "ReplacingMergeTree(_offset)", "exactly_once": "version", "deleted": "_deleted"}, 0, records)
 	left := slices.DeleteFunc(slices.Clone(refused), func(s string) bool { return s == "" })
 	wantRefused := 0
@@ -81,13 +83,19 @@ func replica(t *testing.T, dsn string, ask asker, identity string) {
 
 // follow opens a CDC reader that ends with the test, and returns a way to read
 // n records of it.
-func follow(t *testing.T, dsn string) func(n int) []connectors.Message {
+func follow(t *testing.T, dsn, envelope string) func(n int) []connectors.Message {
 	t.Helper()
 	src, err := all.Builtin().Source("postgres-cdc")
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := conntest.Config(t, src.Spec(), map[string]any{"dsn": dsn, "tables": []string{"public.things"}, "schema_header": true, "meta": []string{"op"}})
+	fields := map[string]any{"dsn": dsn, "tables": []string{"public.things"}, "schema_header": true, "envelope": envelope}
+	if envelope == "flat" {
+		fields["meta"] = []string{"op"}
+	} else {
+		fields["deletes"] = "record"
+	}
+	cfg := conntest.Config(t, src.Spec(), fields)
 	r, err := src.Open(t.Context(), conntest.Task(cfg), connectors.Split{ID: "things"}, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -113,7 +113,7 @@ func fields() []connectors.Field {
 		},
 		{
 			Name: "deleted", Kind: connectors.KindString, Check: checkName, Example: "_deleted",
-			Description: "column of type UInt8 or Bool that is 1 in a row of a record without a value (a tombstone), by the record's key, or with __op \"d\", and 0 in others; the other columns of such a row are NULL or the type's zero. Without it a tombstone goes to the dead letters",
+			Description: "column of type UInt8 or Bool that is 1 in a row of a record without a value (a tombstone), by the record's key, or with __op \"d\" (op in Debezium's envelope), and 0 in others; the other columns of such a row are NULL or the type's zero, or as they were last. Without it such a record goes to the dead letters",
 		},
 		{
 			Name: "extra", Kind: connectors.KindString, Options: []string{"ignore", "fail"}, Default: "ignore", Example: "fail",

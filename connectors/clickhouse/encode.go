@@ -23,17 +23,21 @@ type encoder struct {
 	slots map[string]int // field of the record to an entry of raws
 	raws  [][]byte
 	row   []any
+	plain bool   // the columns are those of a row: none is taken of before or after
+	from  []byte // the object whose fields are in raws
+	last  []byte // of a row that is gone: what there is of it, in the place of after
 	extra string // first field that no column takes
-	known int    // fields found in the record that have a slot
 	same  []byte // __unchanged of the record
-	op    []byte // __op of the record
+	op    []byte // what the record says of its row, as JSON
+	told  bool   // a column takes op
 }
 
 func newEncoder(t *target) *encoder {
-	e := &encoder{target: t, slots: map[string]int{}, row: make([]any, len(t.columns))}
+	e := &encoder{target: t, slots: map[string]int{}, row: make([]any, len(t.columns)), plain: true}
 	for _, c := range t.columns {
 		if _, ok := e.slots[c.path[0]]; !ok && c.meta == metaNone {
 			e.slots[c.path[0]] = len(e.slots)
+			e.plain = e.plain && c.path[0] != "before" && c.path[0] != "after"
 		}
 	}
 	e.raws = make([][]byte, len(e.slots))
@@ -77,13 +81,18 @@ func (e *encoder) values(m *connectors.Message) error {
 	if err := e.split(object); err != nil {
 		return err
 	}
+	if gone && !e.plain {
+		e.last = object // the key is all that there is of the row
+	}
 	if e.extra != "" && e.failOnExtra {
 		return fmt.Errorf("field %q has no column, and extra is fail", e.extra)
 	}
-	switch string(format.Text(e.op)) {
-	case "t":
+	switch op := string(format.Text(e.op)); {
+	case op == "t":
 		return errors.New("the record says that the table was emptied (TRUNCATE), which is not done here")
-	case "d":
+	case op == "d" && e.deleted == "" && !e.told:
+		return errors.New("the record says that its row was deleted; deleted names the column that marks such a row")
+	case op == "d":
 		gone = gone || e.deleted != ""
 	}
 	for i := range e.columns {
@@ -96,21 +105,35 @@ func (e *encoder) values(m *connectors.Message) error {
 
 // split finds the raw values that the columns take.
 func (e *encoder) split(object []byte) error {
-	clear(e.raws)
-	e.extra, e.known, e.same, e.op = "", 0, nil, nil
-	return format.EachField(object, func(field, raw []byte) bool {
-		switch name := string(field); name {
+	e.same, e.op, e.last = nil, nil, nil
+	_, e.told = e.slots["__op"]
+	var c change
+	err := e.find(object, func(field, raw []byte) {
+		switch string(field) {
 		case "__unchanged":
 			e.same = raw
 		case "__op":
 			e.op = raw
 		}
+		c.see(field, raw)
+	})
+	if err != nil || !c.is() {
+		return err
+	}
+	return e.unwrap(c)
+}
+
+// find puts the fields of an object into raws, and shows each.
+func (e *encoder) find(object []byte, see func(field, raw []byte)) error {
+	clear(e.raws)
+	e.from, e.extra = object, ""
+	return format.EachField(object, func(field, raw []byte) bool {
 		if i, ok := e.slots[string(field)]; ok {
 			e.raws[i] = raw
-			e.known++
 		} else if e.extra == "" && !bytes.HasPrefix(field, []byte("__")) {
 			e.extra = string(field)
 		}
+		see(field, raw)
 		return true
 	})
 }
@@ -151,6 +174,9 @@ func (e *encoder) cell(i int, m *connectors.Message, gone bool) error {
 // raw is a column's value in the record that was split; nil for null.
 func (e *encoder) raw(c *targetColumn) ([]byte, error) {
 	raw := e.raws[e.slots[c.path[0]]]
+	if len(c.path) > 1 && c.path[0] == "after" && e.last != nil {
+		raw = e.last
+	}
 	if len(c.path) > 1 && raw != nil {
 		var err error
 		if raw, err = format.Lookup(raw, c.path[1:]...); err != nil {
@@ -173,7 +199,7 @@ func (e *encoder) unchanged(c *targetColumn) error {
 	if err != nil {
 		return errors.New("__unchanged is not an array")
 	}
-	if slices.ContainsFunc(names, func(n []byte) bool { return string(format.Text(n)) == c.path[0] }) {
+	if slices.ContainsFunc(names, func(n []byte) bool { return string(format.Text(n)) == c.field() }) {
 		return fmt.Errorf("column %q: the record does not have the value, because the change left it as it was; ALTER TABLE … REPLICA IDENTITY FULL at its source makes it come along", c.name)
 	}
 	return nil

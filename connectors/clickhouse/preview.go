@@ -143,7 +143,7 @@ func (p *preview) encode(t *target, out *connectors.Preview) {
 		if err := e.values(m); err != nil {
 			out.Refused = append(out.Refused, connectors.RecordError{Index: i, Offset: m.Offset, Err: connectors.Poison(err)})
 		}
-		_ = format.EachField(m.Value, func(field, raw []byte) bool { // what is no object was refused above
+		_ = format.EachField(e.from, func(field, raw []byte) bool { // what is no object was refused above
 			name := string(field)
 			if _, taken := e.slots[name]; !taken && raw[0] != 'n' && !strings.HasPrefix(name, "__") && !slices.Contains(out.Dropped, name) {
 				out.Dropped = append(out.Dropped, name)

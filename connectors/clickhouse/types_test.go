@@ -173,6 +173,60 @@ func testDeletedRows(t *testing.T, newRig func(testing.TB) *rig) {
 	if err != nil || len(wrong) != 3 || !strings.Contains(wrong[2].Error(), "REPLICA IDENTITY FULL") {
 		t.Errorf("refused %v, %v", wrong, err)
 	}
+	r.exec("CREATE TABLE alive (id Int64, name Nullable(String), _topic String, _partition Int32, _offset Int64) ENGINE = MergeTree ORDER BY id")
+	wrong, err = r.writer(map[string]any{"table": "alive"}).Write(t.Context(), planOf(0, 1, 1), batchOf(0, `{"id":2,"__op":"d"}`))
+	if err != nil || len(wrong) != 1 || !strings.Contains(wrong[0].Error(), "its row was deleted") {
+		t.Errorf("refused %v, %v", wrong, err)
+	}
+}
+
+// TestDebeziumEnvelope: the row that a change is about, taken by name or of after
+// and before; what is not in it is not NULL, and a row that is gone is no row.
+func TestDebeziumEnvelope(t *testing.T) { onServers(t, testDebeziumEnvelope) }
+
+func testDebeziumEnvelope(t *testing.T, newRig func(testing.TB) *rig) {
+	const end = `,"source":{"connector":"postgresql","lsn":7},"ts_ms":5`
+	changed := func(before, after, op, more string) string {
+		return `{"before":` + before + `,"after":` + after + end + `,"op":"` + op + `"` + more + `}`
+	}
+	records := []string{
+		changed("null", `{"id":1,"name":"a","op":5}`, "r", ""), changed("null", `{"id":2,"name":null,"op":6}`, "c", ""), changed(`{"id":1}`, `{"id":1,"name":"b","op":7}`, "u", `,"transaction":null`),
+		changed(`{"id":2,"name":"old","op":6}`, "null", "d", ""), changed("null", `{"id":3,"name":"c","op":8}`, "c", ""), `{"id":3}=`,
+	}
+	bad := []string{changed("null", `{"id":4,"op":1}`, "u", `,"__unchanged":["name"]`), changed("null", "null", "t", "")}
+	gone := changed(`{"id":5}`, "null", "d", "")
+	r := newRig(t)
+	for i, fields := range []map[string]any{
+		{},
+		{"columns": []map[string]any{{"name": "id", "from": "after.id"}, {"name": "name", "from": "after.name"}, {"name": "op", "from": "after.op"}}},
+	} {
+		table := fmt.Sprintf("changes%d", i)
+		r.exec("CREATE TABLE " + table + " (id Int64, name Nullable(String), op Nullable(Int64), _deleted UInt8, _topic String, _partition Int32, _offset Int64) ENGINE = ReplacingMergeTree(_offset) ORDER BY id")
+		fields["table"], fields["exactly_once"] = table, "version"
+		refused := func(want ...string) {
+			t.Helper()
+			wrong, err := r.writer(fields).Write(t.Context(), planOf(6, 9, 1), batchOf(6, append(bad, gone)...))
+			if err != nil || len(wrong) != len(want) {
+				t.Fatalf("%s: refused %v, %v, want %d", table, wrong, err, len(want))
+			}
+			for j, part := range want {
+				if !strings.Contains(wrong[j].Error(), part) {
+					t.Errorf("%s: refused as %v, want %q", table, wrong[j], part)
+				}
+			}
+		}
+		refused("REPLICA IDENTITY FULL", "TRUNCATE", "its row was deleted")
+		fields["deleted"] = "_deleted"
+		refused("REPLICA IDENTITY FULL", "TRUNCATE")
+		put(t, r.writer(fields), 0, records...)
+		put(t, r.writer(fields), 6, gone)
+		r.want("SELECT toString(groupArray((id, ifNull(name, '-'), ifNull(op, 0), _deleted))) FROM (SELECT * FROM "+table+" FINAL ORDER BY id)",
+			"[(1,'b',7,0),(2,'old',6,1),(3,'-',0,1),(5,'-',0,1)]")
+	}
+	r.exec("CREATE TABLE log (after Nullable(String), op String, lsn Int64, _topic String, _partition Int32, _offset Int64) ENGINE = MergeTree ORDER BY _offset")
+	log := r.writer(map[string]any{"table": "log", "columns": []map[string]any{{"name": "after", "as": "json"}, {"name": "op"}, {"name": "lsn", "from": "source.lsn"}}})
+	put(t, log, 0, records[1], gone, bad[1])
+	r.want("SELECT toString(groupArray((ifNull(after, '-'), op, lsn))) FROM log", `[('{"id":2,"name":null,"op":6}','c',7),('-','d',7),('-','t',7)]`)
 }
 
 // TestWideDecimal compares in the server: 18.16 prints such numbers wrongly.
