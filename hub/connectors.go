@@ -97,8 +97,7 @@ func (v connectorsView) run(ctx context.Context, wanted map[string]stream.Desire
 		}
 	}
 	v.h.broken.Store(&broken)
-	specs = slices.DeleteFunc(specs, func(s stream.ConnectorSpec) bool { return !v.h.mine(s.Name) })
-	return v.h.runner.Apply(specs, wanted)
+	return v.h.runner.Apply(v.h.mine(specs), wanted)
 }
 
 // Check implements connect.Site.
@@ -188,12 +187,7 @@ func (v connectorsView) Act(ctx context.Context, name string, a connect.Action) 
 
 // Connectors implements connect.Site.
 func (v connectorsView) Connectors() []connect.Connector {
-	all := v.here()
-	names := map[string]bool{}
-	for _, c := range all {
-		names[c.Name] = true
-	}
-	all = append(all, v.h.elsewhere(names)...)
+	all := v.h.elsewhere(v.here())
 	slices.SortFunc(all, func(a, b connect.Connector) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }
@@ -267,13 +261,15 @@ func (v connectorsView) SetOffsets(ctx context.Context, name string, to []connec
 		for i, o := range to {
 			all[i] = stream.Offset(o)
 		}
-		return asked(v.h.runner.SetOffsets(ctx, name, all))
+		return asked(v.h.whileResting(ctx, name, func() error { return v.h.runner.SetOffsets(ctx, name, all) }))
 	})
 }
 
 // ResetOffsets implements connect.Site.
 func (v connectorsView) ResetOffsets(ctx context.Context, name string) error {
-	return v.change(ctx, func() error { return asked(v.h.runner.ResetOffsets(ctx, name)) })
+	return v.change(ctx, func() error {
+		return asked(v.h.whileResting(ctx, name, func() error { return v.h.runner.ResetOffsets(ctx, name) }))
+	})
 }
 
 // asked tells the runner's errors in the API's words.

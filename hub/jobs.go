@@ -111,21 +111,50 @@ func (h *Hub) ensureCheckpoints(ctx context.Context) error {
 	return h.meta.createTopic(ctx, catalog.InternalTopic(catalog.CheckpointsTopic, id, 1, h.replicas(0), now()))
 }
 
-// claimJob grants this node the lease of a job. Another grant may come in
-// between: a replay of the job's dead letters claims it, too.
-func (h *Hub) claimJob(ctx context.Context, job string, floor int64) (int64, error) {
+// claimJob grants this node the leases of tasks of a job. The newest epoch holds
+// for all of them: none was granted anew since, so each later owner of one has a
+// higher one. Another grant may come in between: a replay of the job's dead
+// letters claims them, too.
+func (h *Hub) claimJob(ctx context.Context, job string, tasks stream.Share, floor int64) (int64, error) {
+	names := []string{job}
+	if tasks.Of > 1 {
+		names = names[:0]
+		for _, part := range tasks.Mine {
+			names = append(names, catalog.TaskName(job, part, tasks.Of))
+		}
+	}
 	for {
-		now := h.meta.State().Lease(job)
-		after := now.Epoch
+		granted := map[string]catalog.Lease{}
+		newest := int64(0)
+		for _, name := range names {
+			l, err := h.claimTask(ctx, name, floor)
+			if err != nil {
+				return 0, err
+			}
+			granted[name], newest = l, max(newest, l.Epoch)
+		}
+		s, still := h.meta.State(), true
+		for name, l := range granted {
+			still = still && s.Lease(name) == l
+		}
+		if still {
+			return newest, nil
+		}
+	}
+}
+
+func (h *Hub) claimTask(ctx context.Context, task string, floor int64) (catalog.Lease, error) {
+	for {
+		now := h.meta.State().Lease(task)
 		if h.several() && now.Node != h.id.ID {
-			return 0, fmt.Errorf("connector %s: %w: node %d is to run it", job, record.ErrInvalidRequest, now.Node)
+			return now, fmt.Errorf("connector %s: %w: node %d is to run it", task, record.ErrInvalidRequest, now.Node)
 		}
-		out, err := h.meta.Propose(ctx, catalog.GrantLease{Task: job, Node: h.id.ID, After: after, Floor: floor})
+		out, err := h.meta.Propose(ctx, catalog.GrantLease{Task: task, Node: h.id.ID, After: now.Epoch, Floor: floor})
 		if err == nil {
-			return out.(catalog.Lease).Epoch, nil
+			return out.(catalog.Lease), nil
 		}
-		if ctx.Err() != nil || h.meta.State().Lease(job).Epoch == after {
-			return 0, err
+		if ctx.Err() != nil || h.meta.State().Lease(task).Epoch == now.Epoch {
+			return now, err
 		}
 	}
 }
@@ -142,7 +171,10 @@ func (h *Hub) wish(ctx context.Context, job, desired string, act func(string) er
 			return err
 		}
 	}
-	return act(job)
+	if err := act(job); err != nil || desired != "" && desired != catalog.JobRunning {
+		return err // the others see in the catalog what is wanted
+	}
+	return h.steerOthers(ctx, steer{Job: job, Restart: desired == ""})
 }
 
 var errNoJob = errors.New("there is no such job at this node")

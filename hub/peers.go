@@ -26,6 +26,7 @@ const (
 	callReport     = "report"     // what a node has, for who looks at the site
 	callJobs       = "jobs"       // the connectors that it runs, for the admin API
 	callConnectors = "connectors" // the same for Kafka Connect's
+	callSteer      = "steer"      // to restart or resume its tasks of a connector
 	callRelay      = "relay"      // an HTTP request that is its business
 	callKafka      = "kafka"      // what the Kafka servers of a site ask of each other
 )
@@ -129,6 +130,8 @@ func (p peerHandler) Call(ctx context.Context, from peer.Peer, method string, bo
 		return json.Marshal(jobsView{h}.Jobs())
 	case method == callConnectors:
 		return json.Marshal(h.connectors.here())
+	case method == callSteer:
+		return nil, h.steered(body)
 	case method == callRelay:
 		return h.relayCalled(ctx, body)
 	case method == callKafka:

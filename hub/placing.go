@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/connect"
 	"github.com/entrepot-hub/entrepot/hub/mesh"
 	"github.com/entrepot-hub/entrepot/stream"
 )
@@ -22,7 +23,7 @@ const placeEvery = time.Second
 type placing struct {
 	mu struct {
 		sync.Mutex
-		files map[int32][]string // connectors in the jobs files of other nodes
+		files map[int32]map[string]int // connectors in the jobs files of other nodes, with their tasks
 	}
 	// Of run alone.
 	placement catalog.Placement
@@ -38,7 +39,8 @@ type placed struct {
 
 // jobsNotice is what a node tells the others of its jobs files.
 type jobsNotice struct {
-	Connectors []string `json:"connectors"`
+	Connectors []string       `json:"connectors"`
+	Tasks      map[string]int `json:"tasks,omitempty"` // of those that have several
 }
 
 // maxNotice bounds what another node may say of its jobs files, in bytes.
@@ -48,6 +50,12 @@ func (h *Hub) jobsNotice() []byte {
 	var n jobsNotice
 	for _, s := range h.jobs.Connectors {
 		n.Connectors = append(n.Connectors, s.Name)
+		if parts := s.Parts(); parts > 1 {
+			if n.Tasks == nil {
+				n.Tasks = map[string]int{}
+			}
+			n.Tasks[s.Name] = parts
+		}
 	}
 	b, err := json.Marshal(n)
 	if err != nil {
@@ -65,9 +73,13 @@ func (p *placing) heard(node int32, body []byte) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.mu.files == nil {
-		p.mu.files = map[int32][]string{}
+		p.mu.files = map[int32]map[string]int{}
 	}
-	p.mu.files[node] = n.Connectors
+	has := map[string]int{}
+	for _, name := range n.Connectors {
+		has[name] = min(max(n.Tasks[name], 1), stream.MaxTasks)
+	}
+	p.mu.files[node] = has
 	return nil
 }
 
@@ -101,37 +113,86 @@ func (h *Hub) claimMine(ctx context.Context) {
 			continue
 		}
 		if _, err := h.meta.Propose(ctx, g); err != nil {
-			h.log.Debug("a job was not given to this node", "connector", g.Task, "error", err)
+			h.log.Debug("a job was not given to this node", "task", g.Task, "error", err)
 		}
 	}
 }
 
-// tasks are the connectors that this node could run, each with the nodes that
-// could: those of the catalog all, one of a jobs file those that have it.
-func (h *Hub) tasks(s *catalog.State) []catalog.Task {
-	nodes := map[string][]int32{}
-	for _, c := range h.jobs.Connectors {
-		nodes[c.Name] = []int32{h.id.ID}
-	}
-	h.placing.mu.Lock()
-	for n, names := range h.placing.mu.files {
-		for _, name := range names {
-			if nodes[name] != nil {
-				nodes[name] = append(nodes[name], n)
-			}
-		}
-	}
-	h.placing.mu.Unlock()
-	var all []catalog.Task
-	for name, n := range nodes {
-		all = append(all, catalog.Task{Name: name, Nodes: n})
-	}
-	for name := range s.Connectors() {
-		if nodes[name] == nil {
-			all = append(all, catalog.Task{Name: name})
+// tasks are those of the connectors that this node could run, each with the
+// nodes that could: those of the catalog all, one of a jobs file those that
+// have it.
+func (h *Hub) tasks(s *catalog.State) (all []catalog.Task) {
+	for name, c := range h.divided(s) {
+		for part := range c.parts {
+			all = append(all, catalog.Task{Name: catalog.TaskName(name, part, c.parts), Nodes: c.nodes})
 		}
 	}
 	return all
+}
+
+// divided is a connector as its site runs it.
+type divided struct {
+	nodes []int32 // that can; nil: all
+	parts int
+}
+
+// divided are the connectors that this node could run. Nodes whose jobs files
+// give one another number of tasks go by the highest.
+func (h *Hub) divided(s *catalog.State) map[string]divided {
+	all := map[string]divided{}
+	for name, config := range s.Connectors() {
+		all[name] = divided{parts: h.partsOf(config)}
+	}
+	for _, c := range h.jobs.Connectors {
+		all[c.Name] = divided{[]int32{h.id.ID}, c.Parts()}
+	}
+	h.placing.mu.Lock()
+	defer h.placing.mu.Unlock()
+	for n, names := range h.placing.mu.files {
+		for name, parts := range names {
+			if c, here := all[name]; here && c.nodes != nil {
+				all[name] = divided{append(c.nodes, n), max(c.parts, parts)}
+			}
+		}
+	}
+	return all
+}
+
+// partsOf is stream.ConnectorSpec.Parts of a configuration in the catalog,
+// which is not compiled for it.
+func (h *Hub) partsOf(config map[string]string) int {
+	n := connect.Tasks(config)
+	if n <= 1 {
+		return 1
+	}
+	p, err := connect.FindPlugin(h.deps.Registry, config["connector.class"])
+	if err != nil {
+		return 1
+	}
+	return stream.ConnectorSpec{Sink: h.deps.Registry.Sinks[p.Type], Tasks: min(n, stream.MaxTasks)}.Parts()
+}
+
+// at are the nodes that have its tasks, by their numbers; 0: nobody.
+func (c divided) at(s *catalog.State, name string) []int32 {
+	nodes := make([]int32, max(c.parts, 1))
+	for part := range nodes {
+		nodes[part] = s.Lease(catalog.TaskName(name, part, c.parts)).Node
+	}
+	return nodes
+}
+
+// share is what a node is to run of a connector; ok is false for nothing.
+func (c divided) share(s *catalog.State, name string, node int32) (out stream.Share, ok bool) {
+	for part, n := range c.at(s, name) {
+		if n == node {
+			out.Mine = append(out.Mine, part)
+		}
+	}
+	if ok = len(out.Mine) > 0; ok && c.parts > 1 {
+		out.Of = c.parts
+		return out, true
+	}
+	return stream.Share{}, ok
 }
 
 // workers are the nodes as they can run jobs. One that is about to end, or to
@@ -156,9 +217,20 @@ func (h *Hub) workers(s *catalog.State) []catalog.Member {
 	return all
 }
 
-// mine reports whether this node is to run a connector.
-func (h *Hub) mine(name string) bool {
-	return !h.several() || h.meta.State().Lease(name).Node == h.id.ID
+// mine leaves of connectors what this node is to run.
+func (h *Hub) mine(specs []stream.ConnectorSpec) (mine []stream.ConnectorSpec) {
+	if !h.several() {
+		return specs
+	}
+	s := h.meta.State()
+	all := h.divided(s)
+	for _, spec := range specs {
+		var some bool
+		if spec.Share, some = all[spec.Name].share(s, spec.Name, h.id.ID); some {
+			mine = append(mine, spec)
+		}
+	}
+	return mine
 }
 
 // followJobs has the runner run what this node has the leases of, if that, the
@@ -167,9 +239,9 @@ func (h *Hub) mine(name string) bool {
 func (h *Hub) followJobs(ctx context.Context) error {
 	s := h.meta.State()
 	now := placed{connectors: s.Connectors(), desired: s.Jobs()}
-	for name, l := range s.Leases() {
-		if l.Node == h.id.ID {
-			now.mine = append(now.mine, name)
+	for _, t := range h.tasks(s) {
+		if s.Lease(t.Name).Node == h.id.ID {
+			now.mine = append(now.mine, t.Name)
 		}
 	}
 	slices.Sort(now.mine)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -75,7 +76,8 @@ func (h *Hub) runs(path, prefix string) int32 {
 	if !ok || name == "" || !deeper {
 		return 0
 	}
-	return h.meta.State().Lease(name).Node
+	s := h.meta.State()
+	return h.divided(s)[name].at(s, name)[0] // who has the first task speaks for all
 }
 
 // connectWorker is who answers a request of Kafka Connect's API: what the
@@ -91,15 +93,15 @@ func (h *Hub) connectWorker(r *http.Request) int32 {
 // jobWorker is who answers a request of the admin API.
 func (h *Hub) jobWorker(r *http.Request) int32 { return h.runs(r.URL.Path+"/", "/v1/jobs/") }
 
-// fromOthers asks all other nodes that are in reach, and hands take what each
-// answers, one after the other.
-func fromOthers[T any](ctx context.Context, h *Hub, method string, take func(node int32, answer T)) {
+// fromOthers asks all other nodes that are in reach, or the ones of only, and
+// hands take what each answers, one after the other.
+func fromOthers[T any](ctx context.Context, h *Hub, method string, only []int32, take func(node int32, answer T)) {
 	ctx, cancel := context.WithTimeout(ctx, reportTime)
 	defer cancel()
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, n := range h.meta.State().Nodes() {
-		if n.ID == h.id.ID || !h.nodes.up(n.ID) {
+		if n.ID == h.id.ID || !h.nodes.up(n.ID) || only != nil && !slices.Contains(only, n.ID) {
 			continue
 		}
 		wg.Go(func() {
@@ -120,14 +122,23 @@ func fromOthers[T any](ctx context.Context, h *Hub, method string, take func(nod
 	wg.Wait()
 }
 
-// otherJobs are those that other nodes run.
-func (h *Hub) otherJobs(ctx context.Context) (all []admin.Job) {
+// otherJobs are those that other nodes run: all, or what they have of the one
+// of a name.
+func (h *Hub) otherJobs(ctx context.Context, name string) (all []admin.Job) {
 	if !h.begun.Load() || !h.several() {
 		return nil
 	}
-	fromOthers(ctx, h, callJobs, func(node int32, jobs []admin.Job) {
+	var only []int32
+	if name != "" {
+		if only = h.holders(name); len(only) == 0 {
+			return nil
+		}
+	}
+	s := h.meta.State()
+	known := h.divided(s)
+	fromOthers(ctx, h, callJobs, only, func(node int32, jobs []admin.Job) {
 		for _, j := range jobs {
-			if h.meta.State().Lease(j.Name).Node == node {
+			if (name == "" || j.Name == name) && slices.Contains(known[j.Name].at(s, j.Name), node) {
 				all = append(all, j)
 			}
 		}
@@ -135,23 +146,32 @@ func (h *Hub) otherJobs(ctx context.Context) (all []admin.Job) {
 	return all
 }
 
-// elsewhere are the connectors that this node does not run: as those that run
-// them show them, and the others unassigned.
-func (h *Hub) elsewhere(here map[string]bool) (all []connect.Connector) {
+// elsewhere adds to the connectors that this node runs those that it does not,
+// or not alone: as those that run them show them, and the others unassigned.
+func (h *Hub) elsewhere(here []connect.Connector) []connect.Connector {
 	if !h.begun.Load() || !h.several() {
-		return nil
+		return here
 	}
 	s := h.meta.State()
-	fromOthers(context.Background(), h, callConnectors, func(node int32, connectors []connect.Connector) {
+	known, all, at := h.divided(s), here, map[string]int{}
+	for i, c := range here {
+		at[c.Name] = i
+	}
+	fromOthers(context.Background(), h, callConnectors, nil, func(node int32, connectors []connect.Connector) {
 		for _, c := range connectors {
-			if !here[c.Name] && s.Lease(c.Name).Node == node {
-				here[c.Name] = true
+			i, there := at[c.Name]
+			switch {
+			case !slices.Contains(known[c.Name].at(s, c.Name), node):
+			case !there:
+				at[c.Name] = len(all)
 				all = append(all, c)
+			case known[c.Name].parts > 1:
+				all[i].Join(c)
 			}
 		}
 	})
 	for name, config := range s.Connectors() {
-		if here[name] {
+		if _, there := at[name]; there {
 			continue
 		}
 		c := connect.Connector{Name: name, State: connect.Unassigned, Config: config}

@@ -72,7 +72,7 @@ func (h *Hub) report(ctx context.Context) report {
 func (v siteView) reports(ctx context.Context) map[int32]report {
 	h := v.h
 	all := map[int32]report{h.id.ID: h.report(ctx)}
-	fromOthers(ctx, h, callReport, func(node int32, one report) { all[node] = one })
+	fromOthers(ctx, h, callReport, nil, func(node int32, one report) { all[node] = one })
 	return all
 }
 

@@ -264,12 +264,16 @@ func (v jobsView) SetOffsets(ctx context.Context, job string, to []admin.Offset)
 	for _, o := range to {
 		all = append(all, stream.Offset{Split: o.Split, Position: o.Position, Where: o.Where, Topic: o.Topic, Partition: o.Partition, Offset: o.Offset})
 	}
-	return v.change(ctx, func() error { return v.h.runner.SetOffsets(ctx, job, all) })
+	return v.change(ctx, func() error {
+		return v.h.whileResting(ctx, job, func() error { return v.h.runner.SetOffsets(ctx, job, all) })
+	})
 }
 
 // ResetOffsets implements admin.Jobs.
 func (v jobsView) ResetOffsets(ctx context.Context, job string) error {
-	return v.change(ctx, func() error { return v.h.runner.ResetOffsets(ctx, job) })
+	return v.change(ctx, func() error {
+		return v.h.whileResting(ctx, job, func() error { return v.h.runner.ResetOffsets(ctx, job) })
+	})
 }
 
 // Replay implements admin.Jobs.
@@ -287,7 +291,13 @@ func (v jobsView) Replay(ctx context.Context, job string) (out admin.Replayed, e
 // Rewind implements admin.Jobs.
 func (v jobsView) Rewind(ctx context.Context, job string, to admin.RewindTo) (out admin.Rewind, err error) {
 	err = v.change(ctx, func() error {
-		done, err := v.h.runner.Rewind(ctx, job, to.Time, to.DryRun)
+		var done stream.Rewind
+		rewind := func() (err error) { done, err = v.h.runner.Rewind(ctx, job, to.Time, to.DryRun); return err }
+		if !to.DryRun {
+			err = v.h.whileResting(ctx, job, rewind)
+		} else {
+			err = rewind()
+		}
 		out = admin.Rewind{Job: done.Job, Kind: done.Kind, Time: done.Time, Moved: done.Moved, Then: done.Then}
 		for _, p := range done.Parts {
 			out.Parts = append(out.Parts, admin.RewindPart{From: offsetView(p.From), To: offsetView(p.To), Stays: p.Stays, Records: p.Records})

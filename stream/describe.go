@@ -73,6 +73,7 @@ type Description struct {
 	DLQ        string         `json:"dlq"`
 	Group      string         `json:"group,omitempty"` // a sink's consumer group
 	Memory     int64          `json:"memory"`          // bytes
+	Tasks      int            `json:"tasks"`           // that the nodes of a site share
 	Config     map[string]any `json:"config"`
 }
 
@@ -80,7 +81,7 @@ type Description struct {
 func Describe(s ConnectorSpec) Description {
 	d := Description{
 		Name: s.Name, Kind: s.Kind(), Type: s.Type, Topic: s.Topic, Guarantee: s.spec().Guarantee,
-		Transforms: []string{}, DLQ: s.DLQ(), Memory: s.memory(), Config: s.Config.Shown(),
+		Transforms: []string{}, DLQ: s.DLQ(), Memory: s.memory(), Tasks: s.Parts(), Config: s.Config.Shown(),
 	}
 	if s.Sink != nil {
 		d.Group = Group(s.Name)

@@ -238,8 +238,14 @@ type life struct {
 // start runs the specs over a wire of their own.
 func (w *world) start(drain time.Duration, specs ...ConnectorSpec) *life {
 	w.t.Helper()
+	return w.startAs(drain, nil, specs...)
+}
+
+// startAs is start with leases that others have, too.
+func (w *world) startAs(drain time.Duration, claim func(ctx context.Context, job string, tasks Share, floor int64) (int64, error), specs ...ConnectorSpec) *life {
+	w.t.Helper()
 	wire := &wire{left: -1}
-	r, err := New(Config{Dial: w.net.over(wire), Seeds: w.cluster.ListenAddrs(), Site: "east", Drain: drain, Logger: w.logger})
+	r, err := New(Config{Dial: w.net.over(wire), Seeds: w.cluster.ListenAddrs(), Site: "east", Drain: drain, Claim: claim, Logger: w.logger})
 	if err != nil {
 		w.t.Fatal(err)
 	}

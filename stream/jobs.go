@@ -38,6 +38,7 @@ type connectorYAML struct {
 	Errors     errorsYAML    `yaml:"errors"`
 	Start      strict.Node   `yaml:"start"`
 	Memory     strict.Size   `yaml:"memory"`
+	Tasks      int           `yaml:"tasks"`
 }
 
 type errorsYAML struct {
@@ -179,7 +180,7 @@ func (p *parsing) connector(n strict.Node) {
 		return
 	}
 	c := ConnectorSpec{
-		Name: y.Name, Topic: y.Topic, Memory: int64(y.Memory), File: n.File(), Pos: n.Pos(), Fingerprint: fingerprint(n), whole: n,
+		Name: y.Name, Topic: y.Topic, Memory: int64(y.Memory), Tasks: y.Tasks, File: n.File(), Pos: n.Pos(), Fingerprint: fingerprint(n), whole: n,
 	}
 	before := len(p.errs)
 	if len(errs) == 0 {
@@ -191,6 +192,9 @@ func (p *parsing) connector(n strict.Node) {
 	c.Errors = p.errorPolicy(y.Errors)
 	if c.Start = p.start(y, c.Sink != nil); c.Memory < 0 {
 		p.add(n.Errorf("memory of connector %q is negative", y.Name))
+	}
+	if c.Tasks < 0 || c.Tasks > MaxTasks {
+		p.add(at(n, "tasks").Errorf("connector %q has %d tasks; want 1 to %d", y.Name, y.Tasks, MaxTasks))
 	}
 	if len(errs) == 0 && len(p.errs) == before {
 		p.jobs.Connectors = append(p.jobs.Connectors, c)

@@ -25,11 +25,11 @@ type Config struct {
 	// flight; then it is cut off, which loses and doubles nothing but makes
 	// the next start look for its traces. The default is 10 s.
 	Drain time.Duration
-	// Claim grants this node the lease of a job and returns its epoch, which
-	// is above floor and above that of every lease of the job before. nil
-	// counts in the checkpoint topic, which is enough where one process alone
-	// runs jobs.
-	Claim  func(ctx context.Context, job string, floor int64) (epoch int64, err error)
+	// Claim grants this node the leases of a job's tasks and returns an epoch
+	// that is above floor and above that of every lease of one of them before.
+	// nil counts in the checkpoint topic, which is enough where one process
+	// alone runs jobs.
+	Claim  func(ctx context.Context, job string, tasks Share, floor int64) (epoch int64, err error)
 	Logger *slog.Logger
 }
 
@@ -50,7 +50,7 @@ type shared struct {
 	site    string
 	logger  *slog.Logger
 	drain   time.Duration
-	claim   func(ctx context.Context, job string, floor int64) (int64, error)
+	claim   func(ctx context.Context, job string, tasks Share, floor int64) (int64, error)
 }
 
 // of is what a job uses: its secrets are in no line of the log.
@@ -198,7 +198,7 @@ func (r *Runner) outdated() (gone map[string]*running, missing map[string]Connec
 	defer r.mu.Unlock()
 	gone, missing = map[string]*running{}, maps.Clone(r.mu.specs)
 	for name, j := range r.mu.jobs {
-		if s, ok := r.mu.specs[name]; ok && s.Fingerprint == j.spec.Fingerprint {
+		if s, ok := r.mu.specs[name]; ok && s.Fingerprint == j.spec.Fingerprint && s.Share.equal(j.spec.Share) {
 			delete(missing, name)
 			continue
 		}

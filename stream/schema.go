@@ -128,6 +128,7 @@ var (
 		"errors":     "What happens to records that fail.",
 		"start":      "Where a sink without an offset begins. Default: earliest.",
 		"memory":     "Bounds what the job holds in flight, such as 64MiB.",
+		"tasks":      "Into how many tasks the job is divided, which the nodes of a site share; one by default.",
 	}
 	policyHelp = map[string]string{
 		"dlq":          "Topic of the dead letters. Default: the job's name and .dlq.",

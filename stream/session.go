@@ -87,7 +87,7 @@ func (s *session) contexts(ctx context.Context, drain time.Duration) {
 	})
 }
 
-func (s *session) open(lease func(ctx context.Context, job string, floor int64) (int64, error)) error {
+func (s *session) open(lease func(ctx context.Context, job string, tasks Share, floor int64) (int64, error)) error {
 	cl, closed, err := s.cluster.client(s.hard, "entrepot-admin-"+s.spec.Name)
 	if err != nil {
 		return err
@@ -110,7 +110,7 @@ func (s *session) open(lease func(ctx context.Context, job string, floor int64) 
 
 // claim makes this start of the job the newest: destinations that keep an
 // epoch refuse the ones before.
-func (s *session) claim(lease func(ctx context.Context, job string, floor int64) (int64, error)) error {
+func (s *session) claim(lease func(ctx context.Context, job string, tasks Share, floor int64) (int64, error)) error {
 	var last epochCheckpoint
 	if _, err := s.store.get(epochKey(s.spec.Name), &last); err != nil {
 		return err
@@ -118,7 +118,7 @@ func (s *session) claim(lease func(ctx context.Context, job string, floor int64)
 	last.Epoch = max(last.Epoch, s.monitor.floor())
 	if lease != nil {
 		var err error
-		if s.epoch, err = lease(s.soft, s.spec.Name, last.Epoch); err != nil {
+		if s.epoch, err = lease(s.soft, s.spec.Name, s.spec.Share, last.Epoch); err != nil {
 			return fmt.Errorf("claim the job's lease: %w", err)
 		}
 		return nil

@@ -60,6 +60,9 @@ func runSink(s *session) error {
 		}
 	}
 	s.monitor.only(parts)
+	if len(tasks) == 0 { // there are fewer partitions than tasks of the job
+		s.monitor.state(Running)
+	}
 	var wg sync.WaitGroup
 	for _, t := range tasks {
 		wg.Go(func() {
@@ -91,16 +94,22 @@ func newSinkRun(s *session) (*sinkRun, error) {
 
 // deal gives every task its partitions.
 func (r *sinkRun) deal(committed map[int32]commit) []*sinkTask {
-	tasks := make([]*sinkTask, min(r.topic.partitions, maxTasks))
+	var mine []int32
+	for p := range r.topic.partitions {
+		if r.spec.Share.partition(p) {
+			mine = append(mine, p)
+		}
+	}
+	tasks := make([]*sinkTask, min(len(mine), maxTasks))
 	for i := range tasks {
 		tasks[i] = &sinkTask{
-			sinkRun: r, name: fmt.Sprintf("%s/%d", r.spec.Name, i), pipe: r.spec.Pipeline.start(),
+			sinkRun: r, name: fmt.Sprintf("%s/%d", r.spec.Name, r.spec.Share.first()*maxTasks+i), pipe: r.spec.Pipeline.start(),
 			memory: r.spec.memory() / int64(len(tasks)), lanes: map[int32]*lane{},
 		}
 	}
-	for p := range r.topic.partitions {
+	for i, p := range mine {
 		tp := record.TopicPartition{Topic: r.spec.Topic, Partition: p}
-		tasks[int(p)%len(tasks)].lanes[p] = &lane{tp: tp, commit: committed[p], end: r.bounds[tp].end, old: r.bounds[tp].end}
+		tasks[i%len(tasks)].lanes[p] = &lane{tp: tp, commit: committed[p], end: r.bounds[tp].end, old: r.bounds[tp].end}
 	}
 	return tasks
 }

@@ -58,7 +58,7 @@ func newSourceRun(s *session, id string) (*sourceRun, error) {
 	if f, ok := s.spec.Source.(connectors.Finite); ok {
 		r.slots = make(chan struct{}, f.Parallel(s.spec.Config))
 	}
-	if err := adopt(s.hard, s.admin, s.kafka, s.spec.Name, id); err != nil {
+	if err := adopt(s.hard, s.admin, s.kafka, s.spec, id); err != nil {
 		return nil, err
 	}
 	return r, s.store.load(s.soft) // once more, with what was adopted
@@ -85,7 +85,7 @@ func pace(spec ConnectorSpec) connectors.Limits {
 func (r *sourceRun) recall() error {
 	prefix := sourceKey(r.spec.Name, "")
 	for _, key := range r.store.keys(prefix) {
-		if key == sourceKey(r.spec.Name, letterSplit) {
+		if split := strings.TrimPrefix(key, prefix); split == letterSplit || !r.spec.Share.split(split) {
 			continue
 		}
 		var ck sourceCheckpoint
@@ -141,6 +141,9 @@ func (r *sourceRun) offer(list []connectors.Split, stops map[string]context.Canc
 	present := make(map[string]bool, len(list))
 	var fresh []*splitRun
 	for _, sp := range list {
+		if !r.spec.Share.split(sp.ID) {
+			continue
+		}
 		present[sp.ID] = true
 		if stops[sp.ID] != nil {
 			continue

@@ -38,6 +38,11 @@ type ConnectorSpec struct {
 	Start    StartAt // of a sink that has no offset yet
 	// Memory bounds what the job holds in flight, in bytes; 0 is the default.
 	Memory int64
+	// Tasks is into how many tasks the job is divided, each of which any node may
+	// run; Parts is what becomes of it. 0 is one.
+	Tasks int
+	// Share is what of them this runner runs.
+	Share Share
 
 	// Fingerprint differs when anything in the job's config does.
 	Fingerprint string

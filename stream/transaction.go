@@ -34,14 +34,15 @@ func transactionID(job, split string) string { return transactionPrefix(job) + s
 // what was acknowledged, so a part of a transaction is as good as the whole
 // (docs/adr/0009). Aborting them would show readers that do not ask for
 // read_committed the same records twice.
-func adopt(ctx context.Context, adm *kadm.Client, cl *kgo.Client, job, only string) error {
+func adopt(ctx context.Context, adm *kadm.Client, cl *kgo.Client, job ConnectorSpec, only string) error {
 	listed, err := adm.ListTransactions(ctx, nil, []string{"Ongoing"})
 	if err != nil {
 		return fmt.Errorf("list the transactions that are open: %w", err)
 	}
 	var ids []string
 	for id := range listed {
-		if id == only || only == "" && strings.HasPrefix(id, transactionPrefix(job)) && id != transactionID(job, letterSplit) {
+		split, ours := strings.CutPrefix(id, transactionPrefix(job.Name))
+		if id == only || only == "" && ours && split != letterSplit && job.Share.split(split) {
 			ids = append(ids, id)
 		}
 	}

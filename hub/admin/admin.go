@@ -57,8 +57,9 @@ type Config struct {
 	// Relay stands before the handler of the listener: it passes on what another
 	// node of the site has to answer. nil: nothing.
 	Relay func(http.Handler) http.Handler
-	// OtherJobs are the jobs that other nodes run. nil: there are none.
-	OtherJobs func(ctx context.Context) []Job
+	// OtherJobs are the jobs that other nodes run: all, or what they run of the
+	// one that is named. nil: there are none.
+	OtherJobs func(ctx context.Context, name string) []Job
 }
 
 // Server answers HTTP for one node.

@@ -286,6 +286,11 @@ func Known(v float64) Measure {
 // Value returns the number and whether it is known.
 func (m Measure) Value() (v float64, known bool) { return m.value, m.known }
 
+// plus is the sum, which is known when both are.
+func (m Measure) plus(o Measure) Measure {
+	return Measure{value: m.value + o.value, known: m.known && o.known}
+}
+
 // String is the number with no more than three decimals, or "unknown".
 func (m Measure) String() string {
 	if !m.known {

@@ -1,10 +1,12 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -24,7 +26,7 @@ func (s *Server) routes(metrics http.Handler) http.Handler {
 	get("/v1/mesh/members", func(*http.Request) (any, error) { return s.members(), nil })
 	get("/v1/mesh/rtt", s.rtt)
 	get("/v1/links", func(*http.Request) (any, error) { return s.links(), nil })
-	get("/v1/jobs", func(r *http.Request) (any, error) { return s.allJobs(r.Context()), nil })
+	get("/v1/jobs", func(r *http.Request) (any, error) { return s.allJobs(r.Context(), ""), nil })
 	get("/v1/jobs/{name}", s.job)
 	mux.Handle("/v1/jobs/{name}/{action}", answer(http.MethodPost, s.act))
 	mux.Handle("/v1/jobs/{name}/offsets", s.offsetRoutes())
@@ -148,7 +150,7 @@ func (s *Server) rtt(r *http.Request) (any, error) {
 
 func (s *Server) job(r *http.Request) (any, error) {
 	name := r.PathValue("name")
-	jobs := s.jobs()
+	jobs := s.allJobs(r.Context(), name)
 	if i := slices.IndexFunc(jobs, func(j Job) bool { return j.Name == name }); i >= 0 {
 		return jobs[i], nil
 	}
@@ -173,6 +175,21 @@ func (s *Server) act(r *http.Request) (any, error) {
 		return redirect("/#" + url.PathEscape(name)), nil
 	}
 	return s.job(r)
+}
+
+// join adds what another node runs of the job. What does not run says how it is.
+func (j *Job) join(o Job) {
+	j.Node += ", " + o.Node
+	if j.State == "running" && o.State != "running" || j.State != "failed" && o.State == "failed" {
+		j.State, j.Reason, j.Retrying = o.State, o.Reason, o.Retrying
+	}
+	j.Lag = j.Lag.plus(o.Lag)
+	j.Counters = maps.Clone(j.Counters)
+	for what, n := range o.Counters {
+		j.Counters[what] += n
+	}
+	j.Tasks = append(j.Tasks, o.Tasks...)
+	slices.SortFunc(j.Tasks, func(a, b Task) int { return strings.Compare(a.ID, b.ID) })
 }
 
 // The four below never return nil slices, which would be null in JSON.
@@ -210,18 +227,29 @@ func (s *Server) links() []Link {
 	return links
 }
 
-// allJobs are those of the whole site, by name.
-func (s *Server) allJobs(ctx context.Context) []Job {
+// allJobs are those of the whole site, by name; of other nodes, what they have of
+// the one that is named, or with "" all.
+func (s *Server) allJobs(ctx context.Context, name string) []Job {
 	jobs := s.jobs()
 	if s.cfg.OtherJobs == nil {
 		return jobs
 	}
-	jobs = append(jobs, s.cfg.OtherJobs(ctx)...)
+	jobs = append(jobs, s.cfg.OtherJobs(ctx, name)...)
 	for i := range jobs {
 		jobs[i].Tasks = list(jobs[i].Tasks)
 	}
-	slices.SortStableFunc(jobs, func(a, b Job) int { return strings.Compare(a.Name, b.Name) })
-	return jobs
+	slices.SortStableFunc(jobs, func(a, b Job) int {
+		return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Node, b.Node))
+	})
+	whole := jobs[:0]
+	for _, j := range jobs {
+		if n := len(whole); n > 0 && whole[n-1].Name == j.Name {
+			whole[n-1].join(j)
+			continue
+		}
+		whole = append(whole, j)
+	}
+	return whole
 }
 
 func (s *Server) jobs() []Job {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math"
+	"strings"
 
 	"github.com/entrepot-hub/entrepot/record"
 )
@@ -17,7 +18,25 @@ type Lease struct {
 	Epoch int64 // of the newest grant; never goes back
 }
 
-// GrantLease gives a task to a node. Result: Lease.
+// A job of several tasks has a lease for each, so that they can be at several
+// nodes. TaskName is the lease's name of the task part of a job of so many; of
+// the only one it is the job's.
+func TaskName(job string, part, of int) string {
+	if of <= 1 {
+		return job
+	}
+	return fmt.Sprintf("%s#%d/%d", job, part, of)
+}
+
+// JobOf is the job of a task; no job has # in its name.
+func JobOf(task string) string {
+	job, _, _ := strings.Cut(task, "#")
+	return job
+}
+
+// GrantLease gives a task to a node. Its epoch is above those of all tasks that
+// the job has or had: what one of them did another may have done before, when
+// they were of another number. Result: Lease.
 type GrantLease struct {
 	Task string
 	Node int32
@@ -51,15 +70,26 @@ func (s *State) grantLease(c GrantLease) (*State, any, error) {
 		return nil, nil, err
 	}
 	now := s.leases[c.Task]
+	newest := max(c.Floor, s.newestOf(JobOf(c.Task)))
 	switch _, known := s.Node(c.Node); {
 	case !known:
 		return nil, nil, fmt.Errorf("%w: task %q cannot go to node %d, which is not registered", record.ErrInvalidRequest, c.Task, c.Node)
 	case c.After != now.Epoch:
 		return nil, nil, fmt.Errorf("%w: task %q was granted with epoch %d since, the grant knows of epoch %d", record.ErrInvalidRequest, c.Task, now.Epoch, c.After)
-	case c.Floor < 0 || max(now.Epoch, c.Floor) == math.MaxInt64:
-		return nil, nil, fmt.Errorf("%w: task %q cannot have an epoch after %d", record.ErrInvalidRequest, c.Task, max(now.Epoch, c.Floor))
+	case c.Floor < 0 || newest == math.MaxInt64:
+		return nil, nil, fmt.Errorf("%w: task %q cannot have an epoch after %d", record.ErrInvalidRequest, c.Task, newest)
 	}
-	return s.withLease(c.Task, Lease{Node: c.Node, Epoch: max(now.Epoch, c.Floor) + 1})
+	return s.withLease(c.Task, Lease{Node: c.Node, Epoch: newest + 1})
+}
+
+// newestOf is the highest epoch of a job's tasks.
+func (s *State) newestOf(job string) (epoch int64) {
+	for task, l := range s.leases {
+		if JobOf(task) == job {
+			epoch = max(epoch, l.Epoch)
+		}
+	}
+	return epoch
 }
 
 func (s *State) releaseLease(c ReleaseLease) (*State, any, error) {

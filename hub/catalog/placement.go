@@ -47,27 +47,29 @@ type Task struct {
 // over the nodes that are well, so that all who know the same decide the same,
 // and a node that comes or goes moves only what is its own. A task stays where
 // it is as long as its node is well, unless another node that wants it more
-// has at least two tasks less for its weight. It is a pure value; the node that
-// leads the catalog steps it and proposes what it says.
+// has at least two tasks less for its weight. The tasks of one job are spread
+// first: a node that has fewer of them wants one more than a node with more. It
+// is a pure value; the node that leads the catalog steps it and proposes what it says.
 type Placement struct{ moved time.Time }
 
 // Step returns the grants to propose now, and when to step again at the
 // latest; zero: when something changes.
 func (p *Placement) Step(now time.Time, tasks []Task, members []Member, leases map[string]Lease) (grants []GrantLease, again time.Time) {
-	v := view{now: now, members: map[int32]Member{}, load: map[int32]int{}}
+	v := view{now: now, members: map[int32]Member{}, load: map[int32]int{}, jobs: map[spot]int{}}
 	for _, m := range members {
 		v.members[m.Node] = m
 	}
 	for _, t := range tasks {
 		v.load[leases[t.Name].Node]++
+		v.jobs[spot{JobOf(t.Name), leases[t.Name].Node}]++
 	}
 	for _, t := range slices.SortedFunc(slices.Values(tasks), func(a, b Task) int { return cmp.Compare(a.Name, b.Name) }) {
 		l := leases[t.Name]
-		best := v.best(t)
+		best := v.best(t, l.Node)
 		switch well, until := v.keeps(t, l); {
 		case best == 0 || best == l.Node:
 			continue
-		case well && !v.lighter(best, l.Node):
+		case well && !v.lighter(best, l.Node) && !v.fewer(t, best, l.Node):
 			continue
 		case well && now.Sub(p.moved) < moveEvery:
 			again = earlier(again, p.moved.Add(moveEvery))
@@ -80,6 +82,8 @@ func (p *Placement) Step(now time.Time, tasks []Task, members []Member, leases m
 		}
 		v.load[l.Node]--
 		v.load[best]++
+		v.jobs[spot{JobOf(t.Name), l.Node}]--
+		v.jobs[spot{JobOf(t.Name), best}]++
 		grants = append(grants, GrantLease{Task: t.Name, Node: best, After: l.Epoch})
 	}
 	return grants, again
@@ -96,6 +100,13 @@ type view struct {
 	now     time.Time
 	members map[int32]Member
 	load    map[int32]int // tasks of each node
+	jobs    map[spot]int  // of them, those of one job
+}
+
+// spot is a job at a node.
+type spot struct {
+	job  string
+	node int32
 }
 
 // keeps tells whether the task is at a node that is well, and otherwise until
@@ -113,18 +124,31 @@ func (v view) keeps(t Task, l Lease) (well bool, until time.Time) {
 
 func (t Task) allows(node int32) bool { return t.Nodes == nil || slices.Contains(t.Nodes, node) }
 
-// best is the node with the highest score; 0 when there is none.
-func (v view) best(t Task) (node int32) {
-	top := math.Inf(-1)
+// best is the node with the highest score of those that have the fewest other
+// tasks of the job; 0 when there is none. here is the node that has the task.
+func (v view) best(t Task, here int32) (node int32) {
+	top, fewest := math.Inf(-1), math.MaxInt
 	for id, m := range v.members {
 		if m.Health != Alive || !t.allows(id) {
 			continue
 		}
-		if s := score(t.Name, m); s > top || s == top && id < node {
-			node, top = id, s
+		others := v.jobs[spot{JobOf(t.Name), id}]
+		if id == here {
+			others--
+		}
+		s := score(t.Name, m)
+		if others < fewest || others == fewest && (s > top || s == top && id < node) {
+			node, top, fewest = id, s, others
 		}
 	}
 	return node
+}
+
+// fewer reports whether node a would still have fewer tasks of the job than node
+// b after it has taken this one from b.
+func (v view) fewer(t Task, a, b int32) bool {
+	job := JobOf(t.Name)
+	return v.jobs[spot{job, a}]+1 < v.jobs[spot{job, b}]
 }
 
 // lighter reports whether node a would still have less to do for its weight

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync/atomic"
 
 	"github.com/entrepot-hub/entrepot/connectors"
@@ -51,6 +52,20 @@ type Connector struct {
 	Trace            string // what went wrong last; of a connector that runs it is over
 	Topics           []string
 	Tasks            []Task
+}
+
+// Join adds what another node runs of the connector. What does not run says how
+// it is, and why.
+func (c *Connector) Join(o Connector) {
+	c.Tasks = append(c.Tasks, o.Tasks...)
+	if c.State == Running && o.State != Running || c.State != Failed && o.State == Failed {
+		c.State, c.Trace = o.State, o.Trace
+	}
+	for _, topic := range o.Topics {
+		if !slices.Contains(c.Topics, topic) {
+			c.Topics = append(c.Topics, topic)
+		}
+	}
 }
 
 // Task is one split of a source or partition of a sink.

@@ -46,8 +46,12 @@ func Nest(reg connectors.Registry, name string, flat map[string]string) (Documen
 	for _, key := range slices.Sorted(maps.Keys(flat)) {
 		path := key
 		switch {
-		case key == keyName || key == keyClass || key == keyTasks:
+		case key == keyName || key == keyClass:
 			continue
+		case key == keyTasks && flat["tasks"] != "":
+			continue
+		case key == keyTasks:
+			path = "tasks"
 		case foreign[key] != "":
 			issues = append(issues, Issue{key, foreign[key]})
 			continue

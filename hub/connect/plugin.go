@@ -74,6 +74,7 @@ func (p Plugin) Shape() []connectors.Field {
 			{Name: "gaps", Kind: connectors.KindString, Options: []string{"fail", "skip"}, Description: "What a sink does over records that were deleted before it read them.", Example: "skip"},
 		}},
 		{Name: "memory", Kind: connectors.KindSize, Description: "Bounds what the connector holds in flight.", Example: "64MiB"},
+		{Name: "tasks", Kind: connectors.KindInt, Description: "Into how many tasks the connector is divided, which the nodes of a site share. Default: 1.", Example: "3"},
 	}
 	if p.Kind == "sink" {
 		all = append(all, connectors.Field{
@@ -87,8 +88,8 @@ func (p Plugin) Shape() []connectors.Field {
 const (
 	keyName  = "name"
 	keyClass = "connector.class"
-	keyTasks = "tasks.max"
-	keyTopic = "topics" // of a sink, as Kafka Connect writes it
+	keyTasks = "tasks.max" // tasks, as Kafka Connect writes it
+	keyTopic = "topics"    // of a sink, as Kafka Connect writes it
 )
 
 // foreign are settings of Kafka Connect that mean nothing here, with what to do.

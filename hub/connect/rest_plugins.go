@@ -44,7 +44,7 @@ func (p Plugin) definitions() []definition {
 	all := []definition{
 		{Name: keyName, Type: "STRING", Required: true, Importance: "HIGH", Documentation: "The connector's name, of the characters of a topic's."},
 		{Name: keyClass, Type: "CLASS", Required: true, Importance: "HIGH", Documentation: "The kind of connector: " + p.Class + ". " + p.Spec.Summary},
-		{Name: keyTasks, Type: "INT", Default: new("1"), Importance: "LOW", Documentation: "Has no effect: each split of a source and each partition of a sink is a task."},
+		{Name: keyTasks, Type: "INT", Default: new("1"), Importance: "LOW", Documentation: "Another word for tasks, as Kafka Connect has it."},
 	}
 	if p.Kind == "sink" {
 		all = append(all, definition{Name: keyTopic, Type: "STRING", Importance: "LOW", Documentation: "Another word for topic, as Kafka Connect has it; one topic."})
