@@ -15,6 +15,9 @@ import (
 // from it. errNotNeeded: it is not needed any more.
 func (r *Replica) become(ctx context.Context, g *storage.Staging, o offer) error {
 	if r.view.Load().role == RoleQuarantined {
+		if !o.certain {
+			return fmt.Errorf("%w: the damage was found after the log was offered", record.ErrQuarantined)
+		}
 		return r.recoverFrom(g, o)
 	}
 	for {

@@ -310,6 +310,7 @@ func (s *Set) askOffer(ctx context.Context, f *fetch) (int32, offer, error) {
 			err = fmt.Errorf("%w: it offers log %s", record.ErrInvalidRequest, o.manifest.Log)
 		}
 		if err == nil {
+			o.certain = quarantined
 			return node, o, nil
 		}
 		errs = append(errs, fmt.Errorf("node %d: %w", node, err))

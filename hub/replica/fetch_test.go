@@ -275,6 +275,49 @@ func TestDamageIsRepaired(t *testing.T) {
 	})
 }
 
+// Damage that is found while a log is fetched: the leader that offered it may have
+// been deposed by then, with this replica's vote, and lack what it has acknowledged.
+func TestDamageFoundWhileFetching(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := fetchSite(t, Config{Workers: 2}, 1, 2, 3)
+		defer s.stopAll()
+		s.add(Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments})
+		for i := range 40 {
+			s.write(0, fmt.Sprintf("value-%02d", i))
+		}
+		s.same(0)
+		id := s.follower(0)
+		r, lead := s.replica(id, 0), s.leader(0)
+		o, err := lead.offer(t.Context(), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := r.set.store.Stage(o.manifest)
+		if err == nil {
+			err = g.Fetch(t.Context(), func(_ context.Context, f storage.ManifestFile, at int64) (io.ReadCloser, error) {
+				return lead.log.OpenSegment(f, at)
+			})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.net.cut(id, true)
+		r.log.Quarantine(errors.New("a bit has flipped"))
+		r.noteDamage()
+		eventually(t, func() bool { return r.Status().Quarantined })
+		if err := r.become(t.Context(), g, o); !errors.Is(err, record.ErrQuarantined) {
+			t.Errorf("a log that was offered before the damage was found: %v", err)
+		}
+		if !r.Status().Quarantined {
+			t.Error("it took the place of the damaged one")
+		}
+		s.net.cut(id, false)
+		eventually(t, func() bool { return !r.Status().Quarantined })
+		s.write(0, "when it is back")
+		s.same(0)
+	})
+}
+
 // A log whose folder was taken away does not begin anew: it comes back from the
 // leader, and its node is in a term in which it cannot have voted.
 func TestLostFolder(t *testing.T) {

@@ -19,6 +19,8 @@ type offer struct {
 	term     uint64
 	commit   uint64
 	manifest storage.Manifest
+
+	certain bool // it was asked for so; not sent
 }
 
 const offerVersion = 1
