@@ -45,7 +45,8 @@ type Config struct {
 	ElectionTicks int
 	// QuietTicks is how many ticks with nothing to do make a group go quiet:
 	// no ticks and no heartbeats until something comes. Default half of
-	// ElectionTicks; negative: never.
+	// ElectionTicks; negative, or more than ElectionTicks-2: never, since Raft
+	// looks every ElectionTicks anew for who is heard.
 	QuietTicks int
 	// GroupBytes bounds the bytes that a group has taken and not answered yet;
 	// default 16 MiB. What is more waits in Append.

@@ -13,10 +13,12 @@ import (
 )
 
 // How long a healed site may take, in ticks: until every group can be written,
-// and until every member has everything and what was lost is replaced.
+// until every member has everything and what was lost is replaced, and until a
+// group with nothing to do is quiet.
 const (
 	healedWithin = 120
 	wholeWithin  = 400
+	restsWithin  = 40
 )
 
 // heal ends all trouble, waits until the site is whole again and looks at
@@ -33,25 +35,32 @@ func (s *simSite) heal() {
 		if n.mem.Dead() || n.offline {
 			n.crash(true, "")
 		}
-		if n.damaged {
+		n.goOn()
+		if n.damaged && !n.repairable() {
 			s.wipe(n)
-		}
-		if !n.up {
-			n.start()
-		}
-		for _, r := range n.reps {
-			if r != nil && r.core == nil {
-				r.open()
-			}
+			n.goOn()
 		}
 	}
-	s.waitWritable()
+	s.waitWritable(nil)
 	s.waitWhole()
+	s.rest()
 	for _, g := range s.groups {
 		g.checkReplicas()
 		g.checkTransactions()
 	}
 	s.checkDisks()
+}
+
+// goOn starts what does not run on a node.
+func (n *siteNode) goOn() {
+	if !n.up {
+		n.start()
+	}
+	for _, r := range n.reps {
+		if r != nil && r.core == nil && !r.bad {
+			r.open()
+		}
+	}
 }
 
 // quiet lets everything that is on its way arrive.
@@ -81,9 +90,13 @@ func (s *simSite) tickAll() {
 	s.quiet()
 }
 
-// waitWritable: every group takes and acknowledges something new.
-func (s *simSite) waitWritable() {
+// waitWritable: every group takes and acknowledges something new, but for those
+// that cannot without a node.
+func (s *simSite) waitWritable(without *siteNode) {
 	done := make([]bool, len(s.groups))
+	for i, g := range s.groups {
+		done[i] = without != nil && !g.majorityWithout(without)
+	}
 	for tick := 0; slices.Contains(done, false); tick++ {
 		if tick == healedWithin {
 			s.fail("not writable %d ticks after everything was mended: %v\n%s", tick, done, s.describe())
@@ -126,6 +139,7 @@ func (s *simSite) waitWhole() {
 			s.fail("not whole %d ticks after everything was mended\n%s", tick, s.describe())
 		}
 		s.tickAll()
+		s.repairAll()
 		for _, g := range s.groups {
 			if r := g.leader(); r != nil && (len(r.core.conf.state.VotersOutgoing) > 0 || g.hasLost(r)) {
 				g.changeMembers()

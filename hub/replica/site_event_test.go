@@ -15,7 +15,7 @@ import (
 // evDeliver lets a message arrive: mostly one of the oldest, sometimes twice,
 // sometimes never.
 func (s *simSite) evDeliver() {
-	if n := len(s.late); n > 0 && s.rng.IntN(10) == 0 {
+	if n := len(s.late); n > 0 && s.rng.IntN(20) == 0 {
 		i := s.rng.IntN(n)
 		p := s.late[i]
 		s.late = append(s.late[:i], s.late[i+1:]...)
@@ -33,7 +33,7 @@ func (s *simSite) evDeliver() {
 		if s.rng.IntN(100) >= s.mood.twice {
 			s.net = append(s.net[:i], s.net[i+1:]...)
 		}
-		if s.rng.IntN(100) < s.mood.late && len(s.late) < 50 {
+		if s.rng.IntN(100) < s.mood.late && len(s.late) < 50 && p.life == nil {
 			s.late = append(s.late, p)
 			continue
 		}
@@ -290,7 +290,7 @@ func (s *simSite) evFlip() {
 		return // not durable any more: retention has deleted it meanwhile
 	}
 	s.counts.flips++
-	s.lost, n.damaged = n, true
+	s.lost, n.damaged, n.flipped = n, true, r
 	s.note("a bit is flipped at byte %d of %s on node %d", at, file, n.broker)
 	rep, err := storage.Verify(n.mem.KillClone(), "data/"+r.g.id.String())
 	if err != nil || !rep.Damaged() {

@@ -38,7 +38,12 @@ func (r *siteReplica) takeFiles(from uint64) {
 
 // mayFail says whether an error is one that the schedule has made.
 func (r *siteReplica) mayFail(err error) bool {
-	return r.n.mem.Dead() || r.n.offline || r.n.damaged || errors.Is(err, record.ErrDiskFull)
+	return r.n.damaged || r.diskFails(err)
+}
+
+// diskFails is mayFail of what has nothing to do with damage.
+func (r *siteReplica) diskFails(err error) bool {
+	return r.n.mem.Dead() || r.n.offline || errors.Is(err, record.ErrDiskFull)
 }
 
 func (r *siteReplica) stage(from uint64) *siteFiles {
@@ -69,7 +74,7 @@ func (r *siteReplica) stage(from uint64) *siteFiles {
 		})
 	}
 	if err != nil {
-		if !r.mayFail(err) && !lead.mayFail(err) {
+		if !(r.core != nil && r.mayFail(err) || r.diskFails(err)) && !lead.mayFail(err) {
 			s.fail("%s: fetch: %v", r, err)
 		}
 		return nil

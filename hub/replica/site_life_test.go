@@ -49,7 +49,7 @@ func (r *siteReplica) pass(ticks int) {
 	n, v := r.n, r.core.view()
 	for _, id := range v.others {
 		heard, echoed := n.peers.silence(id)
-		if wake, missed := v.roused(id, heard, echoed, n.s.mood.election); wake {
+		if wake, missed := v.roused(id, heard, echoed, n.s.mood.election); wake && !n.s.plant.deaf {
 			r.in.wake = true
 			r.in.ticks += missed
 			n.s.counts.roused++
@@ -58,7 +58,7 @@ func (r *siteReplica) pass(ticks int) {
 	if v.ticks {
 		r.in.ticks += ticks
 	}
-	if v.ticks || r.in.wake {
+	if v.ticks || r.in.wake || len(r.stalled) > 0 { // see Set.wakeStalled
 		r.step()
 	}
 }
@@ -136,4 +136,44 @@ func (r *siteReplica) checkQuiet() {
 			s.fail("%s: is quiet at entry %d, %s has %d", r, c.tail.index, o, o.core.tail.index)
 		}
 	}
+}
+
+// rest lets the groups of a healthy site go quiet, and then a node is gone: who
+// rests must notice.
+func (s *simSite) rest() {
+	if s.mood.quiet == 0 {
+		return
+	}
+	for tick := 0; slices.ContainsFunc(s.groups, func(g *siteGroup) bool { return !g.rests() }); tick++ {
+		if tick == restsWithin {
+			s.fail("not quiet after %d ticks without anything to do\n%s", tick, s.describe())
+		}
+		s.tickAll()
+	}
+	n := s.nodes[s.rng.IntN(len(s.nodes))]
+	if n.paused = s.rng.IntN(2) == 0; !n.paused {
+		n.crash(false, "")
+	}
+	s.waitWritable(n)
+	if n.paused = false; !n.up {
+		n.start()
+	}
+	s.waitWritable(nil)
+	s.waitWhole()
+}
+
+// rests reports whether all members are quiet; a group of one has no ticks.
+func (g *siteGroup) rests() bool {
+	for _, id := range append(slices.Clone(g.conf.Voters), g.conf.Learners...) {
+		if c := g.s.nodes[brokerOf(id)-1].reps[g.at].core; !c.quiet && !c.single() {
+			return false
+		}
+	}
+	return true
+}
+
+// majorityWithout reports whether the group can do without a node.
+func (g *siteGroup) majorityWithout(n *siteNode) bool {
+	here := slices.ContainsFunc(g.conf.Voters, func(id uint64) bool { return brokerOf(id) == n.broker })
+	return !here || len(g.conf.Voters) > 2
 }

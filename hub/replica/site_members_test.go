@@ -92,10 +92,14 @@ func (s *simSite) cleanUp(g *siteGroup) {
 // to it, but for what asks for its vote: connections keep what they carry in
 // order, and do not keep it for as long as a move takes.
 func (s *simSite) forget(r *siteReplica) {
-	old := func(p packet) bool {
+	s.lose(func(p packet) bool {
 		return p.g == r.g && (p.m.From == r.member || p.m.To == r.member && p.m.Type != pb.MsgVote && p.m.Type != pb.MsgPreVote)
-	}
-	s.net, s.late = slices.DeleteFunc(s.net, old), slices.DeleteFunc(s.late, old)
+	})
+}
+
+// lose takes messages off the network.
+func (s *simSite) lose(which func(packet) bool) {
+	s.net, s.late = slices.DeleteFunc(s.net, which), slices.DeleteFunc(s.late, which)
 }
 
 // place gives a node a replica that is to be added to the group: the member that

@@ -36,6 +36,7 @@ type siteNode struct {
 	failSync bool          // the next sync fails
 	offline  bool          // one has: only a power cut follows
 	damaged  bool          // a bit was flipped on its disk
+	flipped  *siteReplica  // in the log of this one
 	reps     []*siteReplica
 	gone     []siteLoss // members that a wipe took, until they are out of their groups
 	faults   func(*vfs.Op) error
@@ -189,6 +190,7 @@ type siteReplica struct {
 	err     error
 	stalled []storage.Round
 	files   *siteFiles
+	asked   *siteAsked
 
 	// What is checked over restarts.
 	term    uint64            // highest that it stood by in an answer that counts
@@ -232,8 +234,9 @@ func (r *siteReplica) open() {
 	switch {
 	case err != nil && (n.mem.Dead() || n.offline || errors.Is(err, record.ErrDiskFull)):
 		return // it is tried again, or the node stops
-	case err != nil && n.damaged && errors.Is(err, record.ErrQuarantined):
+	case err != nil && n.damaged && (errors.Is(err, record.ErrQuarantined) || r.bad && errors.Is(err, storage.ErrLost)):
 		r.quarantine()
+		r.createLost()
 		return
 	case err != nil:
 		s.fail("%s: open: %v", r, err)
@@ -253,12 +256,14 @@ func (r *siteReplica) open() {
 			return
 		}
 	}
+	r.bad = false // it was repaired when the node stopped
 	r.checkReopened()
 	r.startCore()
 }
 
 func (r *siteReplica) startCore() {
 	s := r.n.s
+	r.told = nil
 	cfg := coreConfig{
 		id: r.member, topic: r.g.topic, electionTicks: s.mood.election, quietTicks: s.mood.quiet, maxInflight: 1 << 20, mostProducers: 100,
 		seed: s.rng.Uint64(), logger: slog.New(slog.DiscardHandler),
@@ -298,6 +303,9 @@ func (r *siteReplica) quarantine() {
 		r.n.s.counts.found++
 		r.n.s.note("%s is quarantined", r)
 	}
+	if r.log != nil && r.log.Damage() == nil && r.core != nil {
+		r.log.Quarantine(r.core.failed)
+	}
 	r.bad, r.live = true, true
 	r.stop()
 }
@@ -324,7 +332,7 @@ var errGone = errors.New("the connection broke")
 
 func (r *siteReplica) down(power bool) {
 	r.stop()
-	r.log, r.power, r.told = nil, power, nil
+	r.log, r.power, r.told, r.files, r.asked = nil, power, nil, nil, nil
 }
 
 // working reports whether the replica takes part in its group now.

@@ -21,6 +21,7 @@ type sitePlant struct {
 	sent     func(*siteReplica, *pb.Message)
 	received func(*siteReplica, *pb.Message)
 	truncate func(*siteReplica) // a log that is damaged
+	deaf     bool               // the silence of a node wakes nobody
 }
 
 func (p *sitePlant) logOf(r *siteReplica) entryLog {
@@ -49,6 +50,7 @@ func TestSiteSimulationNotices(t *testing.T) {
 		{"recovery without the first syncfs", sitePlant{faults: skipSyncFS}},
 		{"acting under a change of membership before its commit is durable", sitePlant{opened: actAtOnce}},
 		{"a vote for a candidate with a shorter log", sitePlant{received: voteForAll}},
+		{"the silence of a node wakes nobody", sitePlant{deaf: true}},
 	} {
 		t.Run(p.name, func(t *testing.T) {
 			seed, err, _ := runSites(1, within, p.plant)

@@ -133,6 +133,7 @@ type siteMood struct {
 	ticks    int  // of a node at once, at most
 	election int  // ticks
 	quiet    int  // ticks of rest before a group goes quiet; 0: never
+	repair   bool // damaged logs are repaired by their leaders' files, perhaps
 	roll     int64
 }
 
@@ -168,6 +169,7 @@ func siteEvents() []siteEvent {
 		{"retention", 8, (*simSite).evRetention},
 		{"compact", 20, (*simSite).evCompact},
 		{"hint", 4, (*simSite).evHint},
+		{"repair", 30, (*simSite).evRepair},
 	}
 }
 
@@ -214,10 +216,13 @@ func newSimSite(seed uint64, plant sitePlant) *simSite {
 			m.least, m.weights[siteFlip], m.weights[siteWipe] = 1, 0, 0
 		}
 	}
+	if m.repair = rng.IntN(2) == 0; m.repair {
+		m.weights[siteFlip] *= 3
+	}
 	m.sendLate, m.power = rng.IntN(2) == 0, rng.IntN(4) > 0
 	m.election = 4 + rng.IntN(4)
 	if rng.IntN(2) == 0 {
-		m.quiet = 2 + rng.IntN(m.election-2)
+		m.quiet = 2 + rng.IntN(m.election-3)
 		m.weights[siteClients] /= 1 + 5*rng.IntN(2) // clients may leave the groups some rest
 	}
 	m.roll = 1200 + rng.Int64N(6000)
@@ -377,14 +382,14 @@ func shrinkSite(seed uint64, plant sitePlant, last int, want string) map[int]boo
 type siteCounts struct {
 	seeds, steps, cuts, kills, stopped, flips, found, wipes, changes, elections, transfers int
 	partitions, resets, acks, lostAcks, commits, aborts, duplicates, mirrored, commands    int
-	full, offline, trims, compactions, superseded, installed, rests, roused                int
+	full, offline, trims, compactions, superseded, installed, repaired, rests, roused      int
 }
 
 func (c *siteCounts) all() []*int {
 	return []*int{
 		&c.seeds, &c.steps, &c.cuts, &c.kills, &c.stopped, &c.flips, &c.found, &c.wipes, &c.changes, &c.elections, &c.transfers,
 		&c.partitions, &c.resets, &c.acks, &c.lostAcks, &c.commits, &c.aborts, &c.duplicates, &c.mirrored, &c.commands,
-		&c.full, &c.offline, &c.trims, &c.compactions, &c.superseded, &c.installed, &c.rests, &c.roused,
+		&c.full, &c.offline, &c.trims, &c.compactions, &c.superseded, &c.installed, &c.repaired, &c.rests, &c.roused,
 	}
 }
 
@@ -397,9 +402,9 @@ func (c *siteCounts) add(o *siteCounts) {
 func (c siteCounts) String() string {
 	return fmt.Sprintf("%d steps, %d power cuts, %d kills (%d stops in the middle of an operation), %d flips (%d found when the log was opened or read), %d wiped nodes, "+
 		"%d changes of membership, %d elections, %d transfers, %d partitions, %d snapshots, %d acknowledgements (%d proposals of unknown end), %d commits and %d aborts, "+
-		"%d duplicates, %d mirrored batches, %d commands, %d full disks, %d failed syncs, %d trims, %d compactions, %d suffixes superseded, %d logs taken from a leader as files, %d times a replica went quiet (%d roused by silence)",
+		"%d duplicates, %d mirrored batches, %d commands, %d full disks, %d failed syncs, %d trims, %d compactions, %d suffixes superseded, %d logs taken from a leader as files and %d damaged ones, %d times a replica went quiet (%d roused by silence)",
 		c.steps, c.cuts, c.kills, c.stopped, c.flips, c.found, c.wipes, c.changes, c.elections, c.transfers, c.partitions, c.resets, c.acks, c.lostAcks, c.commits, c.aborts,
-		c.duplicates, c.mirrored, c.commands, c.full, c.offline, c.trims, c.compactions, c.superseded, c.installed, c.rests, c.roused)
+		c.duplicates, c.mirrored, c.commands, c.full, c.offline, c.trims, c.compactions, c.superseded, c.installed, c.repaired, c.rests, c.roused)
 }
 
 // wanted fails a test whose seeds did not go through everything.
