@@ -8,7 +8,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export ENTREPOT_KILLS="${ENTREPOT_KILLS:-50}" ENTREPOT_TEST_TOOLS=all
 packages=(./hub/hubtest ./connectors/...)
 tests='^(TestKilled(Source|Query|CDC|Sink|ClickHouseSink|ClickHouseSource|Lake|LakeSource)IsExact|TestKilled(KafkaConnectors|RabbitMQSource|RabbitMQSink|Collector|Webhook|Plugins|SiteHandsItsLoadingOver)'
-tests+='|TestFrozenNodeIsFenced|TestTimeFlushIsExact|TestIdleSlot|TestRowsReadThroughKills|TestPoisonRow|TestPoisonThroughput|TestRefusedLoginLosesNothing|TestStoppedSink'
+tests+='|TestFrozenNodeIsFenced|TestTasksAreShared|TestTimeFlushIsExact|TestIdleSlot|TestRowsReadThroughKills|TestPoisonRow|TestPoisonThroughput|TestRefusedLoginLosesNothing|TestStoppedSink'
 tests+='|TestCDCLargeTransaction|TestBeyondAnyWindow|TestPushedOut|TestClosingAtRandom)$'
 log=.cache/connectors.log
 mkdir -p .cache

@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/entrepot-hub/entrepot/connectors"
@@ -58,6 +59,7 @@ type Connector struct {
 // it is, and why.
 func (c *Connector) Join(o Connector) {
 	c.Tasks = append(c.Tasks, o.Tasks...)
+	slices.SortFunc(c.Tasks, func(a, b Task) int { return strings.Compare(a.Name, b.Name) }) // the same numbers at every node
 	if c.State == Running && o.State != Running || c.State != Failed && o.State == Failed {
 		c.State, c.Trace = o.State, o.Trace
 	}
