@@ -208,6 +208,7 @@ func (h *Hub) join(context.Context) error {
 	pc.Logger = h.log.With("part", "kafka")
 	pc.Authorize = h.cfg.Security.authorize()
 	pc.Peers = kafkaPeers{h}
+	pc.Quorum = h.meta.quorum
 	if pc.SASL, err = h.logins(); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/protocol"
 	"github.com/entrepot-hub/entrepot/hub/replica"
 	"github.com/entrepot-hub/entrepot/record"
 )
@@ -141,3 +142,20 @@ func oldClusterID(cfg Config) string {
 }
 
 func now() int64 { return time.Now().UnixMilli() }
+
+// quorum is the catalog's group, where this node leads it.
+func (m *meta) quorum(ctx context.Context) (protocol.Quorum, error) {
+	members, err := m.group.Progress(ctx)
+	st := m.group.Status()
+	if err == nil && members == nil {
+		err = fmt.Errorf("the catalog: %w", record.ErrNotLeader)
+	}
+	if err != nil {
+		return protocol.Quorum{}, err
+	}
+	q := protocol.Quorum{Leader: st.Leader, Epoch: st.Offsets.LeaderEpoch, Commit: st.Commit, Last: st.Last}
+	for _, p := range members {
+		q.Members = append(q.Members, protocol.QuorumMember{Node: p.Node(), ID: p.Member, Learner: p.Learner, Match: p.Match, Active: p.Active})
+	}
+	return q, nil
+}

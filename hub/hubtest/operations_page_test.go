@@ -67,6 +67,7 @@ func (o *operations) tools() {
 	write("entrepot", fmt.Sprintf("#!/bin/sh\nexec %q \"$@\"\n", Build(o.t)), 0o700)
 	write("kafka-reassign-partitions.sh", fmt.Sprintf("#!/bin/sh\nexec %q tool org.apache.kafka.tools.reassign.ReassignPartitionsCommand \"$@\"\n", kafka), 0o700)
 	write("kafka-leader-election.sh", fmt.Sprintf("#!/bin/sh\nexec %q tool org.apache.kafka.tools.LeaderElectionCommand \"$@\"\n", kafka), 0o700)
+	write("kafka-metadata-quorum.sh", fmt.Sprintf("#!/bin/sh\nexec %q tool org.apache.kafka.tools.MetadataQuorumCommand \"$@\"\n", kafka), 0o700)
 	for _, n := range o.site.Nodes {
 		text, err := os.ReadFile(n.file)
 		if err != nil {

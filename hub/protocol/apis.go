@@ -64,6 +64,7 @@ var apis = [...]*api{
 	&alterQuotasAPI,
 	&describeScramAPI,
 	&alterScramAPI,
+	&describeQuorumAPI,
 	&describeClusterAPI,
 	&describeProducersAPI,
 	&describeTransactionsAPI,

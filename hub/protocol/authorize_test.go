@@ -59,6 +59,7 @@ func samples(t testing.TB, topic *catalog.Topic) map[int16]kmsg.Request {
 		49: &kmsg.AlterClientQuotasRequest{Version: 1, ValidateOnly: true, Entries: []kmsg.AlterClientQuotasRequestEntry{{Entity: []kmsg.AlterClientQuotasRequestEntryEntity{{Type: "user"}}}}},
 		50: &kmsg.DescribeUserSCRAMCredentialsRequest{},
 		51: &kmsg.AlterUserSCRAMCredentialsRequest{Deletions: []kmsg.AlterUserSCRAMCredentialsRequestDeletion{{Name: "nobody", Mechanism: 1}}},
+		55: &kmsg.DescribeQuorumRequest{Topics: []kmsg.DescribeQuorumRequestTopic{{Topic: metadataTopic, Partitions: []kmsg.DescribeQuorumRequestTopicPartition{{}}}}},
 		60: &kmsg.DescribeClusterRequest{},
 		61: &kmsg.DescribeProducersRequest{Topics: []kmsg.DescribeProducersRequestTopic{{Topic: "t", Partitions: p0}}},
 		65: &kmsg.DescribeTransactionsRequest{TransactionalIDs: []string{"x"}},

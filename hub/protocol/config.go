@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -33,6 +34,9 @@ type Config struct {
 	Txn                    txn.Config
 
 	Peers Peers // nil: the site has no other nodes
+	// Quorum is the group that orders the catalog, where this node leads it, or an
+	// error such as record.ErrNotLeader. nil: it never does.
+	Quorum func(ctx context.Context) (Quorum, error)
 
 	LogDir string // what DescribeLogDirs calls the place of the logs
 

@@ -25,7 +25,7 @@ const answerMargin = 500 * time.Millisecond
 
 // asked are the APIs that one node asks of another.
 var asked = [...]int16{
-	addPartitionsToTxnAPI.key, writeTxnMarkersAPI.key, electLeadersAPI.key, listOffsetsAPI.key, listGroupsAPI.key,
+	addPartitionsToTxnAPI.key, writeTxnMarkersAPI.key, electLeadersAPI.key, listOffsetsAPI.key, listGroupsAPI.key, describeQuorumAPI.key,
 	initializeShareStateAPI.key, readShareStateAPI.key, writeShareStateAPI.key, deleteShareStateAPI.key, describeShareOffsetsAPI.key,
 }
 
