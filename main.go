@@ -96,8 +96,25 @@ func runSuite(o ctl.SuiteOptions) {
 func runDemo(ctx context.Context, opts ctl.DemoOptions, out io.Writer) error {
 	return demo.Run(ctx, demo.Options{
 		Input: opts.Input, Dir: opts.Dir, Exit: opts.Exit,
-		EastJobs: eastJobs, WestJobs: westJobs,
-		Registry: all.Builtin(), Version: version,
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		EastJobs: eastJobs, WestJobs: westJobs, Open: openDemo,
 	}, out)
+}
+
+// openDemo opens the one node of a site of the demonstration.
+func openDemo(ctx context.Context, site demo.Site) (demo.Node, error) {
+	cfg := hub.Dev()
+	cfg.Node.ID, cfg.Node.Site, cfg.Node.DataDir = site.Name+"-1", site.Name, site.DataDir
+	cfg.AutoCreateTopics = false
+	cfg.Listeners.Kafka.Addr, cfg.Listeners.Admin.Addr = site.Kafka, site.Admin
+	cfg.Listeners.Registry.Addr, cfg.Listeners.Connect.Addr = site.Registry, site.Connect
+	cfg.Listeners.Peer.Addr, cfg.Mesh.LAN.Addr, cfg.Mesh.WAN.Addr = "127.0.0.1:0", "127.0.0.1:0", "127.0.0.1:0"
+	cfg.Mesh.WAN.Join = site.Join
+	h, err := hub.Open(ctx, cfg, hub.Deps{
+		Registry: all.Builtin(), Version: version, References: site.References, JobsText: site.JobsText,
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
 }

@@ -2,9 +2,7 @@ package hub
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -16,7 +14,6 @@ import (
 
 	"github.com/entrepot-hub/entrepot/connectors/all"
 	"github.com/entrepot-hub/entrepot/connectors/strict"
-	"github.com/entrepot-hub/entrepot/hub/admin"
 )
 
 // asks makes one request of a hub's REST API for connectors.
@@ -156,15 +153,6 @@ func TestConnectorsOfFiles(t *testing.T) {
 	expect(t, h, "DELETE", "/connectors/log", "", 409, "is in jobs.yaml")
 	expect(t, h, "PUT", "/connectors/log/pause", "", 202, "")
 	untilState(t, h, "log", "PAUSED")
-	// What the admin port is asked for waits for a change of connectors, too.
-	err := h.connectors.change(t.Context(), func() error {
-		gone, leave := context.WithCancel(t.Context())
-		leave()
-		return jobsView{h}.Act(gone, "log", admin.Restart)
-	})
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("a restart in the midst of a change: %v", err)
-	}
 }
 
 // TestConnectAsksForLogins: with listeners.connect.login only the users of the

@@ -2,37 +2,44 @@
 // order. It holds no logic of its own beyond what two parts need to meet.
 //
 // Goroutines: Run starts every part's Run in one of three layers (layer.go),
-// ends the layers from the outside in, and returns when all have ended. A node
-// that begins a site asks the others at once, and waits for the answers.
+// ends the layers from the outside in, and returns when all have ended.
 package hub
 
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/connectors/strict"
 	"github.com/entrepot-hub/entrepot/hub/admin"
-	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/connect"
+	"github.com/entrepot-hub/entrepot/hub/destination"
+	"github.com/entrepot-hub/entrepot/hub/entry"
+	"github.com/entrepot-hub/entrepot/hub/finding"
 	"github.com/entrepot-hub/entrepot/hub/group"
 	"github.com/entrepot-hub/entrepot/hub/identity"
+	"github.com/entrepot-hub/entrepot/hub/jobs"
 	"github.com/entrepot-hub/entrepot/hub/leaders"
+	"github.com/entrepot-hub/entrepot/hub/leading"
 	"github.com/entrepot-hub/entrepot/hub/mesh"
+	"github.com/entrepot-hub/entrepot/hub/meta"
+	"github.com/entrepot-hub/entrepot/hub/moves"
 	"github.com/entrepot-hub/entrepot/hub/peer"
+	"github.com/entrepot-hub/entrepot/hub/placing"
 	"github.com/entrepot-hub/entrepot/hub/protocol"
+	"github.com/entrepot-hub/entrepot/hub/reach"
 	"github.com/entrepot-hub/entrepot/hub/registry"
+	"github.com/entrepot-hub/entrepot/hub/relay"
 	"github.com/entrepot-hub/entrepot/hub/replica"
+	"github.com/entrepot-hub/entrepot/hub/status"
+	"github.com/entrepot-hub/entrepot/hub/topics"
 	"github.com/entrepot-hub/entrepot/mirror"
 	"github.com/entrepot-hub/entrepot/plugins/host"
 	"github.com/entrepot-hub/entrepot/record"
@@ -52,14 +59,10 @@ type Deps struct {
 
 // Hub is one node. Make it with Open, then call Run once.
 type Hub struct {
-	cfg     Config
-	deps    Deps
-	log     *slog.Logger
-	started time.Time
-	jobs    *stream.Jobs
-	id      identity.Node // zero before the node belongs to a site
-
-	beginning beginning // of a node that does not
+	cfg  Config
+	deps Deps
+	log  *slog.Logger
+	id   identity.Node // zero before the node belongs to a site
 
 	doors      []protocol.Listener // the main one first
 	adminLn    net.Listener
@@ -67,36 +70,33 @@ type Hub struct {
 	registryLn net.Listener // nil: the registry is off
 	connectLn  net.Listener // nil: the REST API for connectors is off
 	mesh       *mesh.Mesh
-	members    atomic.Pointer[[]mesh.Member] // as gossip has them
-	failed     map[string]bool               // of them, those that it has lost; of the mesh's goroutine
+	finder     *finding.Finder
 	store      *storage.Store
+	entry      *entry.Entry
 	peers      *peer.Peers
-	finding    sync.Mutex // held while the peers are told where nodes are
-	growing    sync.Mutex // held while node.json is changed
 	leaders    *leaders.Table
 	set        *replica.Set
-	meta       *meta
-	topics     *topics
+	meta       *meta.Catalog
+	topics     *topics.Topics
 	server     *protocol.Server
 	pipe       *pipe
-	announcer  *announcer
-	nodes      *reach
-	mover      *mover
-	leading    *leading
-	placing    placing
+	announcer  *leading.Announcer
+	nodes      *reach.Nodes
+	moves      *moves.Mover
+	transfers  *leading.Transfers
+	placing    *placing.Placing
 	links      *mirror.Manager
 	runner     *stream.Runner
 	admin      *admin.Server
+	status     *status.View
 	registry   *registry.Registry
 	connect    *connect.API
-	connectors connectorsView
+	jobs       *jobs.Jobs
 	plugins    *host.Host
-	passed     map[byte]http.Handler // that answer what other nodes pass on
+	relay      *relay.Router
 
-	broken atomic.Pointer[map[string]error] // connectors of the catalog that cannot be read
-	ready  atomic.Pointer[string]           // why the node does not serve yet; nil: it does
-	joined atomic.Bool                      // the parts that stand on the store are there
-	begun  atomic.Bool                      // the catalog's group is there
+	ready  atomic.Pointer[string] // why the node does not serve yet; nil: it does
+	joined atomic.Bool            // the parts that stand on the store are there
 }
 
 // Open reads the jobs files, takes the ports and the data directory, in this
@@ -109,11 +109,10 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Hub, error) {
 	if deps.Logger == nil {
 		deps.Logger = slog.New(slog.DiscardHandler)
 	}
-	h := &Hub{cfg: cfg, deps: deps, log: deps.Logger, started: time.Now()}
+	h := &Hub{cfg: cfg, deps: deps, log: deps.Logger}
 	h.notReady("starting")
-	h.connectors = newConnectorsView(h)
-	h.broken.Store(&map[string]error{})
-	for _, step := range []func(context.Context) error{h.openPlugins, h.readJobs, h.listen, h.openStore, h.openIdentity, h.openMesh, h.openPeers, h.openAdmin, h.joinIfSomebody} {
+	h.relay, h.finder = h.relays(), finding.New(cfg.Node.Site)
+	for _, step := range []func(context.Context) error{h.openPlugins, h.openJobs, h.listen, h.openStore, h.openEntry, h.openMesh, h.openPeers, h.openAdmin, h.joinIfSomebody} {
 		if err := step(ctx); err != nil {
 			h.close()
 			return nil, err
@@ -122,25 +121,12 @@ func Open(ctx context.Context, cfg Config, deps Deps) (*Hub, error) {
 	return h, nil
 }
 
-// readJobs parses and judges all jobs files; nothing is started if one is wrong.
-func (h *Hub) readJobs(ctx context.Context) error {
-	files, err := h.jobsFiles()
-	if err != nil {
-		return err
-	}
-	jobs, errs := stream.Parse(files, h.deps.Registry, h.deps.References)
-	if len(errs) > 0 {
-		return errs
-	}
-	errs, warnings := jobs.Validate(ctx, connectors.ProbeNone)
-	if len(errs) > 0 {
-		return errs
-	}
-	for _, w := range warnings {
-		h.log.Warn(w.Message, "file", w.File, "line", w.Line, "job", w.Job, "hint", w.Hint)
-	}
-	h.jobs = jobs
-	return nil
+func (h *Hub) openJobs(ctx context.Context) (err error) {
+	h.jobs, err = jobs.Open(ctx, jobs.Config{
+		Globs: h.cfg.Jobs, Texts: h.deps.JobsText, Registry: h.deps.Registry, References: h.deps.References,
+		AutoCreate: h.cfg.AutoCreateTopics, Logger: h.log,
+	})
+	return err
 }
 
 func (h *Hub) openMesh(context.Context) error {
@@ -151,13 +137,13 @@ func (h *Hub) openMesh(context.Context) error {
 	h.mesh, err = mesh.Open(mesh.Config{
 		ID: h.cfg.Node.ID, Site: h.cfg.Node.Site, Version: h.deps.Version,
 		Kafka: h.address(cmp.Or(h.cfg.Links.Listener, protocol.MainListener)), Admin: h.Admin(), Peer: h.Peer(),
-		Expect: h.cfg.Cluster.BootstrapExpect, Cluster: h.id.Cluster, Nonce: h.nonce(),
+		Expect: h.cfg.Cluster.BootstrapExpect, Cluster: h.id.Cluster, Nonce: h.entry.Nonce(),
 		LAN:     mesh.Pool{Bind: h.cfg.Mesh.LAN.Addr, Advertise: h.cfg.Mesh.LAN.Advertise, Join: h.cfg.Mesh.LAN.Join},
 		WAN:     mesh.Pool{Bind: h.cfg.Mesh.WAN.Addr, Advertise: h.cfg.Mesh.WAN.Advertise, Join: h.cfg.Mesh.WAN.Join},
 		Key:     key,
 		Profile: mesh.Profile(h.cfg.Mesh.Profile),
 		Logger:  h.log.With("part", "mesh"),
-	}, meshChanged{h})
+	}, h.finder)
 	if err != nil {
 		return fmt.Errorf("mesh: %w", err)
 	}
@@ -189,16 +175,28 @@ func (h *Hub) join(context.Context) error {
 	if h.set, err = replica.Open(rc, h.store); err != nil {
 		return err
 	}
-	h.meta = &meta{machine: newAnswers(), ask: h.askLeader, leader: h.metaLeader}
-	h.topics = &topics{self: h.member(), set: h.set, meta: h.meta, log: h.log}
-	h.meta.applied = h.topics.follow
-	h.leaders, h.nodes = leaders.New(), newReach(h.id.ID)
-	h.announcer = newAnnouncer(h)
-	h.mover = &mover{set: h.set, meta: h.meta, nodes: h.nodes, log: h.log.With("part", "moves")}
-	h.leading = &leading{
-		node: h.id.ID, set: h.set, meta: h.meta, nodes: h.nodes, table: h.leaders,
-		planner: catalog.NewLeaders(catalog.DefaultLeaderLimits()), log: h.log.With("part", "leaders"),
+	h.leaders, h.nodes = leaders.New(), reach.New(h.id.ID, h.peers.Call, h.log)
+	h.meta, err = meta.Open(h.set, meta.Config{
+		Born: h.id.Members(), Joins: h.id.Grown, Alone: !h.id.Several(),
+		Applied: func(ctx context.Context) error { return h.topics.Follow(ctx) }, Leader: func() int32 { return leading.OfCatalog(h.leaders) },
+		Ask: func(ctx context.Context, leader int32, cmd []byte) ([]byte, error) {
+			return h.peers.Call(ctx, leader, callPropose, cmd)
+		},
+	})
+	if err != nil {
+		return err
 	}
+	h.topics = topics.New(h.member(), h.set, h.meta, h.log)
+	h.moves = moves.New(h.set, h.meta, h.nodes, h.log.With("part", "moves"))
+	h.placing = placing.New(placing.Config{
+		Node: h.id.ID, Files: h.jobs.InFiles(), Parts: h.jobs.PartsOf, Most: stream.MaxTasks, Catalog: h.meta, Reach: h.nodes, Left: h.finder.Left, Several: h.several, Log: h.log,
+	})
+	lc := leading.Config{
+		Node: h.id.ID, Set: h.set, State: h.meta.State, Reach: h.nodes, Table: h.leaders, Log: h.log.With("part", "leaders"),
+		Tell:  func(node int32, text []byte) bool { return h.tell(node, noticeLeaders, text) },
+		Greet: func(node int32) bool { return h.tell(node, noticeJobs, h.placing.Notice()) },
+	}
+	h.announcer, h.transfers = leading.NewAnnouncer(lc), leading.NewTransfers(lc)
 
 	pc := protocol.Default()
 	pc.Node, pc.ClusterID, pc.AutoCreate = h.id.ID, h.id.Cluster, h.cfg.AutoCreateTopics
@@ -208,7 +206,7 @@ func (h *Hub) join(context.Context) error {
 	pc.Logger = h.log.With("part", "kafka")
 	pc.Authorize = h.cfg.Security.authorize()
 	pc.Peers = kafkaPeers{h}
-	pc.Quorum = h.meta.quorum
+	pc.Quorum = h.quorum
 	if pc.SASL, err = h.logins(); err != nil {
 		return err
 	}
@@ -219,32 +217,42 @@ func (h *Hub) join(context.Context) error {
 	if err := h.linkSecurity(&mc); err != nil {
 		return err
 	}
-	if h.links, err = mirror.New(mc, site{h}); err != nil {
+	if h.links, err = mirror.New(mc, destination.Site{Catalog: h.meta, Set: h.set, Replicas: h.topics.Replicas}); err != nil {
 		return err
 	}
 	h.runner, err = stream.New(stream.Config{
-		Dial: h.pipe.dial, Seeds: []string{h.Kafka()}, Site: h.cfg.Node.Site, Claim: h.claimJob, Logger: h.log.With("part", "jobs"),
+		Dial: h.pipe.dial, Seeds: []string{h.Kafka()}, Site: h.cfg.Node.Site, Claim: h.lease, Logger: h.log.With("part", "jobs"),
 	})
 	if err != nil {
 		return err
 	}
 	sc := registry.Config{
 		Dial: h.pipe.dial, Seeds: []string{h.Kafka()}, ClusterID: h.id.Cluster, Version: h.deps.Version, Logger: h.log.With("part", "registry"),
-		Relay: h.relayed(relayRegistry, h.schemaWriter),
+		Relay: h.relay.Before(relayRegistry, h.schemaWriter),
 	}
 	if h.cfg.Listeners.Registry.Login {
 		sc.Login = passwords(pc.SASL)
 	}
 	h.registry = registry.New(sc)
 	cc := connect.Config{
-		Site: h.connectors, Registry: h.deps.Registry, ClusterID: h.id.Cluster, Version: h.deps.Version, Worker: h.Connect(), Logger: h.log.With("part", "connect"),
-		Relay: h.relayed(relayConnect, h.connectWorker),
+		Site: h.jobs.Connect(), Registry: h.deps.Registry, ClusterID: h.id.Cluster, Version: h.deps.Version, Worker: h.Connect(), Logger: h.log.With("part", "connect"),
+		Relay: h.relay.Before(relayConnect, h.jobs.WhoseConnect),
 	}
 	if h.cfg.Listeners.Connect.Login {
 		cc.Login = passwords(pc.SASL)
 	}
 	h.connect = connect.New(cc)
-	h.passed = map[byte]http.Handler{relayRegistry: h.registry.Handler(), relayConnect: h.connect.Handler(), relayAdmin: h.admin.Handler()}
+	h.relay.Serve(relayRegistry, h.registry.Handler())
+	h.relay.Serve(relayConnect, h.connect.Handler())
+	h.relay.Serve(relayAdmin, h.admin.Handler())
+	h.finder.Begin(finding.Parts{Self: h.id, Catalog: h.meta, Nodes: h.peers.SetNodes, Failed: h.set.NodeFailed, Sites: h.links.SetSources})
+	h.jobs.Begin(jobs.Parts{
+		Node: h.id.ID, Name: h.cfg.Node.ID, Catalog: h.meta, Topics: h.topics, Placing: h.placing, Reach: h.nodes, Call: h.peers.Call, Runner: h.runner, Several: h.several,
+	})
+	h.status.Begin(status.Parts{
+		Node: h.id.ID, Member: h.member(), Cluster: h.id.Cluster, Set: h.set, Catalog: h.meta, Moves: h.moves, Reach: h.nodes,
+		Leaders: h.leaders, Leader: partitions{h}.Leader, Links: h.links,
+	})
 	h.joined.Store(true)
 	return nil
 }
@@ -259,8 +267,12 @@ func (h *Hub) joinIfSomebody(ctx context.Context) error {
 }
 
 func (h *Hub) openAdmin(context.Context) (err error) {
-	h.admin, err = admin.New(admin.Config{Logger: h.log.With("part", "admin"), Relay: h.relayed(relayAdmin, h.jobWorker), OtherJobs: h.otherJobs},
-		admin.Sources{Node: nodeView{h}, Mesh: meshView{h}, Links: linksView{h}, Jobs: jobsView{h}, Site: siteView{h}, Samples: []admin.Samples{siteSamples{h}, scrubSamples{h}, kafkaSamples{h}, registrySamples{h}, connectSamples{h}}})
+	h.status = status.New(status.Config{
+		Node: h.cfg.Node.ID, Site: h.cfg.Node.Site, Version: h.deps.Version, Kafka: h.Kafka(), DataDir: h.cfg.Node.DataDir,
+		Started: time.Now(), Ready: h.isReady, Scrub: h.cfg.Scrub.Rate > 0, Store: h.store, Mesh: h.mesh, Peers: h.peers,
+	})
+	h.admin, err = admin.New(admin.Config{Logger: h.log.With("part", "admin"), Relay: h.relay.Before(relayAdmin, h.jobs.WhoseAdmin), OtherJobs: h.jobs.Others},
+		admin.Sources{Node: h.status, Mesh: h.status, Links: h.status, Jobs: h.jobs.Admin(), Site: h.status, Samples: []admin.Samples{h.status, kafkaSamples{h}, registrySamples{h}, connectSamples{h}}})
 	return err
 }
 
@@ -280,8 +292,8 @@ func (h *Hub) Run(ctx context.Context) error {
 	err := h.becomeSomebody(ctx)
 	if err == nil {
 		logs.run("replicas", h.set.Run)
-		server.run("leaders", h.announcer.run)
-		server.run("nodes", h.followNodes)
+		server.run("leaders", h.announcer.Run)
+		server.run("nodes", h.finder.Run)
 		err = h.begin(ctx)
 	}
 	if err == nil {
@@ -292,18 +304,18 @@ func (h *Hub) Run(ctx context.Context) error {
 		}
 		edge.run("links", h.links.Run)
 		edge.run("jobs", h.runner.Run)
-		server.run("topics", h.topics.run)
-		server.run("moves", h.mover.run)
-		edge.run("preferred leaders", h.leading.run)
+		server.run("topics", h.topics.Run)
+		server.run("moves", h.moves.Run)
+		edge.run("preferred leaders", h.transfers.Run)
 		if h.registryLn != nil {
 			edge.run("schemas", h.registry.Run)
 			edge.run("schema registry", func(ctx context.Context) error { return h.registry.Serve(ctx, h.registryLn) })
 		}
-		if err = h.insist(ctx, func() error { return h.startJobs(ctx) }); err == nil && h.connectLn != nil { // who asks earlier would see no connectors
+		if err = h.insist(ctx, func() error { return h.jobs.Start(ctx) }); err == nil && h.connectLn != nil { // who asks earlier would see no connectors
 			edge.run("connect", func(ctx context.Context) error { return h.connect.Serve(ctx, h.connectLn) })
 		}
 		if err == nil {
-			edge.run("placement of jobs", h.placeJobs)
+			edge.run("placement of jobs", h.jobs.Run)
 		}
 	}
 	if err != nil {
@@ -314,7 +326,9 @@ func (h *Hub) Run(ctx context.Context) error {
 		<-ctx.Done()
 	}
 	h.notReady("stopping")
-	h.drain()
+	if h.joined.Load() && h.several() {
+		h.transfers.Drain()
+	}
 	edge.stop()
 	server.stop()
 	h.pipe.wait()
@@ -329,23 +343,22 @@ func (h *Hub) Run(ctx context.Context) error {
 // begin brings the catalog up and with it every partition that it names.
 func (h *Hub) begin(ctx context.Context) error {
 	h.notReady("reading the catalog")
-	group, err := h.set.Add(replica.Spec{
-		ID: storage.LogID{Topic: catalog.MetaGroup}, Born: h.id.Members(), Joins: h.id.Grown, Alone: !h.several(), Machine: h.meta.machine,
-	})
-	if err != nil {
-		return fmt.Errorf("the catalog: %w", err)
-	}
-	h.meta.group = group
-	h.begun.Store(true)
-	if err := h.introduce(ctx); err != nil {
+	if err := h.entry.Introduce(ctx, h.meta, h.addresses(), h.insist); err != nil {
 		return err
 	}
 	h.notReady("opening the partitions")
-	h.topics.open(ctx, h.store.Logs())
+	h.topics.Open(ctx, h.store.Logs())
 	return nil
 }
 
 func (h *Hub) notReady(why string) { h.ready.Store(&why) }
+
+func (h *Hub) isReady() error {
+	if why := h.ready.Load(); why != nil {
+		return errors.New(*why)
+	}
+	return nil
+}
 
 // close gives back what Open took; parts that were not opened are nil.
 func (h *Hub) close() {
@@ -427,6 +440,3 @@ func (h *Hub) Has(topic string) bool {
 	_, ok := h.meta.State().Topic(topic)
 	return ok
 }
-
-// newTopicID draws an ID for a topic that begins here.
-func newTopicID() (record.TopicID, error) { return record.NewTopicID(rand.Reader) }

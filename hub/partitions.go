@@ -1,9 +1,11 @@
 package hub
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/leading"
 	"github.com/entrepot-hub/entrepot/hub/protocol"
 	"github.com/entrepot-hub/entrepot/hub/replica"
 	"github.com/entrepot-hub/entrepot/record"
@@ -32,33 +34,16 @@ func (p partitions) Partition(topic string, n int32) (protocol.Partition, error)
 		return partition{r}, nil
 	case t == nil || n < 0 || int(n) >= len(t.Partitions):
 		return nil, fmt.Errorf("%s-%d: %w", topic, n, record.ErrUnknownTopic)
-	case !p.h.alone():
+	case len(p.h.meta.State().Nodes()) > 1:
 		return nil, fmt.Errorf("%s-%d: %w: it is on nodes %v", topic, n, record.ErrNotLeader, t.Partitions[n].Replicas)
 	}
 	return nil, fmt.Errorf("%s-%d: %w", topic, n, record.ErrUnknownTopic)
 }
 
-// Leader implements protocol.Partitions: this node's own replica knows best, and
-// of a partition that is elsewhere its leader has told.
+// Leader implements protocol.Partitions.
 func (p partitions) Leader(topic string, n int32) (node, epoch int32) {
-	node, epoch = -1, -1
-	term := uint64(0)
 	t, r := p.get(topic, n)
-	if r != nil {
-		st := r.Status()
-		term, epoch = st.Term, st.Offsets.LeaderEpoch
-		if st.Leader != 0 && (st.Leader != p.h.id.ID || st.Serving) {
-			node = st.Leader
-		}
-	}
-	if t == nil {
-		return node, epoch
-	}
-	c, known := p.h.leaders.Leader(t.ID, n)
-	if known && c.Node != p.h.id.ID && (c.Term > term || c.Term == term && node < 0) {
-		return c.Node, c.Epoch
-	}
-	return node, epoch
+	return leading.Who(p.h.id.ID, t, n, r, p.h.leaders)
 }
 
 // Follower implements protocol.Partitions.
@@ -95,3 +80,13 @@ func (p partition) Producers() []protocol.Producer {
 
 // Size implements protocol.Partition.
 func (p partition) Size() int64 { return p.Status().Bytes }
+
+// quorum is the catalog's group, where this node leads it.
+func (h *Hub) quorum(ctx context.Context) (protocol.Quorum, error) {
+	st, members, err := h.meta.Quorum(ctx)
+	q := protocol.Quorum{Leader: st.Leader, Epoch: st.Offsets.LeaderEpoch, Commit: st.Commit, Last: st.Last}
+	for _, p := range members {
+		q.Members = append(q.Members, protocol.QuorumMember{Node: p.Node(), ID: p.Member, Learner: p.Learner, Match: p.Match, Active: p.Active})
+	}
+	return q, err
+}

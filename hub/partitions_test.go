@@ -1,6 +1,7 @@
 package hub
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/identity"
 	"github.com/entrepot-hub/entrepot/hub/leaders"
+	"github.com/entrepot-hub/entrepot/hub/meta"
 	"github.com/entrepot-hub/entrepot/hub/replica"
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage"
@@ -31,21 +33,22 @@ func TestReplicaOfAnOlderTopic(t *testing.T) {
 	logs.run("replicas", set.Run)
 	older, newer := record.TopicID{1}, record.TopicID{2}
 	r, err := set.Add(replica.Spec{ID: storage.LogID{Topic: "t", ID: older}, Born: []uint64{1}, Alone: true})
-	if err == nil {
-		err = serving(t.Context(), r)
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &Hub{set: set, meta: &meta{machine: newAnswers()}, leaders: leaders.New(), id: identity.Node{ID: 1}}
+	until(t, func() bool { return r.Serving() == nil })
+	h := &Hub{set: set, leaders: leaders.New(), id: identity.Node{ID: 1}}
+	h.meta, err = meta.Open(set, meta.Config{
+		Born: []uint64{1}, Alone: true,
+		Applied: func(context.Context) error { return nil }, Leader: func() int32 { return 0 },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	do := func(cmd catalog.Command) {
 		t.Helper()
-		b, err := catalog.Encode(cmd)
-		if err != nil {
+		if _, err := h.meta.Propose(t.Context(), cmd); err != nil {
 			t.Fatal(err)
-		}
-		if got := h.meta.machine.Machine.Apply(0, b).(catalog.Result); got.Err != nil {
-			t.Fatal(got.Err)
 		}
 	}
 	do(catalog.SiteInit{Site: "s", SiteID: 1, Founders: []catalog.Founder{{Name: "a"}, {Name: "b"}}})

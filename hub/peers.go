@@ -12,23 +12,18 @@ import (
 	"strings"
 
 	"github.com/entrepot-hub/entrepot/hub/auth"
-	"github.com/entrepot-hub/entrepot/hub/leaders"
-	"github.com/entrepot-hub/entrepot/hub/mesh"
+	"github.com/entrepot-hub/entrepot/hub/entry"
+	"github.com/entrepot-hub/entrepot/hub/jobs"
 	"github.com/entrepot-hub/entrepot/hub/peer"
 	"github.com/entrepot-hub/entrepot/hub/replica"
+	"github.com/entrepot-hub/entrepot/hub/status"
 )
 
 // What nodes ask of each other.
 const (
-	callBootstrap  = "bootstrap"  // to begin a site together
-	callJoin       = "join"       // to become a node of the site
-	callPropose    = "propose"    // a command for the catalog
-	callReport     = "report"     // what a node has, for who looks at the site
-	callJobs       = "jobs"       // the connectors that it runs, for the admin API
-	callConnectors = "connectors" // the same for Kafka Connect's
-	callSteer      = "steer"      // to restart or resume its tasks of a connector
-	callRelay      = "relay"      // an HTTP request that is its business
-	callKafka      = "kafka"      // what the Kafka servers of a site ask of each other
+	callPropose = "propose" // a command for the catalog
+	callRelay   = "relay"   // an HTTP request that is its business
+	callKafka   = "kafka"   // what the Kafka servers of a site ask of each other
 )
 
 func (h *Hub) openPeers(context.Context) error {
@@ -95,45 +90,46 @@ const (
 func (h *Hub) notice(from int32, b []byte) error {
 	switch {
 	case len(b) > 0 && b[0] == noticeLeaders:
-		claims, whole, err := leaders.Decode(b[1:])
-		if err == nil {
-			h.leaders.Update(from, claims, whole)
-		}
-		return err
+		return h.announcer.Heard(from, b[1:])
 	case len(b) > 0 && b[0] == noticeJobs:
-		return h.placing.heard(from, b[1:])
+		return h.placing.Heard(from, b[1:])
 	}
 	return nil // of a later version
+}
+
+// tell hands a node a notice; false: it was not sent.
+func (h *Hub) tell(node int32, kind byte, text []byte) bool {
+	return h.peers.Send(node, peer.Control, net.Buffers{{kind}, text})
 }
 
 // Call implements peer.Handler.
 func (p peerHandler) Call(ctx context.Context, from peer.Peer, method string, body []byte) ([]byte, error) {
 	h := p.h
-	if method == callBootstrap {
-		return h.bootstrapCalled(from, body)
+	if method == entry.MethodBegin {
+		return h.entry.Answer(body)
 	}
 	if strings.HasPrefix(method, replica.Methods) && from.Registered() && h.joined.Load() {
 		return h.set.Answer(ctx, method, body)
 	}
-	if !h.begun.Load() {
+	if !h.joined.Load() {
 		return nil, fmt.Errorf("node %s does not serve yet", h.cfg.Node.ID)
 	}
 	switch {
-	case method == callJoin:
-		return h.joinCalled(ctx, from, body)
+	case method == entry.MethodJoin:
+		return h.entry.TakeIn(ctx, site{h.meta, h.status}, from.Name, body)
 	case !from.Registered():
 	case method == callPropose:
-		return h.meta.forwarded(ctx, body)
-	case method == callReport:
-		return json.Marshal(h.report(ctx))
-	case method == callJobs:
-		return json.Marshal(jobsView{h}.Jobs())
-	case method == callConnectors:
-		return json.Marshal(h.connectors.here())
-	case method == callSteer:
-		return nil, h.steered(body)
+		return h.meta.Answer(ctx, body)
+	case method == status.Method:
+		return json.Marshal(h.status.Report(ctx))
+	case method == jobs.MethodJobs:
+		return json.Marshal(h.jobs.Admin().Jobs())
+	case method == jobs.MethodConnectors:
+		return json.Marshal(h.jobs.Here())
+	case method == jobs.MethodSteer:
+		return nil, h.jobs.Steered(body)
 	case method == callRelay:
-		return h.relayCalled(ctx, body)
+		return h.relay.Answer(ctx, body)
 	case method == callKafka:
 		return h.server.Answer(ctx, body)
 	}
@@ -151,8 +147,8 @@ func (p peerHandler) Stream(ctx context.Context, from peer.Peer, method string, 
 // Link implements peer.Handler.
 func (p peerHandler) Link(to peer.Peer, class peer.Class, up bool) {
 	if class == peer.Control && p.h.joined.Load() {
-		p.h.announcer.link(to.Node, up)
-		p.h.nodes.set(to.Node, up)
+		p.h.announcer.Link(to.Node, up)
+		p.h.nodes.Set(to.Node, up)
 	}
 	if class == peer.Heartbeat && !up && p.h.joined.Load() {
 		p.h.set.NodeFailed(to.Node) // a hint: elections begin early, and Raft decides
@@ -168,7 +164,7 @@ func (p kafkaPeers) Call(ctx context.Context, node int32, request []byte) ([]byt
 }
 
 // Up implements protocol.Peers.
-func (p kafkaPeers) Up(node int32) bool { return p.h.nodes.up(node) }
+func (p kafkaPeers) Up(node int32) bool { return p.h.nodes.Up(node) }
 
 // transport carries the messages of Raft groups.
 type transport struct{ h *Hub }
@@ -196,85 +192,6 @@ func replicaClass(c peer.Class) replica.Class {
 		return replica.ClassAppend
 	}
 	return replica.ClassBulk
-}
-
-// findPeers tells the connections where the other nodes are: as gossip has it of
-// those that are alive, else as they have registered, else as they were when
-// the site began.
-func (h *Hub) findPeers() {
-	if !h.joined.Load() {
-		return
-	}
-	h.finding.Lock() // what was found last is told last
-	defer h.finding.Unlock()
-	nodes := map[int32]peer.Node{}
-	names := map[string]int32{}
-	for _, f := range h.id.Founders {
-		nodes[f.ID], names[f.Name] = peer.Node{Addr: f.Peer}, f.ID
-	}
-	state := h.meta.State()
-	for _, n := range state.Nodes() {
-		names[n.Name] = n.ID
-		one := peer.Node{Addr: n.Peer, Incarnation: n.Incarnation}
-		if one.Addr == "" {
-			one.Addr = nodes[n.ID].Addr
-		}
-		nodes[n.ID] = one
-	}
-	for _, m := range h.gossip() {
-		id, known := names[m.ID]
-		if known && m.Site == h.cfg.Node.Site && m.Status == mesh.StatusAlive && m.Peer != "" {
-			nodes[id] = peer.Node{Addr: m.Peer, Incarnation: nodes[id].Incarnation}
-		}
-	}
-	if len(state.Nodes()) > 0 {
-		for id := range nodes {
-			if _, there := state.Node(id); !there {
-				delete(nodes, id) // it has left the site
-			}
-		}
-	}
-	delete(nodes, h.id.ID)
-	h.peers.SetNodes(nodes)
-}
-
-// followNodes connects with nodes that the catalog takes in, and lets go of those
-// that it takes out, until ctx ends. Gossip alone does not do: it shows a node
-// that comes before this one's catalog has it, and has no news afterwards.
-func (h *Hub) followNodes(ctx context.Context) error {
-	for {
-		_, changed := h.meta.machine.Watch()
-		h.findPeers()
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-changed:
-		}
-	}
-}
-
-// hintFailures passes on which nodes of the site gossip has lost since it was
-// last asked. It decides nothing (Invariant 16).
-func (h *Hub) hintFailures(members []mesh.Member) {
-	failed := map[string]bool{}
-	for _, m := range members {
-		if m.Site != h.cfg.Node.Site || m.Status != mesh.StatusFailed && m.Status != mesh.StatusLeft {
-			continue
-		}
-		failed[m.ID] = true
-		if n, known := h.meta.State().NodeByName(m.ID); known && !h.failed[m.ID] {
-			h.set.NodeFailed(n.ID)
-		}
-	}
-	h.failed = failed
-}
-
-// gossip is what the mesh last told.
-func (h *Hub) gossip() []mesh.Member {
-	if m := h.members.Load(); m != nil {
-		return *m
-	}
-	return nil
 }
 
 func (h *Hub) dir() string { return filepath.Clean(h.cfg.Node.DataDir) }

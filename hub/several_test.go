@@ -1,8 +1,6 @@
 package hub
 
 import (
-	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"os"
@@ -10,10 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/entry"
 	"github.com/entrepot-hub/entrepot/hub/identity"
 	"github.com/entrepot-hub/entrepot/hub/peer"
 	"github.com/entrepot-hub/entrepot/hub/replica"
@@ -21,149 +18,6 @@ import (
 	"github.com/entrepot-hub/entrepot/storage"
 	"github.com/entrepot-hub/entrepot/storage/vfs"
 )
-
-// applied is a group that has applied up to an index.
-type applied uint64
-
-func (a *applied) Changed() <-chan struct{} { return nil }
-func (a *applied) Status() replica.Status   { return replica.Status{Applied: uint64(*a)} }
-
-// TestAnswers: a node that asked another for a command gets the result of its own
-// machine, also when it applies the command before it hears of it, and is told
-// when it cannot know.
-func TestAnswers(t *testing.T) {
-	cmd := func(c catalog.Command) []byte {
-		b, err := catalog.Encode(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return b
-	}
-	synctest.Test(t, func(t *testing.T) {
-		a, at := newAnswers(), applied(0)
-		got := make(chan catalog.Result, 1)
-		go func() {
-			r, err := a.wait(t.Context(), 3, &at)
-			if err != nil {
-				t.Error(err)
-			}
-			got <- r
-		}()
-		a.Apply(2, cmd(catalog.SiteInit{Site: "s", SiteID: 1}))
-		synctest.Wait()
-		select {
-		case r := <-got:
-			t.Fatalf("the result of entry 2 is taken for that of 3: %+v", r)
-		default:
-		}
-		a.Apply(3, cmd(catalog.RegisterNode{Name: "n", Site: "s"}))
-		at = 3
-		if r := <-got; r.Err != nil || r.Value != (catalog.Registered{ID: 1}) {
-			t.Errorf("%+v", r)
-		}
-		if r, err := a.wait(t.Context(), 2, &at); err != nil || r.Err != nil {
-			t.Errorf("an earlier command: %+v, %v", r, err)
-		}
-		// One that came with a snapshot, and one so old that it is forgotten.
-		at = 9
-		if _, err := a.wait(t.Context(), 7, &at); !errors.Is(err, record.ErrTimeout) {
-			t.Errorf("a command in a snapshot: %v", err)
-		}
-		a.Apply(2+keepAnswers, cmd(catalog.SetJob{Name: "j", Desired: catalog.JobPaused}))
-		if _, err := a.wait(t.Context(), 2, &at); !errors.Is(err, record.ErrTimeout) {
-			t.Errorf("a forgotten command: %v", err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if _, err := a.wait(ctx, 1<<40, &at); !errors.Is(err, record.ErrTimeout) {
-			t.Errorf("a caller that has gone: %v", err)
-		}
-	})
-}
-
-// TestForwarded: only what was surely not proposed is asked for again.
-func TestForwarded(t *testing.T) {
-	index, err := readForwarded(2, binary.AppendUvarint([]byte{forwardDone}, 300))
-	if index != 300 || err != nil {
-		t.Errorf("%d, %v", index, err)
-	}
-	if _, err := readForwarded(2, append([]byte{forwardRefused}, "not me"...)); !errors.Is(err, errNotProposed) {
-		t.Error(err)
-	}
-	for _, b := range [][]byte{append([]byte{forwardFailed}, "?"...), {}, {forwardDone}, {forwardDone, 0x80}, {forwardDone, 1, 1}, {9}} {
-		if _, err := readForwarded(2, b); err == nil || errors.Is(err, errNotProposed) {
-			t.Errorf("%v: %v", b, err)
-		}
-	}
-}
-
-// TestInsist: a node of several that starts asks the catalog again, not without a
-// pause, while its leader changes or its own copy is damaged, and takes a refusal.
-func TestInsist(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		h := &Hub{id: identity.Node{Founders: []identity.Founder{{ID: 1}, {ID: 2}}}}
-		answers := []error{
-			undecided(record.ErrNotLeader), undecided(record.ErrLeaderUnknown), errors.Join(record.ErrQuarantined), record.ErrTimeout,
-			undecided(record.ErrInvalidRequest),
-		}
-		begin, asked := time.Now(), 0
-		err := h.insist(t.Context(), func() error { asked++; return answers[asked-1] })
-		if asked != len(answers) || !errors.Is(err, record.ErrInvalidRequest) {
-			t.Errorf("asked %d times: %v", asked, err)
-		}
-		if got, want := time.Since(begin), time.Duration(len(answers)-1)*proposeAgain; got < want {
-			t.Errorf("asked again within %s, want %s or more", got, want)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		cancel()
-		if err := h.insist(ctx, func() error { return record.ErrTimeout }); !errors.Is(err, record.ErrTimeout) {
-			t.Errorf("a node that ends: %v", err)
-		}
-	})
-}
-
-// TestConnectedAnew: a node that was connected with anew while it was told
-// everything is told everything again, as is one that could not be told.
-func TestConnectedAnew(t *testing.T) {
-	a := &announcer{}
-	a.mu.behind, a.mu.linked = map[int32]bool{}, map[int32]bool{}
-	wants := func(what string, want bool) {
-		t.Helper()
-		if whole, _ := a.due(); slices.Contains(whole, 2) != want {
-			t.Errorf("%s: %v want everything", what, whole)
-		}
-	}
-	a.link(2, true)
-	wants("connected", true)
-	a.link(2, false)
-	a.link(2, true)
-	a.told(2, true)
-	wants("connected anew", true)
-	a.told(2, true)
-	wants("told", false)
-	a.told(2, false)
-	wants("not told", true)
-	a.link(2, false)
-	a.told(2, false)
-	wants("gone", false)
-}
-
-// TestReach: a node knows of others what their connections say, and of itself
-// that it is there.
-func TestReach(t *testing.T) {
-	r := newReach(1)
-	if !r.up(1) || r.up(2) || r.anyUp() {
-		t.Error("nobody is connected")
-	}
-	r.set(2, true)
-	if !r.up(2) || r.up(3) || !r.anyUp() {
-		t.Error("node 2 is connected")
-	}
-	r.set(2, false)
-	if r.up(2) || !r.upLately(2) || r.anyUp() {
-		t.Error("node 2 has gone a moment ago")
-	}
-}
 
 // TestFollowNodes: a node that the catalog takes in is connected with though
 // gossip has no news, and let go of when the catalog takes it out.
@@ -198,7 +52,7 @@ func TestGrownBeginsNoSecondSite(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := h.joinCalled(t.Context(), peer.Peer{Identity: peer.Identity{Name: "solo-2"}}, body); err != nil {
+		if _, err := (peerHandler{h}).Call(t.Context(), peer.Peer{Identity: peer.Identity{Name: "solo-2"}}, entry.MethodJoin, body); err != nil {
 			t.Fatal(err)
 		}
 		stop()
@@ -218,39 +72,15 @@ func TestGrownBeginsNoSecondSite(t *testing.T) {
 				}
 			}
 			h, stop = launch(t, c, Deps{})
-			until(t, h.begun.Load)
-			st := h.meta.group.Status()
+			group, _ := h.set.Get(record.TopicPartition{Topic: catalog.MetaGroup})
+			st := group.Status()
 			if st.Quarantined != (len(lost) == 1) || st.Role == replica.RoleLeader || h.ready.Load() == nil || h.id.Cluster != cluster {
 				t.Errorf("grown %s, %s is gone: %+v", grown, lost, st)
 			}
-			if _, err := h.meta.group.Propose(t.Context(), nil); err == nil {
+			if _, err := group.Propose(t.Context(), nil); err == nil {
 				t.Errorf("grown %s, %s is gone: it has a catalog of its own", grown, lost)
 			}
 			stop()
-		}
-	}
-}
-
-// TestMayBeLost: a node that comes back with another directory is taken for lost
-// if nobody is connected with the one that there is, and enough say so.
-func TestMayBeLost(t *testing.T) {
-	up := func(nodes ...int32) report { return report{Up: nodes} }
-	voters := []uint64{replica.MemberID(1, 0), replica.MemberID(2, 3), replica.MemberID(3, 0)}
-	for _, c := range []struct {
-		what    string
-		reports map[int32]report
-		voters  []uint64
-		lost    bool
-	}{
-		{"nobody is connected with it", map[int32]report{1: up(2), 2: up(1)}, voters, true},
-		{"this node alone is not", map[int32]report{1: up(2), 2: up(1, 3)}, voters, false},
-		{"this node is cut off", map[int32]report{1: up()}, voters, false},
-		{"so is it with one that does not decide", map[int32]report{1: up(4), 4: up(1)}, voters, false},
-		{"it alone decides", map[int32]report{1: up()}, voters[:1], true},
-		{"who decides is not known", map[int32]report{1: up()}, nil, false},
-	} {
-		if err := mayBeLost(catalog.Node{ID: 3, Name: "n3"}, c.reports, c.voters); (err == nil) != c.lost {
-			t.Errorf("%s: %v", c.what, err)
 		}
 	}
 }
@@ -259,6 +89,7 @@ func TestMayBeLost(t *testing.T) {
 // broker 1 of a site of one, with the cluster ID that its clients know; under
 // another name it is refused and left as it was.
 func TestOldDirectory(t *testing.T) {
+	const oldCluster = "4f5t7DuwB1c8FAL3uAYy2g" // of site solo, since before there were identities
 	c := config(t, "solo")
 	oldDirectory(t, c)
 	other := c
@@ -275,7 +106,7 @@ func TestOldDirectory(t *testing.T) {
 	}
 	for range 2 { // the second start finds the identity
 		h, stop := start(t, c, Deps{})
-		if h.id.ID != 1 || h.id.Incarnation != 0 || h.id.Cluster != oldClusterID(c) {
+		if h.id.ID != 1 || h.id.Incarnation != 0 || h.id.Cluster != oldCluster {
 			t.Errorf("%+v", h.id)
 		}
 		if !h.Has("old") || h.Offsets("old", 0).HighWatermark != 0 {
@@ -303,9 +134,7 @@ func oldDirectory(t *testing.T, c Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := serving(t.Context(), group); err != nil {
-		t.Fatal(err)
-	}
+	until(t, func() bool { return group.Serving() == nil })
 	for _, cmd := range []catalog.Command{
 		catalog.SiteInit{Site: "solo", SiteID: c.siteID()}, catalog.RegisterNode{Name: "solo-1", Site: "solo", Kafka: "x:1"},
 		catalog.CreateTopic{Name: "old", ID: record.TopicID{7}, Partitions: 1, Replicas: 1},

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/leading"
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage"
 )
@@ -35,7 +36,7 @@ func (o otherLogs) Holders(id storage.LogID) []int32 {
 		}
 	}
 	if id.Topic == catalog.MetaGroup && id.ID == (record.TopicID{}) {
-		add(h.metaLeader())
+		add(leading.OfCatalog(h.leaders))
 		for _, f := range h.id.Founders {
 			add(f.ID)
 		}

@@ -36,6 +36,10 @@ var (
 	ErrConflict = errors.New("not possible as is") // 409: right request, wrong state
 )
 
+// ErrEarly answers who asks something of a node that does not belong to a site
+// yet.
+var ErrEarly = fmt.Errorf("%w: this node does not belong to a site yet", ErrConflict)
+
 // Sources is whom the server asks. A nil source means that the part does not
 // run on this node: its lists are empty.
 type Sources struct {

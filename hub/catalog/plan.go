@@ -112,6 +112,10 @@ func (l *layout) without(nodes []int32) []int32 {
 	return slices.Delete(slices.Clone(nodes), worst, worst+1)
 }
 
+// MostReplicas is how many replicas a topic has at most that nobody has said a
+// number for: three survive the loss of a node.
+const MostReplicas = 3
+
 // DefaultReplicas is how many replicas a topic has for which nobody has said a
 // number, the hub's own among them: as many as there are nodes for them, up to
 // most, and an odd number. Two need both to be written to, where one needs one;

@@ -12,15 +12,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"time"
 
-	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/connectors/strict"
-	"github.com/entrepot-hub/entrepot/hub"
+	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/stream"
 )
 
 // What the jobs in configs/demo are called.
@@ -42,9 +41,27 @@ type Options struct {
 	Exit  bool   // stop as soon as the steps are compared
 
 	EastJobs, WestJobs []byte // the jobs files of the sites
-	Registry           connectors.Registry
-	Version            string
-	Logger             *slog.Logger
+	Open               func(context.Context, Site) (Node, error)
+}
+
+// Site is one of the two, of one node, as it is to be opened.
+type Site struct {
+	Name, DataDir                   string
+	Kafka, Admin, Registry, Connect string            // where it listens, host:port
+	Join                            []string          // the gossip of the other one
+	JobsText                        map[string][]byte // its jobs files, by name
+	References                      strict.Options
+}
+
+// Node is a hub that was opened.
+type Node interface {
+	Run(ctx context.Context) error
+	Kafka() string // addresses, host:port
+	Admin() string
+	WAN() string
+	Jobs() []stream.JobStatus
+	Offsets(topic string, partition int32) record.Offsets
+	Has(topic string) bool
 }
 
 // ErrDisagree means that the steps were compared and do not agree.
@@ -103,7 +120,7 @@ func prepare(opts *Options, out io.Writer) (input string, err error) {
 type sites struct {
 	opts       Options
 	lake       string
-	east, west *hub.Hub
+	east, west Node
 	ended      chan error // one for each hub that runs
 	running    int
 }
@@ -121,19 +138,10 @@ func (s *sites) start(ctx context.Context, input string) error {
 
 // open starts one site. Its ports are the product's plus shift where they are
 // free, any others where not.
-func (s *sites) open(ctx context.Context, site string, shift int, join []string, jobs []byte, env map[string]string) (*hub.Hub, error) {
-	cfg := hub.Dev()
-	cfg.Node.ID, cfg.Node.Site, cfg.Node.DataDir = site+"-1", site, filepath.Join(s.opts.Dir, site)
-	cfg.AutoCreateTopics = false
-	cfg.Listeners.Kafka.Addr = freeAddr(9092 + shift)
-	cfg.Listeners.Admin.Addr = freeAddr(8080 + shift)
-	cfg.Listeners.Registry.Addr = freeAddr(8081 + shift)
-	cfg.Listeners.Peer.Addr = "127.0.0.1:0"
-	cfg.Listeners.Connect.Addr = freeAddr(8083 + shift)
-	cfg.Mesh.LAN.Addr, cfg.Mesh.WAN.Addr = "127.0.0.1:0", "127.0.0.1:0"
-	cfg.Mesh.WAN.Join = join
-	h, err := hub.Open(ctx, cfg, hub.Deps{
-		Registry: s.opts.Registry, Logger: s.opts.Logger, Version: s.opts.Version,
+func (s *sites) open(ctx context.Context, site string, shift int, join []string, jobs []byte, env map[string]string) (Node, error) {
+	h, err := s.opts.Open(ctx, Site{
+		Name: site, DataDir: filepath.Join(s.opts.Dir, site), Join: join,
+		Kafka: freeAddr(9092 + shift), Admin: freeAddr(8080 + shift), Registry: freeAddr(8081 + shift), Connect: freeAddr(8083 + shift),
 		References: strict.Options{Env: func(name string) (string, bool) { v, ok := env[name]; return v, ok }},
 		JobsText:   map[string][]byte{"configs/demo/" + site + ".yaml": jobs},
 	})

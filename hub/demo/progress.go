@@ -8,7 +8,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/entrepot-hub/entrepot/hub"
 	"github.com/entrepot-hub/entrepot/stream"
 )
 
@@ -36,7 +35,7 @@ func (s *sites) progress() progress {
 	return p
 }
 
-func job(h *hub.Hub, name string) stream.JobStatus {
+func job(h Node, name string) stream.JobStatus {
 	for _, j := range h.Jobs() {
 		if j.Name == name {
 			return j
@@ -46,7 +45,7 @@ func job(h *hub.Hub, name string) stream.JobStatus {
 }
 
 // records is how many offsets of the topic a site holds.
-func records(h *hub.Hub) (n int64) {
+func records(h Node) (n int64) {
 	for p := range int32(partitions) {
 		o := h.Offsets(topic, p)
 		n += o.HighWatermark - o.Start

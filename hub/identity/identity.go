@@ -180,6 +180,10 @@ func WriteFile(fsys vfs.FS, dir, name string, text []byte) error {
 	return nil
 }
 
+// Several reports whether the site had other nodes when this one became one of
+// it, or has taken in others since.
+func (n Node) Several() bool { return len(n.Founders) > 1 || n.Founders[0].ID != n.ID || n.Grown }
+
 // Members are the founders as members of Raft groups, each in its first
 // incarnation.
 func (n Node) Members() []uint64 {

@@ -1,9 +1,8 @@
-package hub
+package leading
 
 import (
 	"context"
 	"maps"
-	"net"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/leaders"
-	"github.com/entrepot-hub/entrepot/hub/peer"
 	"github.com/entrepot-hub/entrepot/hub/replica"
 	"github.com/entrepot-hub/entrepot/record"
 )
@@ -22,15 +20,10 @@ const lookEvery = 50 * time.Millisecond
 // inSyncEvery is the time between two looks at which members have caught up.
 const inSyncEvery = time.Second
 
-// announcer tells the other nodes what this one leads: everything to a node
+// Announcer tells the other nodes what this one leads: everything to a node
 // that it is connected with anew, then what changes.
-type announcer struct {
-	node  int32
-	set   *replica.Set
-	table *leaders.Table
-	send  func(node int32, class peer.Class, parts net.Buffers) bool
-	up    func(node int32) bool
-	hello []byte // a notice that is sent to a node that is connected with anew
+type Announcer struct {
+	cfg Config
 
 	// inSync are the brokers that have caught up, of the groups with other
 	// members that this node leads.
@@ -38,20 +31,21 @@ type announcer struct {
 
 	mu struct {
 		sync.Mutex
-		behind map[int32]bool // nodes that have to be told everything
+		behind map[int32]bool // nodes that have to be told everything, of those linked
 		linked map[int32]bool
 	}
 }
 
-func newAnnouncer(h *Hub) *announcer {
-	a := &announcer{node: h.id.ID, set: h.set, table: h.leaders, send: h.peers.Send, up: h.nodes.up, hello: h.jobsNotice()}
+// NewAnnouncer makes the announcer of a node.
+func NewAnnouncer(cfg Config) *Announcer {
+	a := &Announcer{cfg: cfg}
 	a.inSync.Store(&map[*replica.Replica][]int32{})
 	a.mu.behind, a.mu.linked = map[int32]bool{}, map[int32]bool{}
 	return a
 }
 
-// link takes that a node can be told things, or cannot any more.
-func (a *announcer) link(node int32, up bool) {
+// Link takes that a node can be told things, or cannot any more.
+func (a *Announcer) Link(node int32, up bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if up {
@@ -64,7 +58,7 @@ func (a *announcer) link(node int32, up bool) {
 
 // due are the nodes that want everything, and the others. The former count as
 // told from now on: one that is connected with anew meanwhile wants it again.
-func (a *announcer) due() (whole, changes []int32) {
+func (a *Announcer) due() (whole, changes []int32) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	for n := range a.mu.linked {
@@ -79,7 +73,7 @@ func (a *announcer) due() (whole, changes []int32) {
 }
 
 // told takes whether a message was taken for a node; else it wants everything.
-func (a *announcer) told(node int32, sent bool) {
+func (a *Announcer) told(node int32, sent bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !sent && a.mu.linked[node] {
@@ -87,9 +81,9 @@ func (a *announcer) told(node int32, sent bool) {
 	}
 }
 
-// run tells until ctx ends. What has caught up is looked at beside it: a group
+// Run tells until ctx ends. What has caught up is looked at beside it: a group
 // answers that between two writes, and who leads must not wait for it.
-func (a *announcer) run(ctx context.Context) error {
+func (a *Announcer) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { a.keepInSync(ctx) })
@@ -100,23 +94,23 @@ func (a *announcer) run(ctx context.Context) error {
 	var inSync *map[*replica.Replica][]int32
 	for {
 		var changes []leaders.Claim
-		if v, in := a.set.Led(), a.inSync.Load(); v != version || in != inSync {
+		if v, in := a.cfg.Set.Led(), a.inSync.Load(); v != version || in != inSync {
 			now := a.led()
 			changes = leaders.Changes(led, now)
 			led, version, inSync = now, v, in
 		}
 		whole, rest := a.due()
 		if len(changes) > 0 {
-			a.table.Update(a.node, changes, false)
-			text := append([]byte{noticeLeaders}, leaders.Encode(changes, false)...)
+			a.cfg.Table.Update(a.cfg.Node, changes, false)
+			text := leaders.Encode(changes, false)
 			for _, n := range rest {
-				a.told(n, a.send(n, peer.Control, net.Buffers{text}))
+				a.told(n, a.cfg.Tell(n, text))
 			}
 		}
 		if len(whole) > 0 {
-			text := append([]byte{noticeLeaders}, leaders.Encode(leaders.Changes(nil, led), true)...)
+			text := leaders.Encode(leaders.Changes(nil, led), true)
 			for _, n := range whole {
-				a.told(n, a.send(n, peer.Control, net.Buffers{a.hello}) && a.send(n, peer.Control, net.Buffers{text}))
+				a.told(n, a.cfg.Greet(n) && a.cfg.Tell(n, text))
 			}
 		}
 		select {
@@ -127,7 +121,7 @@ func (a *announcer) run(ctx context.Context) error {
 	}
 }
 
-func (a *announcer) keepInSync(ctx context.Context) {
+func (a *Announcer) keepInSync(ctx context.Context) {
 	tick := time.NewTicker(inSyncEvery)
 	defer tick.Stop()
 	for {
@@ -141,11 +135,11 @@ func (a *announcer) keepInSync(ctx context.Context) {
 }
 
 // lookInSync asks the groups that are led here how far their members are.
-func (a *announcer) lookInSync(ctx context.Context) {
+func (a *Announcer) lookInSync(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, inSyncEvery)
 	defer cancel()
 	was, now := *a.inSync.Load(), map[*replica.Replica][]int32{}
-	for _, r := range a.set.All() {
+	for _, r := range a.cfg.Set.All() {
 		voters := r.Members().Voters
 		if len(voters) < 2 {
 			continue
@@ -156,7 +150,7 @@ func (a *announcer) lookInSync(ctx context.Context) {
 		}
 		if st.Quiet { // they are all in line, and are left alone
 			for _, m := range voters {
-				if n := replica.NodeOf(m); a.up(n) {
+				if n := replica.NodeOf(m); a.cfg.Reach.Up(n) {
 					now[r] = append(now[r], n)
 				}
 			}
@@ -168,7 +162,7 @@ func (a *announcer) lookInSync(ctx context.Context) {
 			continue
 		}
 		for _, m := range members {
-			if m.Caught && m.Active && !m.Learner && a.up(m.Node()) {
+			if m.Caught && m.Active && !m.Learner && a.cfg.Reach.Up(m.Node()) {
 				now[r] = append(now[r], m.Node())
 			}
 		}
@@ -179,26 +173,58 @@ func (a *announcer) lookInSync(ctx context.Context) {
 }
 
 // led are the groups that this node leads and answers for.
-func (a *announcer) led() map[leaders.Partition]leaders.Claim {
+func (a *Announcer) led() map[leaders.Partition]leaders.Claim {
 	all, inSync := map[leaders.Partition]leaders.Claim{}, *a.inSync.Load()
-	for _, r := range a.set.All() {
+	for _, r := range a.cfg.Set.All() {
 		// One look: of a second one the term might be of another leader.
 		id, st := r.ID(), r.Status()
 		if !st.Serving || st.Err != nil {
 			continue
 		}
 		all[leaders.Partition{ID: id.ID, Partition: id.Partition}] = leaders.Claim{
-			Topic: id.Topic, ID: id.ID, Partition: id.Partition, Node: a.node, Term: st.Term, Epoch: st.Offsets.LeaderEpoch, InSync: inSync[r],
+			Topic: id.Topic, ID: id.ID, Partition: id.Partition, Node: a.cfg.Node, Term: st.Term, Epoch: st.Offsets.LeaderEpoch, InSync: inSync[r],
 		}
 	}
 	return all
 }
 
-// metaLeader is who leads the catalog, as others say; 0: nobody.
-func (h *Hub) metaLeader() int32 {
-	c, ok := h.leaders.Leader(record.TopicID{}, 0)
+// Heard takes what another node tells of what it leads.
+func (a *Announcer) Heard(from int32, text []byte) error {
+	claims, whole, err := leaders.Decode(text)
+	if err == nil {
+		a.cfg.Table.Update(from, claims, whole)
+	}
+	return err
+}
+
+// OfCatalog is who leads the catalog, as others say; 0: nobody.
+func OfCatalog(table *leaders.Table) int32 {
+	c, ok := table.Leader(record.TopicID{}, 0)
 	if !ok || c.Topic != catalog.MetaGroup {
 		return 0
 	}
 	return c.Node
+}
+
+// Who is the node that leads a partition and its leader epoch, -1 if nobody is
+// known: this node's own replica knows best, and of a partition that is elsewhere
+// its leader has told. The topic and the replica are nil where there is none.
+func Who(self int32, t *catalog.Topic, partition int32, r *replica.Replica, table *leaders.Table) (node, epoch int32) {
+	node, epoch = -1, -1
+	term := uint64(0)
+	if r != nil {
+		st := r.Status()
+		term, epoch = st.Term, st.Offsets.LeaderEpoch
+		if st.Leader != 0 && (st.Leader != self || st.Serving) {
+			node = st.Leader
+		}
+	}
+	if t == nil {
+		return node, epoch
+	}
+	c, known := table.Leader(t.ID, partition)
+	if known && c.Node != self && (c.Term > term || c.Term == term && node < 0) {
+		return c.Node, c.Epoch
+	}
+	return node, epoch
 }

@@ -1,14 +1,22 @@
-package hub
+// Package moves takes the groups that this node leads to the nodes that the
+// catalog wants them on, one step after the other, and says so when they are
+// there; the node that leads the catalog wishes for what ought to move.
+//
+// Goroutines: none besides those in which the steps of one look are taken; Run
+// waits for them.
+package moves
 
 import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/reach"
 	"github.com/entrepot-hub/entrepot/hub/replica"
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage"
@@ -23,15 +31,20 @@ const (
 	downAfter = time.Minute
 )
 
-// moveLimits bound the copies that are made at the same time.
-var moveLimits = catalog.MoveLimits{PerNode: 2, Site: 8}
+// limits bound the copies that are made at the same time.
+var limits = catalog.MoveLimits{PerNode: 2, Site: 8}
 
-// mover takes the groups that this node leads to the members that the catalog
-// wants, one step after the other, and says so when they are there.
-type mover struct {
+// Catalog is the site's.
+type Catalog interface {
+	State() *catalog.State
+	Propose(ctx context.Context, cmd catalog.Command) (any, error)
+}
+
+// Mover moves. Run does the work; Status may be called from any goroutine.
+type Mover struct {
 	set   *replica.Set
-	meta  *meta
-	nodes *reach
+	meta  Catalog
+	nodes *reach.Nodes
 	log   *slog.Logger
 
 	mu struct {
@@ -40,8 +53,27 @@ type mover struct {
 	}
 }
 
-// run moves until ctx ends.
-func (m *mover) run(ctx context.Context) error {
+// New is the mover of a node with its replicas.
+func New(set *replica.Set, meta Catalog, nodes *reach.Nodes, log *slog.Logger) *Mover {
+	m := &Mover{set: set, meta: meta, nodes: nodes, log: log}
+	m.mu.moves = map[storage.LogID]replica.Move{}
+	return m
+}
+
+// Pending are the moves of the site, those that have their turn among them.
+func (m *Mover) Pending() []catalog.PendingMove {
+	return m.meta.State().PendingMoves(limits, m.nodes.Up)
+}
+
+// Status is where the moves of this node's groups are, as of their last step.
+func (m *Mover) Status() map[storage.LogID]replica.Move {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.mu.moves)
+}
+
+// Run moves until ctx ends.
+func (m *Mover) Run(ctx context.Context) error {
 	tick := time.NewTicker(moveEvery)
 	defer tick.Stop()
 	var planned time.Time
@@ -50,7 +82,7 @@ func (m *mover) run(ctx context.Context) error {
 		if now := time.Now(); now.Sub(planned) >= planEvery {
 			planned = now
 			m.mend(ctx)
-			if m.meta.group.Serving() == nil {
+			if _, led := m.catalogGroup(); led {
 				m.plan(ctx)
 			}
 		}
@@ -63,31 +95,36 @@ func (m *mover) run(ctx context.Context) error {
 }
 
 // step takes the next step of every move that is this node's and has its turn.
-func (m *mover) step(ctx context.Context) {
+func (m *Mover) step(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, moveStep)
 	defer cancel()
 	var wg sync.WaitGroup
-	if m.meta.group.Serving() == nil {
-		wg.Go(func() { m.stepMeta(ctx) })
+	if r, led := m.catalogGroup(); led {
+		wg.Go(func() { m.stepCatalog(ctx, r) })
 	}
 	s := m.meta.State()
 	seen := map[storage.LogID]bool{}
-	for _, p := range s.PendingMoves(moveLimits, m.nodes.up) {
-		id := logID(p.Topic, int(p.Partition), p.Topic.Partitions[p.Partition])
-		r, ok := m.set.Get(record.TopicPartition{Topic: id.Topic, Partition: id.Partition})
-		if !p.Active || !ok || r.ID() != id || r.Serving() != nil {
+	for _, p := range m.Pending() {
+		part := p.Topic.Partitions[p.Partition]
+		r, ok := m.set.Get(record.TopicPartition{Topic: p.Topic.Name, Partition: p.Partition})
+		if !p.Active || !ok || r.ID().ID != p.Topic.ID || r.ID().Generation != part.Generation || r.Serving() != nil {
 			continue
 		}
-		seen[id] = true
-		wg.Go(func() { m.stepPartition(ctx, r, p, s.Members(p.Topic.Partitions[p.Partition])) })
+		seen[r.ID()] = true
+		wg.Go(func() { m.stepPartition(ctx, r, p, s.Members(part)) })
 	}
 	wg.Wait()
 	m.keep(seen)
 }
 
-func (m *mover) stepMeta(ctx context.Context) {
-	r := m.meta.group
-	voters, learners := m.meta.State().MetaMembers(r.Members().Voters, m.nodes.upLately)
+// catalogGroup is the catalog's, if this node leads it.
+func (m *Mover) catalogGroup() (r *replica.Replica, led bool) {
+	r, ok := m.set.Get(record.TopicPartition{Topic: catalog.MetaGroup})
+	return r, ok && r.Serving() == nil
+}
+
+func (m *Mover) stepCatalog(ctx context.Context, r *replica.Replica) {
+	voters, learners := m.meta.State().MetaMembers(r.Members().Voters, func(n int32) bool { return m.nodes.UpWithin(n, downAfter) })
 	if len(voters) == 0 {
 		return // nobody is registered yet
 	}
@@ -96,7 +133,7 @@ func (m *mover) stepMeta(ctx context.Context) {
 	}
 }
 
-func (m *mover) stepPartition(ctx context.Context, r *replica.Replica, p catalog.PendingMove, want []uint64) {
+func (m *Mover) stepPartition(ctx context.Context, r *replica.Replica, p catalog.PendingMove, want []uint64) {
 	at, err := r.Reconcile(ctx, replica.Members{Voters: want})
 	if err != nil {
 		m.log.Debug("a partition could not take a step of its move", "topic", p.Topic.Name, "partition", p.Partition, "error", err)
@@ -112,17 +149,14 @@ func (m *mover) stepPartition(ctx context.Context, r *replica.Replica, p catalog
 	}
 }
 
-func (m *mover) note(id storage.LogID, at replica.Move) {
+func (m *Mover) note(id storage.LogID, at replica.Move) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.mu.moves == nil {
-		m.mu.moves = map[storage.LogID]replica.Move{}
-	}
 	m.mu.moves[id] = at
 }
 
 // keep forgets the moves that this node does not make any more.
-func (m *mover) keep(seen map[storage.LogID]bool) {
+func (m *Mover) keep(seen map[storage.LogID]bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for id := range m.mu.moves {
@@ -135,7 +169,7 @@ func (m *mover) keep(seen map[storage.LogID]bool) {
 // mend takes back the groups that are not where they shall be though no move of
 // theirs is left: a leader that had not heard of the newest wish yet may have
 // followed an older one.
-func (m *mover) mend(ctx context.Context) {
+func (m *Mover) mend(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, moveStep)
 	defer cancel()
 	s := m.meta.State()
@@ -166,11 +200,11 @@ const mostWishes = 1000
 
 // plan wishes for what the site needs: what is on nodes that leave goes to
 // others, and the hub's own topics get more replicas once there are nodes.
-func (m *mover) plan(ctx context.Context) {
+func (m *Mover) plan(ctx context.Context) {
 	s := m.meta.State()
 	wishes, _ := s.PlanLeaving()
 	if len(wishes) == 0 {
-		wishes = s.PlanInternal(mostReplicas)
+		wishes = s.PlanInternal(catalog.MostReplicas)
 	}
 	if len(wishes) == 0 {
 		return

@@ -1,7 +1,9 @@
-package hub
+package topics
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -18,7 +20,7 @@ import (
 // TestAlike: what concerns no partition of this node is not looked at again; all
 // that does is.
 func TestAlike(t *testing.T) {
-	m, topics := catalog.NewMachine(), topics{self: 1}
+	m, topics := catalog.NewMachine(), Topics{self: 1}
 	for _, step := range []struct {
 		cmd   catalog.Command
 		alike bool
@@ -54,6 +56,13 @@ func TestAlike(t *testing.T) {
 	}
 }
 
+// machine is a catalog that nobody proposes to.
+type machine struct{ *catalog.Machine }
+
+func (machine) Propose(context.Context, catalog.Command) (any, error) {
+	return nil, errors.ErrUnsupported
+}
+
 // TestFollowWaitsAside: while a partition that was opened does not serve, as with
 // a disk that hangs, who waits for it keeps nobody from following other changes.
 func TestFollowWaitsAside(t *testing.T) { synctest.Test(t, followWaitsAside) }
@@ -67,23 +76,23 @@ func followWaitsAside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &meta{machine: newAnswers()}
+	m := machine{catalog.NewMachine()}
 	var logged bytes.Buffer
-	topics := &topics{self: 1, set: set, meta: m, log: slog.New(slog.NewTextHandler(&logged, nil))}
-	topics.open(t.Context(), nil)
+	topics := New(1, set, m, slog.New(slog.NewTextHandler(&logged, nil)))
+	topics.Open(t.Context(), nil)
 	apply := func(cmd catalog.Command) {
 		b, err := catalog.Encode(cmd)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if out := m.machine.Apply(0, b).(answer).result; out.Err != nil {
+		if out := m.Apply(0, b).(catalog.Result); out.Err != nil {
 			t.Fatal(out.Err)
 		}
 	}
 	apply(catalog.SiteInit{Site: "s", SiteID: 1, Founders: []catalog.Founder{{Name: "a", Nonce: "x"}}})
 	apply(catalog.CreateTopic{Name: "hangs", ID: record.TopicID{1}, Partitions: 1, Assignment: [][]int32{{1}}})
 	waited := make(chan error)
-	go func() { waited <- topics.follow(t.Context()) }()
+	go func() { waited <- topics.Follow(t.Context()) }()
 	synctest.Wait()
 	if !topics.turn.TryLock() {
 		t.Fatal("who waits for a partition keeps the lock meanwhile")
@@ -103,7 +112,7 @@ func followWaitsAside(t *testing.T) {
 
 	apply(catalog.CreateTopic{Name: "hangs", ID: record.TopicID{2}, Partitions: 3, Assignment: [][]int32{{1}, {1}, {1}}})
 	began := time.Now()
-	if err := topics.follow(t.Context()); err != nil {
+	if err := topics.Follow(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(began); took != leaderTime || strings.Count(logged.String(), "does not serve") != 3 {

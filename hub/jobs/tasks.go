@@ -1,4 +1,4 @@
-package hub
+package jobs
 
 import (
 	"context"
@@ -10,8 +10,13 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/admin"
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/reach"
 	"github.com/entrepot-hub/entrepot/stream"
 )
+
+// MethodSteer is how a node is asked to restart or resume its tasks of a
+// connector.
+const MethodSteer = "steer"
 
 // steer asks a node to do something with its tasks of a connector.
 type steer struct {
@@ -19,45 +24,31 @@ type steer struct {
 	Restart bool   `json:"restart"` // else: resume
 }
 
-// holders are the other nodes that have tasks of a connector.
-func (h *Hub) holders(job string) (nodes []int32) {
-	if !h.several() {
-		return nil
-	}
-	s := h.meta.State()
-	for _, n := range h.divided(s)[job].at(s, job) {
-		if n != 0 && n != h.id.ID && !slices.Contains(nodes, n) {
-			nodes = append(nodes, n)
-		}
-	}
-	return nodes
-}
-
 // steerOthers has the other nodes that have tasks of a connector do what this
 // one did.
-func (h *Hub) steerOthers(ctx context.Context, what steer) error {
+func (j *Jobs) steerOthers(ctx context.Context, what steer) error {
 	body, err := json.Marshal(what)
 	if err != nil {
 		return err
 	}
-	for _, n := range h.holders(what.Job) {
-		if _, failed := h.peers.Call(ctx, n, callSteer, body); failed != nil {
+	for _, n := range j.parts.Placing.Holders(what.Job) {
+		if _, failed := j.parts.Call(ctx, n, MethodSteer, body); failed != nil {
 			err = errors.Join(err, fmt.Errorf("the tasks of %s at node %d: %w", what.Job, n, failed))
 		}
 	}
 	return err
 }
 
-// steered does what another node asks for.
-func (h *Hub) steered(body []byte) error {
+// Steered does what another node asks for.
+func (j *Jobs) Steered(body []byte) error {
 	var what steer
 	if err := json.Unmarshal(body, &what); err != nil {
 		return fmt.Errorf("a request to steer a connector: %w", err)
 	}
 	if what.Restart {
-		return h.runner.Restart(what.Job)
+		return j.parts.Runner.Restart(what.Job)
 	}
-	return h.runner.Resume(what.Job)
+	return j.parts.Runner.Resume(what.Job)
 }
 
 const (
@@ -69,11 +60,11 @@ const (
 
 // whileResting runs fn, which moves a connector's offsets, while no other node has a
 // task of it at work. The runner itself sees to those of this node.
-func (h *Hub) whileResting(ctx context.Context, job string, fn func() error) error {
-	if len(h.holders(job)) == 0 {
+func (j *Jobs) whileResting(ctx context.Context, job string, fn func() error) error {
+	if len(j.parts.Placing.Holders(job)) == 0 {
 		return fn()
 	}
-	if want := h.meta.State().Job(job); want != catalog.JobStopped && want != catalog.JobPaused {
+	if want := j.parts.Catalog.State().Job(job); want != catalog.JobStopped && want != catalog.JobPaused {
 		return fmt.Errorf("%w: job %q is at several nodes; stop it first", stream.ErrBusy, job)
 	}
 	resting, cancel := context.WithTimeout(ctx, restWait)
@@ -81,7 +72,7 @@ func (h *Hub) whileResting(ctx context.Context, job string, fn func() error) err
 	tick := time.NewTicker(restEvery)
 	defer tick.Stop()
 	for {
-		at := h.atWork(resting, job)
+		at := j.atWork(resting, job)
 		if len(at) == 0 {
 			return fn()
 		}
@@ -95,14 +86,14 @@ func (h *Hub) whileResting(ctx context.Context, job string, fn func() error) err
 
 // atWork are the other nodes with tasks of a connector that do not say that
 // these are at rest.
-func (h *Hub) atWork(ctx context.Context, job string) []int32 {
-	at := h.holders(job)
+func (j *Jobs) atWork(ctx context.Context, job string) []int32 {
+	at := j.parts.Placing.Holders(job)
 	if len(at) == 0 {
 		return nil
 	}
-	fromOthers(ctx, h, callJobs, slices.Clone(at), func(node int32, jobs []admin.Job) {
-		for _, j := range jobs {
-			if j.Name == job && slices.Contains([]string{string(stream.Paused), string(stream.Stopped)}, j.State) {
+	reach.Ask(ctx, j.parts.Reach, MethodJobs, slices.Clone(at), func(node int32, jobs []admin.Job) {
+		for _, one := range jobs {
+			if one.Name == job && slices.Contains([]string{string(stream.Paused), string(stream.Stopped)}, one.State) {
 				at = slices.DeleteFunc(at, func(n int32) bool { return n == node })
 			}
 		}

@@ -1,4 +1,4 @@
-package hub
+package status
 
 import (
 	"cmp"
@@ -7,20 +7,20 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/admin"
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/reach"
 	"github.com/entrepot-hub/entrepot/hub/replica"
 	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storage"
 )
 
-// siteView shows all nodes of the site to the admin server, each asked for what
-// it has, and does what an operator wants of them.
-type siteView struct{ h *Hub }
+// Method is how a node is asked for its report.
+const Method = "report"
 
-// report is what a node says of itself when another one shows the site.
-type report struct {
+// Report is what a node says of itself when another one shows the site.
+type Report struct {
 	Version string        `json:"version"`
 	Groups  []admin.Group `json:"groups"`
 	// Lacks are the members of groups that this node leads which lack something.
@@ -40,22 +40,20 @@ type lack struct {
 	Active    bool   `json:"active"`
 }
 
-// reportTime is how long a node may take to report.
-const reportTime = 3 * time.Second
-
-// report is this node's own.
-func (h *Hub) report(ctx context.Context) report {
-	out := report{Version: h.deps.Version, Up: h.nodes.all()}
-	for _, r := range h.set.All() {
+// Report is this node's own.
+func (v *View) Report(ctx context.Context) Report {
+	p := v.parts.Load()
+	out := Report{Version: v.cfg.Version, Up: p.Reach.Others()}
+	for _, r := range p.Set.All() {
 		id, st := r.ID(), r.Status()
 		g := admin.Group{
-			Topic: id.Topic, Partition: id.Partition, Node: h.id.ID, Role: string(st.Role), Leader: st.Leader,
+			Topic: id.Topic, Partition: id.Partition, Node: p.Node, Role: string(st.Role), Leader: st.Leader,
 			Term: st.Term, Commit: st.Commit, Applied: st.Applied, Last: st.Last,
 		}
 		if st.Err != nil {
 			g.Reason = st.Err.Error()
 		}
-		if st.Role == replica.RoleFollower && slices.Contains(r.Members().Learners, h.member()) {
+		if st.Role == replica.RoleFollower && slices.Contains(r.Members().Learners, p.Member) {
 			g.Role = "learner"
 		}
 		out.Groups = append(out.Groups, g)
@@ -64,15 +62,26 @@ func (h *Hub) report(ctx context.Context) report {
 			out.Lacks = append(out.Lacks, lack{id.Topic, id.Partition, m.Node(), m.Learner, m.Behind, m.Active})
 		}
 	}
-	out.Moves = h.mover.status()
+	for id, at := range p.Moves.Status() {
+		out.Moves = append(out.Moves, moving(id, at))
+	}
 	return out
 }
 
 // reports are what all nodes say that answer, by broker ID.
-func (v siteView) reports(ctx context.Context) map[int32]report {
-	h := v.h
-	all := map[int32]report{h.id.ID: h.report(ctx)}
-	fromOthers(ctx, h, callReport, nil, func(node int32, one report) { all[node] = one })
+func (v *View) reports(ctx context.Context, p *Parts) map[int32]Report {
+	all := map[int32]Report{p.Node: v.Report(ctx)}
+	reach.Ask(ctx, p.Reach, Method, nil, func(node int32, one Report) { all[node] = one })
+	return all
+}
+
+// Up is, by broker ID, which other nodes each node is connected with, of all nodes
+// that answer.
+func (v *View) Up(ctx context.Context) map[int32][]int32 {
+	all := map[int32][]int32{}
+	for node, r := range v.reports(ctx, v.parts.Load()) {
+		all[node] = r.Up
+	}
 	return all
 }
 
@@ -82,7 +91,7 @@ type groupAt struct {
 	node      int32
 }
 
-func lacks(all map[int32]report) map[groupAt]lack {
+func lacks(all map[int32]Report) map[groupAt]lack {
 	out := map[groupAt]lack{}
 	for _, r := range all {
 		for _, l := range r.Lacks {
@@ -93,11 +102,12 @@ func lacks(all map[int32]report) map[groupAt]lack {
 }
 
 // Nodes implements admin.Site.
-func (v siteView) Nodes(ctx context.Context) ([]admin.SiteNode, error) {
-	if !v.h.begun.Load() {
+func (v *View) Nodes(ctx context.Context) ([]admin.SiteNode, error) {
+	p := v.parts.Load()
+	if p == nil {
 		return nil, nil
 	}
-	s, all := v.h.meta.State(), v.reports(ctx)
+	s, all := p.Catalog.State(), v.reports(ctx, p)
 	behind := lacks(all)
 	var down []int32
 	for _, n := range s.Nodes() {
@@ -144,11 +154,12 @@ func (v siteView) Nodes(ctx context.Context) ([]admin.SiteNode, error) {
 }
 
 // Groups implements admin.Site.
-func (v siteView) Groups(ctx context.Context) ([]admin.Group, error) {
-	if !v.h.begun.Load() {
+func (v *View) Groups(ctx context.Context) ([]admin.Group, error) {
+	p := v.parts.Load()
+	if p == nil {
 		return nil, nil
 	}
-	all := v.reports(ctx)
+	all := v.reports(ctx, p)
 	behind := lacks(all)
 	var out []admin.Group
 	for _, r := range all {
@@ -166,28 +177,29 @@ func (v siteView) Groups(ctx context.Context) ([]admin.Group, error) {
 }
 
 // Moves implements admin.Site.
-func (v siteView) Moves(ctx context.Context) ([]admin.Move, error) {
-	if !v.h.begun.Load() {
+func (v *View) Moves(ctx context.Context) ([]admin.Move, error) {
+	p := v.parts.Load()
+	if p == nil {
 		return nil, nil
 	}
 	doing := map[record.TopicPartition]admin.Move{}
-	for _, r := range v.reports(ctx) {
+	for _, r := range v.reports(ctx, p) {
 		for _, m := range r.Moves {
 			doing[record.TopicPartition{Topic: m.Topic, Partition: m.Partition}] = m
 		}
 	}
 	var out []admin.Move
-	for _, p := range v.h.meta.State().PendingMoves(moveLimits, v.h.nodes.up) {
-		part := p.Topic.Partitions[p.Partition]
-		m := doing[record.TopicPartition{Topic: p.Topic.Name, Partition: p.Partition}]
-		m.Topic, m.Partition = p.Topic.Name, p.Partition
+	for _, one := range p.Moves.Pending() {
+		part := one.Topic.Partitions[one.Partition]
+		m := doing[record.TopicPartition{Topic: one.Topic.Name, Partition: one.Partition}]
+		m.Topic, m.Partition = one.Topic.Name, one.Partition
 		m.Replicas, m.Adding, m.Removing = part.Replicas, part.Adding(), part.Removing()
 		switch {
-		case p.Stalled:
+		case one.Stalled:
 			m.State = "stalled"
-		case p.Blocked:
+		case one.Blocked:
 			m.State = "blocked"
-		case p.Active:
+		case one.Active:
 			m.State = "moving"
 		default:
 			m.State = "waiting"
@@ -197,28 +209,24 @@ func (v siteView) Moves(ctx context.Context) ([]admin.Move, error) {
 	return out, nil
 }
 
-// status tells where the moves of this node's groups are.
-func (m *mover) status() (all []admin.Move) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for id, at := range m.mu.moves {
-		var sum int64
-		for _, p := range at.Progress {
-			if p.Learner {
-				sum += p.Behind
-			}
+// moving is where a move of this node's groups is.
+func moving(id storage.LogID, at replica.Move) admin.Move {
+	var sum int64
+	for _, p := range at.Progress {
+		if p.Learner {
+			sum += p.Behind
 		}
-		all = append(all, admin.Move{Topic: id.Topic, Partition: id.Partition, Doing: at.Doing, Behind: admin.Known(float64(sum))})
 	}
-	return all
+	return admin.Move{Topic: id.Topic, Partition: id.Partition, Doing: at.Doing, Behind: admin.Known(float64(sum))}
 }
 
 // Act implements admin.Site.
-func (v siteView) Act(ctx context.Context, node string, action admin.NodeAction, with string) (out admin.NodeActed, err error) {
-	if !v.h.begun.Load() {
-		return out, errEarly
+func (v *View) Act(ctx context.Context, node string, action admin.NodeAction, with string) (out admin.NodeActed, err error) {
+	p := v.parts.Load()
+	if p == nil {
+		return out, admin.ErrEarly
 	}
-	n, err := v.node(node)
+	n, err := p.node(node)
 	if err != nil {
 		return out, err
 	}
@@ -231,19 +239,19 @@ func (v siteView) Act(ctx context.Context, node string, action admin.NodeAction,
 		cmd, out.Done = catalog.DrainNode{Node: n.ID, Off: true}, "it leads again what it is preferred for"
 	case admin.DecommissionNode:
 		cmd, out.Done = catalog.DecommissionNode{Node: n.ID}, "what it has moves to other nodes"
-		out.Moves, _ = v.h.meta.State().Replicas(n.ID)
+		out.Moves, _ = p.Catalog.State().Replicas(n.ID)
 	case admin.RecommissionNode:
 		cmd, out.Done = catalog.DecommissionNode{Node: n.ID, Cancel: true}, "it stays"
 	case admin.RemoveNode:
 		cmd, out.Done = catalog.RemoveNode{Node: n.ID}, "it is not of this site any more"
 	case admin.ReplaceNode:
-		other, err := v.node(with)
+		other, err := p.node(with)
 		if err != nil {
 			return out, err
 		}
 		cmd, out.Done = catalog.ReplaceNode{Node: n.ID, With: other.ID}, "what it had moves to "+other.Name
 	}
-	result, err := v.h.meta.Propose(ctx, cmd)
+	result, err := p.Catalog.Propose(ctx, cmd)
 	if errors.Is(err, record.ErrInvalidRequest) || errors.Is(err, record.ErrInvalidReplicas) {
 		return out, fmt.Errorf("%w: %w", admin.ErrConflict, err)
 	}
@@ -253,8 +261,8 @@ func (v siteView) Act(ctx context.Context, node string, action admin.NodeAction,
 	return out, err
 }
 
-func (v siteView) node(name string) (catalog.Node, error) {
-	s := v.h.meta.State()
+func (p *Parts) node(name string) (catalog.Node, error) {
+	s := p.Catalog.State()
 	n, ok := s.NodeByName(name)
 	if !ok {
 		var there []string
@@ -270,38 +278,40 @@ func (v siteView) node(name string) (catalog.Node, error) {
 const rebalanceMost = 10_000
 
 // Rebalance implements admin.Site.
-func (v siteView) Rebalance(ctx context.Context, dry bool) ([]admin.Wish, error) {
-	if !v.h.begun.Load() {
-		return nil, errEarly
+func (v *View) Rebalance(ctx context.Context, dry bool) ([]admin.Wish, error) {
+	p := v.parts.Load()
+	if p == nil {
+		return nil, admin.ErrEarly
 	}
-	plan := v.h.meta.State().PlanLevel(nil, rebalanceMost)
+	plan := p.Catalog.State().PlanLevel(nil, rebalanceMost)
 	if dry {
 		return wishes(plan), nil
 	}
-	return wishes(plan), v.reassign(ctx, plan)
+	return wishes(plan), p.reassign(ctx, plan)
 }
 
 // SetReplicas implements admin.Site.
-func (v siteView) SetReplicas(ctx context.Context, topic string, count int) ([]admin.Wish, error) {
-	if !v.h.begun.Load() {
-		return nil, errEarly
+func (v *View) SetReplicas(ctx context.Context, topic string, count int) ([]admin.Wish, error) {
+	p := v.parts.Load()
+	if p == nil {
+		return nil, admin.ErrEarly
 	}
-	plan, err := v.h.meta.State().PlanFactor(topic, count)
+	plan, err := p.Catalog.State().PlanFactor(topic, count)
 	switch {
 	case errors.Is(err, record.ErrUnknownTopic):
 		return nil, fmt.Errorf("topic %q: %w at this site", topic, admin.ErrNotFound)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", admin.ErrConflict, err)
 	}
-	return wishes(plan), v.reassign(ctx, plan)
+	return wishes(plan), p.reassign(ctx, plan)
 }
 
 // reassign proposes a plan. What has been overtaken meanwhile is an error.
-func (v siteView) reassign(ctx context.Context, plan []catalog.Reassignment) error {
+func (p *Parts) reassign(ctx context.Context, plan []catalog.Reassignment) error {
 	if len(plan) == 0 {
 		return nil
 	}
-	out, err := v.h.meta.Propose(ctx, catalog.AlterPartitionReassignments{Partitions: plan})
+	out, err := p.Catalog.Propose(ctx, catalog.AlterPartitionReassignments{Partitions: plan})
 	if refused, ok := out.([]error); ok {
 		err = errors.Join(refused...)
 	}
@@ -316,35 +326,4 @@ func wishes(plan []catalog.Reassignment) (all []admin.Wish) {
 		all = append(all, admin.Wish{Topic: r.Topic, Partition: r.Partition, From: r.Was, To: r.Replicas})
 	}
 	return all
-}
-
-// siteSamples are metrics of what this node leads and what is missing.
-type siteSamples struct{ h *Hub }
-
-// Samples implements admin.Samples.
-func (v siteSamples) Samples() []admin.Sample {
-	if !v.h.begun.Load() {
-		return nil
-	}
-	h := v.h
-	leads, under, offline := 0, 0, 0
-	for _, t := range h.meta.State().Topics() {
-		for p, part := range t.Partitions {
-			leader, _ := partitions{h}.Leader(t.Name, int32(p))
-			switch {
-			case leader < 0:
-				offline++
-			case leader == h.id.ID:
-				leads++
-				if c, known := h.leaders.Leader(t.ID, int32(p)); known && c.InSync != nil && len(c.InSync) < len(part.Replicas) {
-					under++
-				}
-			}
-		}
-	}
-	return []admin.Sample{
-		{Name: "partitions_led", Help: "Partitions that this node leads.", Value: float64(leads)},
-		{Name: "partitions_under_replicated", Help: "Partitions led here some of whose replicas have not caught up.", Value: float64(under)},
-		{Name: "partitions_offline", Help: "Partitions of the site that nobody leads, as far as this node knows.", Value: float64(offline)},
-	}
 }

@@ -1,4 +1,10 @@
-package hub
+// Package leading is which groups a node leads: it tells the other nodes, hands
+// over those that are to be led elsewhere, and all of them before the node ends.
+//
+// Goroutines: the Announcer's Run starts one that looks at who has caught up, and
+// waits for it. Transfers that are made at the same time have one each, and who
+// starts them waits for them.
+package leading
 
 import (
 	"context"
@@ -9,6 +15,7 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/leaders"
+	"github.com/entrepot-hub/entrepot/hub/reach"
 	"github.com/entrepot-hub/entrepot/hub/replica"
 	"github.com/entrepot-hub/entrepot/record"
 )
@@ -23,20 +30,37 @@ const (
 	drainAtOnce = 16
 )
 
-// leading has the groups that this node leads led where they are to be: by their
-// first replica, as far as it is well, and not by a node that is about to end.
-type leading struct {
-	node    int32
-	set     *replica.Set
-	meta    *meta
-	nodes   *reach
-	table   *leaders.Table
-	planner *catalog.Leaders // of run alone
-	log     *slog.Logger
+// Config is what a node's leadership is made of.
+type Config struct {
+	Node  int32 // this one
+	Set   *replica.Set
+	State func() *catalog.State
+	Reach *reach.Nodes
+	Table *leaders.Table
+	Log   *slog.Logger
+
+	// Of the Announcer: Tell hands a node what is told of leaders, and Greet
+	// what a node that is connected with anew is told before. False: it was
+	// not sent.
+	Tell  func(node int32, text []byte) bool
+	Greet func(node int32) bool
 }
 
-// run looks until ctx ends.
-func (l *leading) run(ctx context.Context) error {
+// Transfers has the groups that this node leads led where they are to be: by
+// their first replica, as far as it is well, and not by a node that is about to
+// end.
+type Transfers struct {
+	cfg     Config
+	planner *catalog.Leaders // of Run alone
+}
+
+// NewTransfers makes those of a node.
+func NewTransfers(cfg Config) *Transfers {
+	return &Transfers{cfg: cfg, planner: catalog.NewLeaders(catalog.DefaultLeaderLimits())}
+}
+
+// Run looks until ctx ends.
+func (l *Transfers) Run(ctx context.Context) error {
 	tick := time.NewTicker(leadEvery)
 	defer tick.Stop()
 	for {
@@ -50,8 +74,8 @@ func (l *leading) run(ctx context.Context) error {
 }
 
 // transfer hands over what the planner says.
-func (l *leading) transfer(ctx context.Context) {
-	s := l.meta.State()
+func (l *Transfers) transfer(ctx context.Context) {
+	s := l.cfg.State()
 	if len(s.Nodes()) < 2 {
 		return
 	}
@@ -61,7 +85,7 @@ func (l *leading) transfer(ctx context.Context) {
 	limit := make(chan struct{}, drainAtOnce)
 	var wg sync.WaitGroup
 	for _, t := range transfers {
-		r, ok := l.find(t.TopicPartition)
+		r, ok := l.cfg.Set.Get(t.TopicPartition)
 		if !ok {
 			continue
 		}
@@ -69,33 +93,26 @@ func (l *leading) transfer(ctx context.Context) {
 		wg.Go(func() {
 			defer func() { <-limit }()
 			if err := r.TransferTo(ctx, t.To); err != nil {
-				l.log.Debug("a partition stays where it is led", "topic", t.Topic, "partition", t.Partition, "error", err)
+				l.cfg.Log.Debug("a partition stays where it is led", "topic", t.Topic, "partition", t.Partition, "error", err)
 			}
 		})
 	}
 	wg.Wait()
 }
 
-func (l *leading) find(tp record.TopicPartition) (*replica.Replica, bool) {
-	if tp.Topic == catalog.MetaGroup {
-		return l.meta.group, true
-	}
-	return l.set.Get(tp)
-}
-
 // groups are those that this node leads. The catalog's is at home wherever it
 // is led.
-func (l *leading) groups(s *catalog.State) (all []catalog.LedGroup) {
-	for _, r := range l.set.All() {
+func (l *Transfers) groups(s *catalog.State) (all []catalog.LedGroup) {
+	for _, r := range l.cfg.Set.All() {
 		if r.Serving() != nil {
 			continue
 		}
 		id := r.ID()
-		g := catalog.LedGroup{TopicPartition: record.TopicPartition{Topic: id.Topic, Partition: id.Partition}, Leader: l.node}
-		if isMeta(id) {
-			g.Replicas = []int32{l.node}
+		g := catalog.LedGroup{TopicPartition: record.TopicPartition{Topic: id.Topic, Partition: id.Partition}, Leader: l.cfg.Node}
+		if id.Topic == catalog.MetaGroup {
+			g.Replicas = []int32{l.cfg.Node}
 			for _, m := range r.Members().Voters {
-				if n := replica.NodeOf(m); n != l.node {
+				if n := replica.NodeOf(m); n != l.cfg.Node {
 					g.Replicas = append(g.Replicas, n)
 				}
 			}
@@ -112,23 +129,23 @@ func (l *leading) groups(s *catalog.State) (all []catalog.LedGroup) {
 	return all
 }
 
-func (l *leading) views(s *catalog.State) (all []catalog.NodeView) {
+func (l *Transfers) views(s *catalog.State) (all []catalog.NodeView) {
 	for _, n := range s.Nodes() {
-		up, when := l.nodes.since(n.ID)
+		up, when := l.cfg.Reach.Since(n.ID)
 		all = append(all, catalog.NodeView{Node: n.ID, Well: up && !n.Leaving, Since: when, Draining: n.Draining})
 	}
 	return all
 }
 
-// drain hands over what this node leads, until nothing is left that others can
+// drain hands over once what this node leads, until nothing is left that others can
 // lead or ctx ends. It returns how many partitions it leads still that have
 // other replicas.
-func (l *leading) drain(ctx context.Context) (left int) {
+func (l *Transfers) drain(ctx context.Context) (left int) {
 	limit := make(chan struct{}, drainAtOnce)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
-	count := l.table.Counts()
-	for _, r := range l.set.All() {
+	count := l.cfg.Table.Counts()
+	for _, r := range l.cfg.Set.All() {
 		if r.Serving() != nil || len(r.Members().Voters) < 2 {
 			continue
 		}
@@ -148,7 +165,7 @@ func (l *leading) drain(ctx context.Context) (left int) {
 				return to
 			})
 			if err != nil {
-				l.log.Debug("a partition stays where it is led", "topic", r.ID().Topic, "partition", r.ID().Partition, "error", err)
+				l.cfg.Log.Debug("a partition stays where it is led", "topic", r.ID().Topic, "partition", r.ID().Partition, "error", err)
 				mu.Lock()
 				defer mu.Unlock()
 				left++
@@ -160,16 +177,16 @@ func (l *leading) drain(ctx context.Context) (left int) {
 }
 
 // handOver lets one of the nodes lead that can, as choose says.
-func (l *leading) handOver(ctx context.Context, r *replica.Replica, choose func([]int32) int32) error {
+func (l *Transfers) handOver(ctx context.Context, r *replica.Replica, choose func([]int32) int32) error {
 	members, err := r.Progress(ctx)
 	if err != nil {
 		return err
 	}
-	s := l.meta.State()
+	s := l.cfg.State()
 	var able []int32
 	for _, m := range members {
 		n, there := s.Node(m.Node())
-		if m.Node() != l.node && !m.Learner && m.Caught && m.Active && there && !n.Draining && l.nodes.up(n.ID) {
+		if m.Node() != l.cfg.Node && !m.Learner && m.Caught && m.Active && there && !n.Draining && l.cfg.Reach.Up(n.ID) {
 			able = append(able, n.ID)
 		}
 	}
@@ -181,30 +198,27 @@ func (l *leading) handOver(ctx context.Context, r *replica.Replica, choose func(
 
 var errNobodyElse = errors.New("no other node can lead it now")
 
-// drain lets other nodes lead before this one ends, for a while: clients go on
+// Drain lets other nodes lead before this one ends, for a while: clients go on
 // at once instead of waiting for an election.
-func (h *Hub) drain() {
-	if !h.begun.Load() || !h.several() {
-		return
-	}
+func (l *Transfers) Drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	begin := time.Now()
 	for {
-		left := h.leading.drain(ctx)
+		left := l.drain(ctx)
 		if left == 0 {
-			h.log.Info("other nodes lead what this one led", "took", time.Since(begin).Round(time.Millisecond))
+			l.cfg.Log.Info("other nodes lead what this one led", "took", time.Since(begin).Round(time.Millisecond))
 			return
 		}
-		if !h.nodes.anyUp() {
-			h.log.Warn("no other node is there to lead what this one leads", "partitions", left)
+		if len(l.cfg.Reach.Others()) == 0 {
+			l.cfg.Log.Warn("no other node is there to lead what this one leads", "partitions", left)
 			return
 		}
 		again := time.NewTimer(50 * time.Millisecond)
 		select {
 		case <-ctx.Done():
 			again.Stop()
-			h.log.Warn("some partitions are led here to the end", "partitions", left, "error", record.ErrTimeout)
+			l.cfg.Log.Warn("some partitions are led here to the end", "partitions", left, "error", record.ErrTimeout)
 			return
 		case <-again.C:
 		}

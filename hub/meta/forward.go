@@ -1,4 +1,4 @@
-package hub
+package meta
 
 import (
 	"context"
@@ -19,19 +19,14 @@ const (
 	forwardFailed                  // whether it is in the log is not known
 )
 
-// ask has the node that leads the catalog commit a command.
-func (h *Hub) askLeader(ctx context.Context, leader int32, cmd []byte) (uint64, error) {
-	out, err := h.peers.Call(ctx, leader, callPropose, cmd)
+// asked tells what came of asking the node that leads the catalog.
+func asked(leader int32, out []byte, err error) (uint64, error) {
 	if errors.Is(err, peer.ErrNotConnected) {
 		return 0, fmt.Errorf("%w: %w", errNotProposed, err)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("the catalog: %w: %w", record.ErrTimeout, err)
 	}
-	return readForwarded(leader, out)
-}
-
-func readForwarded(leader int32, out []byte) (uint64, error) {
 	if len(out) > 0 {
 		switch out[0] {
 		case forwardDone:
@@ -47,8 +42,8 @@ func readForwarded(leader int32, out []byte) (uint64, error) {
 	return 0, fmt.Errorf("the catalog: %w: node %d answers %q", record.ErrTimeout, leader, out)
 }
 
-// forwarded commits a command for another node.
-func (m *meta) forwarded(ctx context.Context, cmd []byte) ([]byte, error) {
+// Answer commits a command for another node.
+func (m *Catalog) Answer(ctx context.Context, cmd []byte) ([]byte, error) {
 	if _, err := catalog.Decode(cmd); err != nil {
 		return nil, err
 	}

@@ -1,4 +1,8 @@
-package hub
+// Package topics keeps a node's replicas in line with the catalog, and makes the
+// topics that the hub's own parts ask for.
+//
+// Goroutines: none.
+package topics
 
 import (
 	"context"
@@ -15,12 +19,19 @@ import (
 	"github.com/entrepot-hub/entrepot/storage"
 )
 
-// topics keeps this node's replicas in line with the catalog: a partition that
+// Catalog is the site's.
+type Catalog interface {
+	State() *catalog.State
+	Watch() (*catalog.State, <-chan struct{})
+	Propose(ctx context.Context, cmd catalog.Command) (any, error)
+}
+
+// Topics keeps this node's replicas in line with the catalog: a partition that
 // the catalog places here is open, one that it no longer names is removed.
-type topics struct {
+type Topics struct {
 	self uint64 // this node in Raft groups
 	set  *replica.Set
-	meta *meta
+	meta Catalog
 	log  *slog.Logger
 
 	// turn is held while the replicas are brought in line, disk writes
@@ -32,18 +43,23 @@ type topics struct {
 	// and no reason to refuse what concerns other topics.
 	failing map[storage.LogID]bool
 	// opened are the replicas of one member that were opened just now: they
-	// elect themselves at once, and follow waits until they have.
+	// elect themselves at once, and Follow waits until they have.
 	opened []*replica.Replica
 	// fresh are the replicas of several members that were opened just now and
 	// are to be led here, with how often they were made to campaign.
 	fresh map[*replica.Replica]int
 }
 
-// open opens every partition at start. One that cannot be opened is reported
-// and tried again by run: a damaged log must not keep the others from serving.
+// New is the topics of a node with its member in Raft groups.
+func New(self uint64, set *replica.Set, meta Catalog, log *slog.Logger) *Topics {
+	return &Topics{self: self, set: set, meta: meta, log: log}
+}
+
+// Open opens every partition at start. One that cannot be opened is reported
+// and tried again by Run: a damaged log must not keep the others from serving.
 // Logs that the catalog does not name are left alone and reported: data is
 // deleted only where its topic was, never because a name is missing.
-func (t *topics) open(ctx context.Context, logs []storage.LogID) {
+func (t *Topics) Open(ctx context.Context, logs []storage.LogID) {
 	s := t.meta.State()
 	t.turn.Lock()
 	t.have, t.failing = map[storage.LogID]replica.TopicConfig{}, map[storage.LogID]bool{}
@@ -58,13 +74,13 @@ func (t *topics) open(ctx context.Context, logs []storage.LogID) {
 			t.log.Warn("the log of a partition is not there and is begun anew, empty", "log", id.String(), "topic_id", id.ID.String())
 		}
 	}
-	if err := t.follow(ctx); err != nil {
+	if err := t.Follow(ctx); err != nil {
 		t.log.Error("a partition cannot be opened", "error", err)
 	}
 	t.turn.Lock()
 	defer t.turn.Unlock()
 	for _, id := range logs {
-		if !want[id] && !isMeta(id) {
+		if !want[id] && id.Topic != catalog.MetaGroup {
 			t.log.Warn("a log of no topic in the catalog is left as it is", "log", id.String(), "topic_id", id.ID.String())
 		}
 	}
@@ -73,7 +89,7 @@ func (t *topics) open(ctx context.Context, logs []storage.LogID) {
 // finishDeletions removes what is left of topics that were deleted, and of
 // partitions that have moved away: the node ended before it had. It returns the
 // other logs.
-func (t *topics) finishDeletions(s *catalog.State, logs []storage.LogID, want map[storage.LogID]bool) []storage.LogID {
+func (t *Topics) finishDeletions(s *catalog.State, logs []storage.LogID, want map[storage.LogID]bool) []storage.LogID {
 	return slices.DeleteFunc(logs, func(id storage.LogID) bool {
 		if want[id] || !s.Deleted(id.ID) && !moved(s, id) {
 			return false
@@ -93,7 +109,7 @@ func moved(s *catalog.State, id storage.LogID) bool {
 }
 
 // placed are the logs that this node has, or is to have, by a state.
-func (t *topics) placed(s *catalog.State) map[storage.LogID]bool {
+func (t *Topics) placed(s *catalog.State) map[storage.LogID]bool {
 	all := map[storage.LogID]bool{}
 	for _, topic := range s.Topics() {
 		for p, part := range topic.Partitions {
@@ -109,21 +125,21 @@ func logID(topic *catalog.Topic, p int, part catalog.Partition) storage.LogID {
 	return storage.LogID{Topic: topic.Name, ID: topic.ID, Partition: int32(p), Generation: part.Generation}
 }
 
-// follow brings the replicas in line with the present state and waits until
+// Follow brings the replicas in line with the present state and waits until
 // those serve that nobody else leads. Its error tells what failed now and had
 // not failed before.
-func (t *topics) follow(ctx context.Context) error {
+func (t *Topics) Follow(ctx context.Context) error {
 	err := t.align()
 	t.await(ctx)
 	return err
 }
 
 // align brings the replicas in line with the present state.
-func (t *topics) align() error {
+func (t *Topics) align() error {
 	t.turn.Lock()
 	defer t.turn.Unlock()
 	if t.have == nil {
-		return nil // before open: nothing is open yet
+		return nil // before Open: nothing is open yet
 	}
 	s := t.meta.State()
 	if s == t.at {
@@ -172,17 +188,17 @@ func (t *topics) align() error {
 
 // alike reports whether two states place the same replicas here, as they do
 // before and after most commands: topics are never changed in place.
-func (t *topics) alike(a, b *catalog.State) bool {
+func (t *Topics) alike(a, b *catalog.State) bool {
 	return slices.Equal(a.Topics(), b.Topics()) && t.registered(a) == t.registered(b)
 }
 
 // registered reports whether this member is its node's by a state.
-func (t *topics) registered(s *catalog.State) bool {
+func (t *Topics) registered(s *catalog.State) bool {
 	n, ok := s.Node(replica.NodeOf(t.self))
 	return ok && n.Member() == t.self
 }
 
-func (t *topics) keep(id storage.LogID, part catalog.Partition, settings replica.TopicConfig) error {
+func (t *Topics) keep(id storage.LogID, part catalog.Partition, settings replica.TopicConfig) error {
 	had, open := t.have[id]
 	if open && had == settings {
 		return nil
@@ -214,7 +230,7 @@ func (t *topics) keep(id storage.LogID, part catalog.Partition, settings replica
 // await waits until the replicas serve that were opened and nobody else leads,
 // for all of them together no longer than leaderTime. Each is waited for by
 // whoever comes meanwhile, too: it may be what was asked for.
-func (t *topics) await(ctx context.Context) {
+func (t *Topics) await(ctx context.Context) {
 	t.turn.Lock()
 	opened := slices.Clone(t.opened)
 	t.turn.Unlock()
@@ -281,13 +297,13 @@ func segmentAge(s catalog.Settings) time.Duration {
 	return s.SegmentAge
 }
 
-// run follows what other nodes propose, and tries again what could not be
+// Run follows what other nodes propose, and tries again what could not be
 // brought in line.
-func (t *topics) run(ctx context.Context) error {
+func (t *Topics) Run(ctx context.Context) error {
 	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
 	for {
-		_, changed := t.meta.machine.Watch()
+		_, changed := t.meta.Watch()
 		if err := t.align(); err != nil {
 			t.log.Error("topics are not in line with the catalog", "error", err)
 		}
@@ -311,7 +327,7 @@ const (
 )
 
 // campaignAgain fires when there are fresh groups to be led.
-func (t *topics) campaignAgain() <-chan time.Time {
+func (t *Topics) campaignAgain() <-chan time.Time {
 	t.turn.Lock()
 	defer t.turn.Unlock()
 	if len(t.fresh) == 0 {
@@ -320,7 +336,7 @@ func (t *topics) campaignAgain() <-chan time.Time {
 	return time.After(campaignEvery)
 }
 
-func (t *topics) campaign() {
+func (t *Topics) campaign() {
 	t.turn.Lock()
 	defer t.turn.Unlock()
 	for r, tries := range t.fresh {

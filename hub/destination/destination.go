@@ -1,53 +1,43 @@
-package hub
+// Package destination is a hub as what links mirror to: topics that follow their
+// source's, and replicas that a link writes at the source's offsets.
+//
+// Goroutines: none.
+package destination
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
+	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
-	"github.com/entrepot-hub/entrepot/hub/mesh"
 	"github.com/entrepot-hub/entrepot/hub/replica"
 	"github.com/entrepot-hub/entrepot/mirror"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
-// meshChanged tells the links which other sites there are.
-type meshChanged struct{ h *Hub }
-
-// Changed implements mesh.Handler. A site none of whose nodes is alive stays a
-// source while gossip remembers it: only its own silence makes it unreachable.
-func (m meshChanged) Changed(members []mesh.Member) {
-	m.h.members.Store(&members)
-	if !m.h.joined.Load() {
-		return // the site's nodes are looked at; links come later
-	}
-	m.h.findPeers()
-	m.h.hintFailures(members)
-	brokers := map[string][]string{}
-	for _, one := range members {
-		if one.Site != m.h.cfg.Node.Site && one.Kafka != "" && one.Status != mesh.StatusLeft {
-			brokers[one.Site] = append(brokers[one.Site], one.Kafka)
-		}
-	}
-	sources := make([]mirror.Source, 0, len(brokers))
-	for _, name := range slices.Sorted(maps.Keys(brokers)) {
-		sources = append(sources, mirror.Source{Site: name, Brokers: brokers[name]})
-	}
-	m.h.links.SetSources(sources)
+// Catalog is the site's.
+type Catalog interface {
+	State() *catalog.State
+	Propose(ctx context.Context, cmd catalog.Command) (any, error)
 }
 
-// site is this hub as the destination of links.
-type site struct{ h *Hub }
+// Site implements mirror.Site.
+type Site struct {
+	Catalog Catalog
+	Set     *replica.Set
+	// Replicas is how many a topic gets that somebody asked for so many of; 0:
+	// nobody has.
+	Replicas func(asked int32) int32
+}
 
 // EnsureTopic implements mirror.Site.
-func (s site) EnsureTopic(ctx context.Context, t mirror.MirroredTopic) error {
-	have, ok := s.h.meta.State().Topic(t.Name)
+func (s Site) EnsureTopic(ctx context.Context, t mirror.MirroredTopic) error {
+	have, ok := s.Catalog.State().Topic(t.Name)
 	if !ok {
-		_, err := s.h.meta.Propose(ctx, catalog.CreateTopic{
-			Name: t.Name, ID: t.ID, Partitions: t.Partitions, Replicas: s.h.replicas(0), Config: t.Config, Created: now(),
+		_, err := s.Catalog.Propose(ctx, catalog.CreateTopic{
+			Name: t.Name, ID: t.ID, Partitions: t.Partitions, Replicas: s.Replicas(0), Config: t.Config, Created: time.Now().UnixMilli(),
 			Mirror: &catalog.Mirror{Source: t.SourceSite, Link: t.Link, Epoch: 1, State: catalog.MirrorActive},
 		})
 		return err
@@ -60,12 +50,12 @@ func (s site) EnsureTopic(ctx context.Context, t mirror.MirroredTopic) error {
 	}
 	var errs []error
 	if n := int32(len(have.Partitions)); t.Partitions > n {
-		_, err := s.h.meta.Propose(ctx, catalog.CreatePartitions{Name: t.Name, Count: t.Partitions, Link: t.Link})
+		_, err := s.Catalog.Propose(ctx, catalog.CreatePartitions{Name: t.Name, Count: t.Partitions, Link: t.Link})
 		errs = append(errs, err)
 	}
 	if alter := settingsToFollow(have.Config, t.Config); alter != nil {
 		alter.Name = t.Name
-		_, err := s.h.meta.Propose(ctx, *alter)
+		_, err := s.Catalog.Propose(ctx, *alter)
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
@@ -93,9 +83,9 @@ func settingsToFollow(have, want map[string]string) *catalog.AlterTopicConfig {
 }
 
 // Mirrors implements mirror.Site.
-func (s site) Mirrors() []mirror.MirroredTopic {
+func (s Site) Mirrors() []mirror.MirroredTopic {
 	var all []mirror.MirroredTopic
-	for _, t := range s.h.meta.State().Topics() {
+	for _, t := range s.Catalog.State().Topics() {
 		if t.Mirror == nil || t.Mirror.State != catalog.MirrorActive {
 			continue
 		}
@@ -114,12 +104,12 @@ func (s site) Mirrors() []mirror.MirroredTopic {
 }
 
 // Target implements mirror.Site.
-func (s site) Target(tp record.TopicPartition) (mirror.Target, error) {
-	t, ok := s.h.meta.State().Topic(tp.Topic)
+func (s Site) Target(tp record.TopicPartition) (mirror.Target, error) {
+	t, ok := s.Catalog.State().Topic(tp.Topic)
 	if !ok || t.Mirror == nil {
 		return nil, fmt.Errorf("%s: %w: no mirror of this name here", tp, record.ErrUnknownTopic)
 	}
-	r, ok := s.h.set.Get(tp)
+	r, ok := s.Set.Get(tp)
 	if !ok {
 		return nil, fmt.Errorf("%s: %w", tp, record.ErrNotLeader)
 	}
