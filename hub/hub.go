@@ -231,7 +231,7 @@ func (h *Hub) join(context.Context) error {
 		Relay: h.relay.Before(relayRegistry, h.schemaWriter),
 	}
 	if h.cfg.Listeners.Registry.Login {
-		sc.Login = passwords(pc.SASL)
+		sc.Login = pc.SASL.Password
 	}
 	h.registry = registry.New(sc)
 	cc := connect.Config{
@@ -239,7 +239,7 @@ func (h *Hub) join(context.Context) error {
 		Relay: h.relay.Before(relayConnect, h.jobs.WhoseConnect),
 	}
 	if h.cfg.Listeners.Connect.Login {
-		cc.Login = passwords(pc.SASL)
+		cc.Login = pc.SASL.Password
 	}
 	h.connect = connect.New(cc)
 	h.relay.Serve(relayRegistry, h.registry.Handler())

@@ -145,15 +145,6 @@ func (h *Hub) logins() (*auth.SASL, error) {
 	return auth.NewSASL(cfg), nil
 }
 
-// passwords checks users and their passwords where no SASL is spoken.
-func passwords(logins *auth.SASL) func(ctx context.Context, user, password string) error {
-	return func(ctx context.Context, user, password string) error {
-		x, _ := logins.Begin(auth.Plain)
-		_, _, err := x.Step(ctx, []byte("\x00"+user+"\x00"+password))
-		return err
-	}
-}
-
 // authorize is how ACLs decide; nil: they do not.
 func (c SecurityConfig) authorize() *protocol.Authorize {
 	if !c.Authorize {

@@ -84,6 +84,13 @@ func (s *SASL) Begin(mechanism string) (Exchange, bool) {
 	return nil, false
 }
 
+// Password checks a user and his password where no SASL is spoken.
+func (s *SASL) Password(ctx context.Context, user, password string) error {
+	x, _ := s.Begin(Plain)
+	_, _, err := x.Step(ctx, []byte("\x00"+user+"\x00"+password))
+	return err
+}
+
 func (s *SASL) session(name, mechanism string, credentialEnd time.Time) *Session {
 	end := credentialEnd
 	if s.cfg.MaxSession > 0 {

@@ -104,7 +104,7 @@ func (m *Mover) step(ctx context.Context) {
 	}
 	s := m.meta.State()
 	seen := map[storage.LogID]bool{}
-	for _, p := range m.Pending() {
+	for _, p := range s.PendingMoves(limits, m.nodes.Up) {
 		part := p.Topic.Partitions[p.Partition]
 		r, ok := m.set.Get(record.TopicPartition{Topic: p.Topic.Name, Partition: p.Partition})
 		if !p.Active || !ok || r.ID().ID != p.Topic.ID || r.ID().Generation != part.Generation || r.Serving() != nil {
