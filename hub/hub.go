@@ -19,6 +19,7 @@ import (
 	"github.com/entrepot-hub/entrepot/connectors"
 	"github.com/entrepot-hub/entrepot/connectors/strict"
 	"github.com/entrepot-hub/entrepot/hub/admin"
+	"github.com/entrepot-hub/entrepot/hub/auth"
 	"github.com/entrepot-hub/entrepot/hub/connect"
 	"github.com/entrepot-hub/entrepot/hub/destination"
 	"github.com/entrepot-hub/entrepot/hub/entry"
@@ -32,6 +33,7 @@ import (
 	"github.com/entrepot-hub/entrepot/hub/meta"
 	"github.com/entrepot-hub/entrepot/hub/moves"
 	"github.com/entrepot-hub/entrepot/hub/peer"
+	"github.com/entrepot-hub/entrepot/hub/pipe"
 	"github.com/entrepot-hub/entrepot/hub/placing"
 	"github.com/entrepot-hub/entrepot/hub/protocol"
 	"github.com/entrepot-hub/entrepot/hub/reach"
@@ -78,8 +80,9 @@ type Hub struct {
 	set        *replica.Set
 	meta       *meta.Catalog
 	topics     *topics.Topics
+	sasl       *auth.SASL
 	server     *protocol.Server
-	pipe       *pipe
+	pipe       *pipe.Pipe
 	announcer  *leading.Announcer
 	nodes      *reach.Nodes
 	moves      *moves.Mover
@@ -164,7 +167,25 @@ func (h *Hub) openStore(context.Context) error {
 // join builds the parts that stand on the store and hands each what it asks of
 // the others.
 func (h *Hub) join(context.Context) error {
-	var err error
+	for _, build := range []func() error{h.joinReplicas, h.joinCatalog, h.joinKafka, h.joinClients} {
+		if err := build(); err != nil {
+			return err
+		}
+	}
+	h.joinHTTP()
+	h.finder.Begin(finding.Parts{Self: h.id, Catalog: h.meta, Nodes: h.peers.SetNodes, Failed: h.set.NodeFailed, Sites: h.links.SetSources})
+	h.jobs.Begin(jobs.Parts{
+		Node: h.id.ID, Name: h.cfg.Node.ID, Catalog: h.meta, Topics: h.topics, Placing: h.placing, Reach: h.nodes, Call: h.peers.Call, Runner: h.runner, Several: h.several,
+	})
+	h.status.Begin(status.Parts{
+		Node: h.id.ID, Member: h.member(), Cluster: h.id.Cluster, Set: h.set, Catalog: h.meta, Moves: h.moves, Reach: h.nodes,
+		Leaders: h.leaders, Leader: partitions{h}.Leader, Links: h.links,
+	})
+	h.joined.Store(true)
+	return nil
+}
+
+func (h *Hub) joinReplicas() (err error) {
 	rc := replica.Config{
 		Member: h.member(), Transport: transport{h}, Source: otherLogs{h}, FetchRate: -1, // what is fetched is bounded where it is received
 		ScrubRate: int64(h.cfg.Scrub.Rate), ScrubEvery: h.cfg.Scrub.Every, Logger: h.log.With("part", "replica"),
@@ -172,9 +193,12 @@ func (h *Hub) join(context.Context) error {
 	if rc.ScrubRate == 0 {
 		rc.ScrubRate = -1
 	}
-	if h.set, err = replica.Open(rc, h.store); err != nil {
-		return err
-	}
+	h.set, err = replica.Open(rc, h.store)
+	return err
+}
+
+// joinCatalog makes the catalog and what follows from it and from who is in reach.
+func (h *Hub) joinCatalog() (err error) {
 	h.leaders, h.nodes = leaders.New(), reach.New(h.id.ID, h.peers.Call, h.log)
 	h.meta, err = meta.Open(h.set, meta.Config{
 		Born: h.id.Members(), Joins: h.id.Grown, Alone: !h.id.Several(),
@@ -197,7 +221,10 @@ func (h *Hub) join(context.Context) error {
 		Greet: func(node int32) bool { return h.tell(node, noticeJobs, h.placing.Notice()) },
 	}
 	h.announcer, h.transfers = leading.NewAnnouncer(lc), leading.NewTransfers(lc)
+	return nil
+}
 
+func (h *Hub) joinKafka() error {
 	pc := protocol.Default()
 	pc.Node, pc.ClusterID, pc.AutoCreate = h.id.ID, h.id.Cluster, h.cfg.AutoCreateTopics
 	pc.Group.Migration = group.Migration(h.cfg.GroupMigration)
@@ -205,33 +232,40 @@ func (h *Hub) join(context.Context) error {
 	pc.Group.Consumer, pc.Group.Bounds = h.cfg.ConsumerGroups.timing()
 	pc.Logger = h.log.With("part", "kafka")
 	pc.Authorize = h.cfg.Security.authorize()
-	pc.Peers = kafkaPeers{h}
-	pc.Quorum = h.quorum
-	if pc.SASL, err = h.logins(); err != nil {
+	pc.Peers, pc.Quorum = kafkaPeers{h}, h.quorum
+	var err error
+	if h.sasl, err = h.logins(); err != nil {
 		return err
 	}
+	pc.SASL = h.sasl
 	h.server = protocol.New(pc, partitions{h}, h.meta)
-	h.pipe = &pipe{serve: h.server.ServeConn, own: []string{h.Kafka()}}
+	h.pipe = pipe.New(h.server.ServeConn, h.Kafka())
+	return nil
+}
 
+// joinClients makes those of Kafka servers: links and jobs.
+func (h *Hub) joinClients() error {
 	mc := mirror.Config{Site: h.cfg.Node.Site, Logger: h.log.With("part", "mirror")}
 	if err := h.linkSecurity(&mc); err != nil {
 		return err
 	}
+	var err error
 	if h.links, err = mirror.New(mc, destination.Site{Catalog: h.meta, Set: h.set, Replicas: h.topics.Replicas}); err != nil {
 		return err
 	}
 	h.runner, err = stream.New(stream.Config{
-		Dial: h.pipe.dial, Seeds: []string{h.Kafka()}, Site: h.cfg.Node.Site, Claim: h.lease, Logger: h.log.With("part", "jobs"),
+		Dial: h.pipe.Dial, Seeds: []string{h.Kafka()}, Site: h.cfg.Node.Site, Claim: h.lease, Logger: h.log.With("part", "jobs"),
 	})
-	if err != nil {
-		return err
-	}
+	return err
+}
+
+func (h *Hub) joinHTTP() {
 	sc := registry.Config{
-		Dial: h.pipe.dial, Seeds: []string{h.Kafka()}, ClusterID: h.id.Cluster, Version: h.deps.Version, Logger: h.log.With("part", "registry"),
+		Dial: h.pipe.Dial, Seeds: []string{h.Kafka()}, ClusterID: h.id.Cluster, Version: h.deps.Version, Logger: h.log.With("part", "registry"),
 		Relay: h.relay.Before(relayRegistry, h.schemaWriter),
 	}
 	if h.cfg.Listeners.Registry.Login {
-		sc.Login = pc.SASL.Password
+		sc.Login = h.sasl.Password
 	}
 	h.registry = registry.New(sc)
 	cc := connect.Config{
@@ -239,22 +273,12 @@ func (h *Hub) join(context.Context) error {
 		Relay: h.relay.Before(relayConnect, h.jobs.WhoseConnect),
 	}
 	if h.cfg.Listeners.Connect.Login {
-		cc.Login = pc.SASL.Password
+		cc.Login = h.sasl.Password
 	}
 	h.connect = connect.New(cc)
 	h.relay.Serve(relayRegistry, h.registry.Handler())
 	h.relay.Serve(relayConnect, h.connect.Handler())
 	h.relay.Serve(relayAdmin, h.admin.Handler())
-	h.finder.Begin(finding.Parts{Self: h.id, Catalog: h.meta, Nodes: h.peers.SetNodes, Failed: h.set.NodeFailed, Sites: h.links.SetSources})
-	h.jobs.Begin(jobs.Parts{
-		Node: h.id.ID, Name: h.cfg.Node.ID, Catalog: h.meta, Topics: h.topics, Placing: h.placing, Reach: h.nodes, Call: h.peers.Call, Runner: h.runner, Several: h.several,
-	})
-	h.status.Begin(status.Parts{
-		Node: h.id.ID, Member: h.member(), Cluster: h.id.Cluster, Set: h.set, Catalog: h.meta, Moves: h.moves, Reach: h.nodes,
-		Leaders: h.leaders, Leader: partitions{h}.Leader, Links: h.links,
-	})
-	h.joined.Store(true)
-	return nil
 }
 
 // joinIfSomebody builds the rest at once if the node knows who it is; otherwise
@@ -297,7 +321,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		err = h.begin(ctx)
 	}
 	if err == nil {
-		h.pipe.ctx = server.ctx
+		h.pipe.Begin(server.ctx)
 		server.run("groups", h.server.Run)
 		for _, d := range h.doors {
 			server.run("listener "+d.Name, func(ctx context.Context) error { return h.server.Serve(ctx, d) })
@@ -331,7 +355,7 @@ func (h *Hub) Run(ctx context.Context) error {
 	}
 	edge.stop()
 	server.stop()
-	h.pipe.wait()
+	h.pipe.Wait()
 	logs.stop()
 	h.close()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
