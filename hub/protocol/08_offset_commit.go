@@ -40,15 +40,16 @@ func (s *Server) offsetCommit(ctx context.Context, r *request, req *kmsg.OffsetC
 	}
 	var slots []*kmsg.OffsetCommitResponseTopicPartition // of ask.Offsets
 	resp.Topics = make([]kmsg.OffsetCommitResponseTopic, len(req.Topics))
-	st, now := s.meta.State(), s.cfg.Clock().UnixMilli()
+	now := s.cfg.Clock().UnixMilli()
 	denied := s.mayGroup(r, catalog.OpRead, req.Group)
 	for i := range req.Topics {
 		rt, ot := &req.Topics[i], &resp.Topics[i]
 		ot.Topic, ot.TopicID = rt.Topic, rt.TopicID
 		ot.Partitions = make([]kmsg.OffsetCommitResponseTopicPartition, len(rt.Partitions))
-		t, err := s.findFor(r, catalog.OpRead, st, req.Version >= 10, rt.Topic, rt.TopicID)
-		if denied != nil {
-			err = denied
+		var t *catalog.Topic
+		err := denied
+		if err == nil {
+			t, err = s.findToCoordinate(ctx, r, catalog.OpRead, req.Version >= 10, rt.Topic, rt.TopicID)
 		}
 		for j := range rt.Partitions {
 			rp, slot := &rt.Partitions[j], &ot.Partitions[j]

@@ -94,9 +94,10 @@ func (s *Server) addToTxn(ctx context.Context, r *request, version int16, id str
 	denied := s.mayTransact(r, id)
 	unknown := false
 	for i, tp := range tps {
-		t, err := s.findFor(r, catalog.OpWrite, s.meta.State(), false, tp.Topic, record.TopicID{})
-		if denied != nil {
-			err = denied
+		var t *catalog.Topic
+		err := denied
+		if err == nil {
+			t, err = s.findToCoordinate(ctx, r, catalog.OpWrite, false, tp.Topic, record.TopicID{})
 		}
 		codes[i] = code(hasPartition(t, tp.Partition, err))
 		unknown = unknown || codes[i] != 0

@@ -45,15 +45,16 @@ func (s *Server) txnOffsetCommit(ctx context.Context, r *request, req *kmsg.TxnO
 	}
 	var slots []*int16 // of ask.Offsets
 	resp.Topics = make([]kmsg.TxnOffsetCommitResponseTopic, len(req.Topics))
-	st, now := s.meta.State(), s.cfg.Clock().UnixMilli()
+	now := s.cfg.Clock().UnixMilli()
 	denied := cmp.Or(s.mayTransact(r, req.TransactionalID), s.mayGroup(r, catalog.OpRead, req.Group))
 	for i := range req.Topics {
 		rt, ot := &req.Topics[i], &resp.Topics[i]
 		ot.Topic = rt.Topic
 		ot.Partitions = make([]kmsg.TxnOffsetCommitResponseTopicPartition, len(rt.Partitions))
-		t, err := s.findFor(r, catalog.OpRead, st, false, rt.Topic, record.TopicID{})
-		if denied != nil {
-			err = denied
+		var t *catalog.Topic
+		err := denied
+		if err == nil {
+			t, err = s.findToCoordinate(ctx, r, catalog.OpRead, false, rt.Topic, record.TopicID{})
 		}
 		for j := range rt.Partitions {
 			rp, slot := &rt.Partitions[j], &ot.Partitions[j]

@@ -42,6 +42,19 @@ func (s *Server) findToChange(ctx context.Context, r *request, op catalog.Operat
 	return s.findFor(r, op, s.meta.State(), byID, name, id)
 }
 
+// findToCoordinate is findToChange for a coordinator, which may have come to this
+// node before the newest of the catalog: to a client that commits, a topic that is
+// not there is gone for good.
+func (s *Server) findToCoordinate(ctx context.Context, r *request, op catalog.Operation, byID bool, name string, id record.TopicID) (*catalog.Topic, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	t, err := s.findToChange(ctx, r, op, byID, name, id)
+	if errors.Is(err, record.ErrTimeout) {
+		err = fmt.Errorf("%w: %v", errNoCoordinator, err)
+	}
+	return t, err
+}
+
 // catchUp waits until this node's catalog is as new as the site's is now.
 func catchUp(ctx context.Context, meta Meta) error {
 	// What is there already changes nothing, and is applied here after all that

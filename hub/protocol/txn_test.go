@@ -309,3 +309,47 @@ func TestOffsetsWaitForTheTransaction(t *testing.T) {
 		check("after another restart", want, nil)
 	}
 }
+
+// A coordinator that has come to a node whose catalog is behind takes what is
+// about a topic of a moment ago.
+func TestCoordinatorWhoseCatalogIsBehind(t *testing.T) {
+	s := startSite(t, quick())
+	s.topic(t, "before", 1)
+	c := s.dial(t)
+	commit := func(topic string) int16 {
+		req := kmsg.NewPtrOffsetCommitRequest()
+		req.Version, req.Group, req.Generation = 7, "g", -1
+		req.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: topic, Partitions: []kmsg.OffsetCommitRequestTopicPartition{{Offset: 4}}}}
+		return ask[*kmsg.OffsetCommitResponse](c, req).Topics[0].Partitions[0].ErrorCode
+	}
+	wantCode(t, "commit", commit("before"), nil)
+	ip := kmsg.NewPtrInitProducerIDRequest()
+	ip.Version, ip.TransactionalID, ip.TransactionTimeoutMillis = 5, kmsg.StringPtr("x"), 60_000
+	p := ask[*kmsg.InitProducerIDResponse](c, ip)
+	wantCode(t, "init", p.ErrorCode, nil)
+	behind := s.State()
+	s.topic(t, "t", 1)
+	lag := func() {
+		s.memSite.mu.Lock()
+		s.memSite.mu.lags = behind
+		s.memSite.mu.Unlock()
+	}
+	lag()
+	wantCode(t, "commit", commit("t"), nil)
+	wantCode(t, "commit for a topic that is not there", commit("none"), kerr.UnknownTopicOrPartition)
+	lag()
+	add := kmsg.NewPtrAddPartitionsToTxnRequest()
+	add.Version, add.TransactionalID, add.ProducerID, add.ProducerEpoch = 3, "x", p.ProducerID, p.ProducerEpoch
+	add.Topics = []kmsg.AddPartitionsToTxnRequestTopic{{Topic: "t", Partitions: []int32{0}}}
+	wantCode(t, "add", ask[*kmsg.AddPartitionsToTxnResponse](c, add).Topics[0].Partitions[0].ErrorCode, nil)
+	lag()
+	toc := kmsg.NewPtrTxnOffsetCommitRequest()
+	toc.Version, toc.TransactionalID, toc.Group, toc.Generation = 5, "x", "g", -1
+	toc.ProducerID, toc.ProducerEpoch = p.ProducerID, p.ProducerEpoch
+	toc.Topics = []kmsg.TxnOffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.TxnOffsetCommitRequestTopicPartition{{Offset: 7}}}}
+	wantCode(t, "commit in a transaction", ask[*kmsg.TxnOffsetCommitResponse](c, toc).Topics[0].Partitions[0].ErrorCode, nil)
+	s.memSite.mu.Lock()
+	s.memSite.mu.lags, s.memSite.mu.lost = behind, []bool{false}
+	s.memSite.mu.Unlock()
+	wantCode(t, "commit while the catalog has no leader", commit("t"), kerr.CoordinatorNotAvailable)
+}
