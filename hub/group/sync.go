@@ -1,6 +1,7 @@
 package group
 
 import (
+	"errors"
 	"fmt"
 	"time"
 )
@@ -56,6 +57,12 @@ func (g *Group) checkSync(r SyncRequest) (*member, error) {
 		return nil, ErrDead
 	}
 	m, err := g.current(r.MemberID, r.Instance, r.Generation)
+	if r.Generation > g.generation && (errors.Is(err, ErrIllegalGen) || errors.Is(err, ErrUnknownMember)) {
+		// A coordinator before this one has let the members join, and was gone
+		// before it had their assignment durably. Nobody has been given any of it:
+		// they join again, with what they own.
+		return nil, ErrRebalancing
+	}
 	if err != nil {
 		return nil, err
 	}
