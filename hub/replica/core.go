@@ -58,6 +58,11 @@ type core struct {
 	pending  queue[pending]
 	inflight queue[inflight]
 
+	// Between two leaders, at the old one (between.go).
+	between    bool
+	leaderless int // ticks since it has ceased to lead
+	kept       []kept
+
 	// The hard state as of the last round, and whether a commit has not been
 	// written with one yet: it goes along with the next round.
 	hard      storage.HardState
@@ -266,6 +271,7 @@ func (c *core) tick(n int) {
 			}
 			continue
 		}
+		c.leaderless++
 		c.rn.TickQuiesced() // Raft's lease on its leader runs on it; its own timeout does not
 		if c.elapsed++; c.elapsed >= c.timeout {
 			c.campaign()
@@ -355,9 +361,7 @@ func (c *core) roleChanged(s *raft.SoftState) {
 	}
 	c.stir()
 	if was == raft.StateLeader {
-		// Whether these are committed after all is the next leader's affair;
-		// an idempotent client finds out by sending again.
-		c.failPending(c.notLeader())
+		c.keep()
 	}
 	if c.role == raft.StateLeader {
 		c.term = c.rn.BasicStatus().Term
@@ -396,6 +400,7 @@ func (c *core) fail(err error) {
 	c.failed = err
 	c.role, c.lead = raft.StateFollower, raft.None
 	c.failPending(err)
+	c.refuseKept(err)
 }
 
 // handOver has the voter that has most of the log stand for election at once:

@@ -278,6 +278,8 @@ func (e *cluster) propose(verb string, m *member, a storytest.Args) {
 		p.guard = MirrorGuard{Link: a.Get("link"), Epoch: a.Int("epoch", 0), Next: a.Int("next", 0)}
 	case "control":
 		p.kind, p.control = propControl, controlEntry(e.t, a)
+	case "transfer":
+		p.kind, p.to = propTransfer, uint64(a.Int("to", 0))
 	case "add-voter", "add-learner", "remove-voter":
 		change := pb.ConfChangeSingle{Type: pb.ConfChangeAddNode, NodeID: uint64(a.Int("id", 0))}
 		if verb == "add-learner" {

@@ -35,7 +35,7 @@ func (c *core) joining() bool {
 }
 
 // transfer hands the leadership over. The answer means that it is under way:
-// until it is decided no proposal is taken.
+// until it is decided proposals wait.
 func (c *core) transfer(p *proposal) {
 	if p.to == c.cfg.id {
 		c.out.acks = append(c.out.acks, ack{p: p})
@@ -53,6 +53,7 @@ func (c *core) transfer(p *proposal) {
 	}
 	c.rn.TransferLeader(p.to)
 	c.pump()
+	c.between = true
 	c.out.acks = append(c.out.acks, ack{p: p})
 }
 

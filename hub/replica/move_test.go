@@ -199,7 +199,7 @@ func TestMove(t *testing.T) {
 	})
 }
 
-// A planned change of the leader: the old one refuses what comes meanwhile, and
+// A planned change of the leader: nobody waits for an election timeout, and
 // a node that cannot lead is not let.
 func TestTransfer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

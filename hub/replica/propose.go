@@ -48,16 +48,19 @@ const (
 // offsets and epochs into the batches, and gives what passes to Raft in one
 // message.
 func (c *core) propose(diskFull bool) {
+	c.decideKept()
 	if len(c.props) == 0 {
 		return
 	}
 	refused := c.mayPropose()
 	for len(c.props) > 0 {
 		p := c.props[0]
-		switch {
+		switch members := p.kind == propConfChange || p.kind == propTransfer; {
+		case c.between && !members:
+			c.kept = append(c.kept, kept{p: p})
 		case refused != nil:
 			c.refuse(p, refused)
-		case p.kind == propConfChange || p.kind == propTransfer:
+		case members:
 			c.flushStaged()
 			c.proposeMembers(p)
 		default:
@@ -84,7 +87,7 @@ func (c *core) mayPropose() error {
 	if c.role != raft.StateLeader {
 		return c.notLeader()
 	}
-	if c.rn.BasicStatus().LeadTransferee != raft.None {
+	if c.handingOver() {
 		return fmt.Errorf("%w: leadership is being handed over", record.ErrNotLeader)
 	}
 	return nil

@@ -76,7 +76,7 @@ func (c *core) agrees(member uint64) {
 
 // rests reports whether a leader and its group have nothing to do.
 func (c *core) rests() bool {
-	if !c.serving() || c.applied != c.tail.index || !c.settled() || c.rn.BasicStatus().LeadTransferee != raft.None {
+	if !c.serving() || c.applied != c.tail.index || !c.settled() || c.between {
 		return false
 	}
 	inLine := true

@@ -64,7 +64,8 @@ func (r *Replica) Members() Members { return r.view.Load().members }
 
 // TransferTo lets the replica on another node lead, which must be a voter and
 // have caught up. It returns once another leads, or with an error when this one
-// still does. Meanwhile proposals are refused with record.ErrNotLeader.
+// still does. Meanwhile proposals wait, and are then appended or refused with
+// record.ErrNotLeader.
 func (r *Replica) TransferTo(ctx context.Context, node int32) error {
 	if err := r.Serving(); err != nil {
 		return err

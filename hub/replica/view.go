@@ -84,7 +84,7 @@ func (c *core) view() *view {
 		c.others, c.othersAt = v.members.others(c.cfg.id), c.conf.index+1
 	}
 	v.others = c.others
-	v.handingOver = c.role == raft.StateLeader && c.rn.BasicStatus().LeadTransferee != raft.None
+	v.handingOver = c.handingOver()
 	if l := c.tail.control.lineage; len(l) > 0 {
 		v.lastEpoch = l[len(l)-1].epoch
 	}
