@@ -55,8 +55,8 @@ idle: build ## what 1,000 idle partitions cost in memory and processor time, abo
 chaos: test-setup ## three nodes under real clients, a fault every few seconds for MINUTES=10, and the checks of what the clients saw (docs/simulation.md); SEED=n draws the same faults, DIR=folder keeps report and history, and what the nodes have if something is wrong
 	ENTREPOT_TEST_TOOLS=all ENTREPOT_CHAOS_TIME=$(or $(MINUTES),10)m ENTREPOT_CHAOS_SEED=$(SEED) ENTREPOT_CHAOS_DIR=$(abspath $(DIR)) $(GO) test -count=1 -v -timeout $$(($(or $(MINUTES),10) * 2 + 30))m -run 'Chaos$$' ./hub/hubtest/chaos
 
-failover: test-setup ## how long a partition takes no writes when its leader is killed, when it is moved, and how long a wiped node needs (TRIES=50, MIB=10240)
-	ENTREPOT_FAILOVERS=$(or $(TRIES),50) ENTREPOT_WIPED_MIB=$(or $(MIB),10240) $(GO) test -count=1 -v -timeout 90m -run 'Failover|PlannedMove|WipedUnderLoad' ./hub/hubtest/chaos
+failover: test-setup ## how long a partition takes no writes when its leader is killed, when it is moved or stopped, and how long a wiped node needs (TRIES=50, MIB=10240)
+	ENTREPOT_FAILOVERS=$(or $(TRIES),50) ENTREPOT_WIPED_MIB=$(or $(MIB),10240) $(GO) test -count=1 -v -timeout 90m -run 'Failover|PlannedMove|StoppedLeader|WipedUnderLoad' ./hub/hubtest/chaos
 
 kill: test-setup ## the kill tests of nodes and sites in full: 20 kills each, 2 GiB of older data (KILLS, PRELOAD in MiB); make connectors has the others
 	ENTREPOT_TEST_TOOLS=all ENTREPOT_KILLS=$(or $(KILLS),20) ENTREPOT_PRELOAD=$(or $(PRELOAD),2048) $(GO) test -count=1 -v -timeout 30m -run 'Killed(Node|SitesAgree)' ./hub/hubtest

@@ -15,7 +15,7 @@ import (
 )
 
 // writer keeps one partition under load and knows when its records were
-// acknowledged.
+// acknowledged, and by whom.
 type writer struct {
 	t       *testing.T
 	cl      *kgo.Client
@@ -23,24 +23,39 @@ type writer struct {
 	sending sync.WaitGroup
 	mu      struct {
 		sync.Mutex
-		acked []ack
+		acked   []ack
+		batches []batch
 	}
 }
 
 // ack is one acknowledged record.
 type ack struct{ sent, at time.Time }
 
+// batch is one acknowledged batch.
+type batch struct {
+	node int32
+	at   time.Time
+}
+
 // loaded is the topic that is under load.
 const loaded = "load"
 
-// write sends a record of 1 KiB every millisecond until it is ended.
-func write(t *testing.T, site *hubtest.Site) *writer {
+// impatient is a client that asks again soon: what it measures is the site's
+// time rather than its own.
+func impatient() []kgo.Opt {
+	const soon = 20 * time.Millisecond
+	return []kgo.Opt{kgo.MetadataMinAge(soon), kgo.RetryBackoffFn(func(int) time.Duration { return soon })}
+}
+
+// write sends a record of 1 KiB every millisecond until it is ended. It returns
+// when the first is acknowledged: a new topic has no leader for a moment.
+func write(t *testing.T, site *hubtest.Site, opts ...kgo.Opt) *writer {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	w := &writer{t: t, stop: stop}
 	var err error
-	w.cl, err = kgo.NewClient(kgo.SeedBrokers(site.Brokers()...), kgo.DefaultProduceTopic(loaded), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerLinger(0), kgo.MetadataMinAge(20*time.Millisecond), kgo.RetryBackoffFn(func(int) time.Duration { return 20 * time.Millisecond }))
+	w.cl, err = kgo.NewClient(append(opts, kgo.SeedBrokers(site.Brokers()...), kgo.DefaultProduceTopic(loaded), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(0), kgo.WithHooks(w))...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +74,20 @@ func write(t *testing.T, site *hubtest.Site) *writer {
 			})
 		}
 	})
+	hubtest.Until(t, time.Minute, "the first record is acknowledged", func() error {
+		if _, ok := w.after(time.Time{}); !ok {
+			return fmt.Errorf("none yet")
+		}
+		return nil
+	})
 	return w
+}
+
+// OnProduceBatchWritten implements kgo.HookProduceBatchWritten.
+func (w *writer) OnProduceBatchWritten(by kgo.BrokerMetadata, _ string, _ int32, _ kgo.ProduceBatchMetrics) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mu.batches = append(w.mu.batches, batch{by.NodeID, time.Now()})
 }
 
 // end waits until all records are acknowledged. It is deferred: cleanups would
@@ -85,18 +113,38 @@ func (w *writer) after(begin time.Time) (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// longest is the longest time without an acknowledgement since begin.
-func (w *writer) longest(begin time.Time) time.Duration {
+// pauses are the longest times without an acknowledgement since begin: between
+// one of a leader and one of the next, and between two of the same.
+func (w *writer) pauses(begin time.Time) (moving, staying time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	longest, last := time.Duration(0), begin
-	for _, one := range w.mu.acked {
+	last := batch{at: begin}
+	for _, one := range w.mu.batches {
 		if one.at.Before(begin) {
+			last.node = one.node
 			continue
 		}
-		longest, last = max(longest, one.at.Sub(last)), one.at
+		if pause := one.at.Sub(last.at); one.node != last.node {
+			moving = max(moving, pause)
+		} else {
+			staying = max(staying, pause)
+		}
+		last = one
 	}
-	return longest
+	return moving, staying
+}
+
+// moved waits until another leader acknowledges than at begin, and returns the
+// pauses since.
+func (w *writer) moved(begin time.Time) (moving, staying time.Duration) {
+	w.t.Helper()
+	hubtest.Until(w.t, time.Minute, "another node acknowledges writes", func() error {
+		if moving, staying = w.pauses(begin); moving == 0 {
+			return fmt.Errorf("the same does still, or none")
+		}
+		return nil
+	})
+	return moving, staying
 }
 
 // trio is a site of three nodes, all of which have the one partition that will be
@@ -158,7 +206,7 @@ func figures(times []time.Duration) string {
 // acknowledged. ENTREPOT_FAILOVERS is how often.
 func TestFailover(t *testing.T) {
 	site, admin := trio(t)
-	w := write(t, site)
+	w := write(t, site, impatient()...)
 	defer w.end()
 	var times []time.Duration
 	for range setting(t, "ENTREPOT_FAILOVERS", 2) {
@@ -180,39 +228,50 @@ func TestFailover(t *testing.T) {
 }
 
 // TestPlannedMove moves the leader of a partition under load to another node,
-// again and again, and measures the longest time without an acknowledgement.
-// ENTREPOT_FAILOVERS is how often.
+// again and again, and measures how long a client with its usual settings had
+// nothing acknowledged between the old leader's last and the new one's first.
+// The longest time without an acknowledgement while the leader stayed is what
+// the disk and the machine add. ENTREPOT_FAILOVERS is how often.
 func TestPlannedMove(t *testing.T) {
 	site, admin := trio(t)
 	w := write(t, site)
 	defer w.end()
-	var times []time.Duration
+	var moving, staying []time.Duration
 	for range setting(t, "ENTREPOT_FAILOVERS", 2) {
 		begin := time.Now()
 		n := site.Leader(admin, loaded, 0)
 		if err := act(n, "drain"); err != nil {
 			t.Fatal(err)
 		}
-		hubtest.Until(t, time.Minute, "another node leads", func() error {
-			if site.Leader(admin, loaded, 0) == n {
-				return fmt.Errorf("%s leads still", n.ID)
-			}
-			return nil
-		})
-		end := time.Now()
-		hubtest.Until(t, time.Minute, "the partition takes writes", func() error {
-			if _, ok := w.after(end); !ok {
-				return fmt.Errorf("none yet")
-			}
-			return nil
-		})
-		times = append(times, w.longest(begin))
+		moved, stayed := w.moved(begin)
+		moving, staying = append(moving, moved), append(staying, stayed)
 		if err := act(n, "undrain"); err != nil {
 			t.Fatal(err)
 		}
 		whole(t, n, time.Minute)
 	}
-	t.Logf("without an acknowledgement while the leader moves, %d times: %s", len(times), figures(times))
+	t.Logf("without an acknowledgement while the leader moves, %d times: %s", len(moving), figures(moving))
+	t.Logf("without an acknowledgement while it stays, in the second before each: %s", figures(staying))
+}
+
+// TestStoppedLeader ends the leader of a partition under load by SIGTERM and
+// starts it again, again and again, as a rolling restart does, and measures as
+// TestPlannedMove does. ENTREPOT_FAILOVERS is how often.
+func TestStoppedLeader(t *testing.T) {
+	site, admin := trio(t)
+	w := write(t, site)
+	defer w.end()
+	var moving []time.Duration
+	for range setting(t, "ENTREPOT_FAILOVERS", 2) {
+		begin := time.Now()
+		n := site.Leader(admin, loaded, 0)
+		n.Terminate()
+		moved, _ := w.moved(begin)
+		moving = append(moving, moved)
+		n.Start()
+		whole(t, n, time.Minute)
+	}
+	t.Logf("without an acknowledgement while the leader is stopped, %d times: %s", len(moving), figures(moving))
 }
 
 // act asks a node to do something with itself.

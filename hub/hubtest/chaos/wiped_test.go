@@ -33,7 +33,7 @@ func TestWipedUnderLoad(t *testing.T) {
 	began := time.Now()
 	fill(t, site, mib)
 	t.Logf("%d MiB in %d partitions written in %s", mib, partitions, time.Since(began).Round(10*time.Millisecond))
-	w := write(t, site)
+	w := write(t, site, impatient()...)
 	defer w.end()
 	calm := max(2*time.Second, time.Duration(mib)*time.Second/128)
 	before := w.during(t, calm)
