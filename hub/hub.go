@@ -217,8 +217,9 @@ func (h *Hub) joinCatalog() (err error) {
 	})
 	lc := leading.Config{
 		Node: h.id.ID, Set: h.set, State: h.meta.State, Reach: h.nodes, Table: h.leaders, Log: h.log.With("part", "leaders"),
-		Tell:  func(node int32, text []byte) bool { return h.tell(node, noticeLeaders, text) },
-		Greet: func(node int32) bool { return h.tell(node, noticeJobs, h.placing.Notice()) },
+		Tell:   func(node int32, text []byte) bool { return h.tell(node, noticeLeaders, text) },
+		Greet:  func(node int32) bool { return h.tell(node, noticeJobs, h.placing.Notice()) },
+		Ending: func(node int32) { h.tell(node, noticeEnding, nil) },
 	}
 	h.announcer, h.transfers = leading.NewAnnouncer(lc), leading.NewTransfers(lc)
 	return nil

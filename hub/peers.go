@@ -84,6 +84,7 @@ func (p peerHandler) Message(from peer.Peer, class peer.Class, frame []byte) {
 const (
 	noticeLeaders byte = 'L' // what the node leads
 	noticeJobs    byte = 'J' // which connectors its jobs files have
+	noticeEnding  byte = 'E' // it ends, and is not to lead anything more
 )
 
 // notice takes what another node tells.
@@ -93,6 +94,8 @@ func (h *Hub) notice(from int32, b []byte) error {
 		return h.announcer.Heard(from, b[1:])
 	case len(b) > 0 && b[0] == noticeJobs:
 		return h.placing.Heard(from, b[1:])
+	case len(b) > 0 && b[0] == noticeEnding:
+		h.nodes.Ends(from)
 	}
 	return nil // of a later version
 }

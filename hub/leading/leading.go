@@ -44,6 +44,9 @@ type Config struct {
 	// not sent.
 	Tell  func(node int32, text []byte) bool
 	Greet func(node int32) bool
+
+	// Of the Transfers: Ending tells a node that this one ends.
+	Ending func(node int32)
 }
 
 // Transfers has the groups that this node leads led where they are to be: by
@@ -131,8 +134,8 @@ func (l *Transfers) groups(s *catalog.State) (all []catalog.LedGroup) {
 
 func (l *Transfers) views(s *catalog.State) (all []catalog.NodeView) {
 	for _, n := range s.Nodes() {
-		up, when := l.cfg.Reach.Since(n.ID)
-		all = append(all, catalog.NodeView{Node: n.ID, Well: up && !n.Leaving, Since: when, Draining: n.Draining})
+		_, when := l.cfg.Reach.Since(n.ID)
+		all = append(all, catalog.NodeView{Node: n.ID, Well: l.cfg.Reach.Stays(n.ID) && !n.Leaving, Since: when, Draining: n.Draining})
 	}
 	return all
 }
@@ -186,7 +189,7 @@ func (l *Transfers) handOver(ctx context.Context, r *replica.Replica, choose fun
 	var able []int32
 	for _, m := range members {
 		n, there := s.Node(m.Node())
-		if m.Node() != l.cfg.Node && !m.Learner && m.Caught && m.Active && there && !n.Draining && l.cfg.Reach.Up(n.ID) {
+		if m.Node() != l.cfg.Node && !m.Learner && m.Caught && m.Active && there && !n.Draining && l.cfg.Reach.Stays(n.ID) {
 			able = append(able, n.ID)
 		}
 	}
@@ -199,11 +202,15 @@ func (l *Transfers) handOver(ctx context.Context, r *replica.Replica, choose fun
 var errNobodyElse = errors.New("no other node can lead it now")
 
 // Drain lets other nodes lead before this one ends, for a while: clients go on
-// at once instead of waiting for an election.
+// at once instead of waiting for an election. The others are told before, lest
+// they give it back what it is to lead while it ends its jobs.
 func (l *Transfers) Drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 	defer cancel()
 	begin := time.Now()
+	for _, n := range l.cfg.Reach.Others() {
+		l.cfg.Ending(n)
+	}
 	for {
 		left := l.drain(ctx)
 		if left == 0 {

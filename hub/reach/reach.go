@@ -27,15 +27,16 @@ type Nodes struct {
 	log  *slog.Logger
 	mu   struct {
 		sync.Mutex
-		up   map[int32]bool
-		when map[int32]time.Time // of the last change
+		up     map[int32]bool
+		when   map[int32]time.Time // of the last change
+		ending map[int32]bool      // nodes that have said so since they were connected with
 	}
 }
 
 // New is what a node knows before it is connected with any.
 func New(self int32, call Call, log *slog.Logger) *Nodes {
 	n := &Nodes{self: self, call: call, log: log}
-	n.mu.up, n.mu.when = map[int32]bool{}, map[int32]time.Time{}
+	n.mu.up, n.mu.when, n.mu.ending = map[int32]bool{}, map[int32]time.Time{}, map[int32]bool{}
 	return n
 }
 
@@ -46,6 +47,21 @@ func (n *Nodes) Set(node int32, up bool) {
 	if n.mu.up[node] != up {
 		n.mu.up[node], n.mu.when[node] = up, time.Now()
 	}
+	delete(n.mu.ending, node)
+}
+
+// Ends takes that a node is about to end.
+func (n *Nodes) Ends(node int32) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.mu.ending[node] = true
+}
+
+// Stays reports whether a node can be reached and is not about to end.
+func (n *Nodes) Stays(node int32) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return (node == n.self || n.mu.up[node]) && !n.mu.ending[node]
 }
 
 // Up reports whether a node can be reached.
