@@ -56,8 +56,8 @@ def warm(bench):
         server.topic("create", "warm", "--partitions", "10")
         for size in loads.RECORDS:
             for acks in (-1, 1):
-                client.produce(server, "warm", size, loads.RECORDS[size], acks)
-            client.consume(server, "warm", 10, loads.RECORDS[size], True)
+                bench.attempt("warming up", client.produce, server, "warm", size, loads.RECORDS[size], acks)
+            bench.attempt("warming up", client.consume, server, "warm", 10, loads.RECORDS[size], True)
         server.topic("delete", "warm")
     bench.for_both(run)
 

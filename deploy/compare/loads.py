@@ -59,7 +59,7 @@ class Bench:
         mark = len(self.samples)
         try:
             self.four(load, unit, round_, run, before)
-        except (RuntimeError, subprocess.TimeoutExpired) as e:
+        except (RuntimeError, subprocess.SubprocessError) as e:
             del self.samples[mark:]  # half a round compares nothing
             self.log(f"{load}: left out of round {round_ + 1}: {e}")
 
@@ -136,10 +136,17 @@ class Bench:
         self.measure(load, "ms", round_, run)
         self.for_both(lambda s: s.topic("delete", topic))
 
+    def attempt(self, what, do, *args):
+        """A client that fails while nothing is measured costs what was to come of it, and not the whole run."""
+        try:
+            do(*args)
+        except (RuntimeError, subprocess.SubprocessError) as e:
+            self.log(f"{what}: left out: {e}")
+
     def round(self, round_):
         for size in RECORDS:
             for partitions in self.plan.partitions:
-                self.throughput(round_, size, partitions)
+                self.attempt(f"{NAMES[size]}, {partitions:,} partitions", self.throughput, round_, size, partitions)
         if self.plan.not_synced:
-            self.not_synced(round_)
-        self.end_to_end(round_)
+            self.attempt(NOT_SYNCED, self.not_synced, round_)
+        self.attempt("end to end", self.end_to_end, round_)
