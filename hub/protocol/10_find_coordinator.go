@@ -95,6 +95,9 @@ func (s *Server) coordinatorOf(ctx context.Context, r *request, kind int8, key s
 	if !ok {
 		return n, fmt.Errorf("%w: nobody leads %s-%d at present", errNoCoordinator, topic, p)
 	}
+	if !s.peers.up(leader) {
+		return n, fmt.Errorf("%w: node %d leads %s-%d and cannot be reached", errNoCoordinator, leader, topic, p)
+	}
 	return n, nil
 }
 

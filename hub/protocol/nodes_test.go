@@ -432,3 +432,19 @@ func TestCreateTopicOverAChangeOfTheCatalogsLeader(t *testing.T) {
 		}
 	}
 }
+
+// Clients are not sent to a coordinator that is gone: they would dial a port that
+// is closed until another node leads.
+func TestFindCoordinatorThatIsDown(t *testing.T) {
+	ns := nodes(startNodes(t, 3, quick()))
+	g := ns.keyAt(t, coordinatorOfGroup, "g", 2)
+	find := func(at int32) int16 {
+		req := &kmsg.FindCoordinatorRequest{Version: 4, CoordinatorType: coordinatorOfGroup, CoordinatorKeys: []string{g}}
+		return ask[*kmsg.FindCoordinatorResponse](ns.at(at).dial(t), req).Coordinators[0].ErrorCode
+	}
+	ns[0].cut(2, true)
+	wantCode(t, "the coordinator is down", find(1), kerr.CoordinatorNotAvailable)
+	wantCode(t, "it says itself that it is there", find(2), nil)
+	ns[0].cut(2, false)
+	wantCode(t, "it is back", find(1), nil)
+}

@@ -234,6 +234,7 @@ func TestMetadataOfNodesThatAreDown(t *testing.T) {
 	ns.move(t, "t", 0, 0)
 	f := fetchRequest(12, "t", [16]byte{}, 0)
 	wantCode(t, "fetch without a leader", fetched(c, f).ErrorCode, kerr.NotLeaderForPartition)
+	ns[0].cut(3, false)
 	for key, want := range map[string]*kerr.Error{"g:AAAAAAAAAAAAAAAAAAAAAQ:0": nil, "g:x:0": kerr.InvalidRequest, "g": kerr.InvalidRequest} {
 		r := &kmsg.FindCoordinatorRequest{Version: 6, CoordinatorType: coordinatorOfShare, CoordinatorKeys: []string{key}}
 		wantCode(t, key, ask[*kmsg.FindCoordinatorResponse](c, r).Coordinators[0].ErrorCode, want)
