@@ -32,7 +32,8 @@ type Staging struct {
 // stagedFile is one file of a staging and how far it came.
 type stagedFile struct {
 	ManifestFile
-	have  int64    // bytes that are there
+	have  int64 // bytes that are there
+	seen  *checking
 	whole bool     // all of them, checked and synced
 	end   uint32   // whole: where the last live frame ends
 	max   int64    // whole: largest batch time
@@ -181,7 +182,7 @@ func (g *Staging) fetch(ctx context.Context, f *stagedFile, open SegmentSource) 
 
 func (g *Staging) drop(f *stagedFile) error {
 	g.done.Add(-f.have)
-	f.have = 0
+	f.have, f.seen = 0, nil
 	return g.store.fs.Remove(g.path(f))
 }
 
@@ -217,8 +218,10 @@ func (g *Staging) open(f *stagedFile) (file vfs.File, err error) {
 	return file, err
 }
 
-// stagingChunk is how much is read and written at once.
-const stagingChunk = 1 << 20
+// stagingChunk is how much is received, written to the disk and checked at a time.
+// Whoever else waits for the disk or the processor waits for so much of a copy, and
+// not for a whole segment whose turn it is to be synced or checked.
+const stagingChunk = 256 << 10
 
 // receive appends what the source sends to what is there.
 func (g *Staging) receive(ctx context.Context, f *stagedFile, file vfs.File, open SegmentSource) (err error) {
@@ -259,33 +262,51 @@ func (g *Staging) write(f *stagedFile, file vfs.File, b []byte) error {
 	if err != nil {
 		return err
 	}
+	if err := file.WriteOut(f.have, int64(len(b))); err != nil {
+		return g.store.goOffline(err)
+	}
 	f.have += int64(len(b))
 	g.done.Add(int64(len(b)))
-	return nil
+	return g.checkTo(f, file, f.have)
 }
 
-// check reads all of a file: its header must be the one that was named, every
-// frame whole and in order, and the end what the manifest says. With the last
-// entry's term equal its entries are the leader's (Raft's log matching), even if
-// the file was written in two parts.
-func (g *Staging) check(f *stagedFile, file vfs.File) error {
-	size, err := file.Size()
-	if err != nil {
-		return err
+// checking is how far a file has been checked, from its beginning.
+type checking struct {
+	h      segHeader
+	w      walker
+	p      progress
+	end    uint32 // behind the last frame that is no footer
+	footer bool   // it was reached
+	bad    error  // what is wrong behind p
+}
+
+// checkTo goes on checking a file up to a byte: its header must be the one that was
+// named, every frame whole and in order, every batch right. What is wrong is told
+// by check, when all is there; until then a frame may not be whole yet.
+func (g *Staging) checkTo(f *stagedFile, file vfs.File, to int64) error {
+	if f.seen == nil {
+		h, err := readHeader(file)
+		switch {
+		case isIO(err):
+			return err
+		case errors.Is(err, errShort) && to < f.Bytes:
+			return nil
+		}
+		if err == nil && (h.crc != f.Header || h.seq != f.Seq || h.id != g.id || h.state.Index+1 != f.First) {
+			err = fmt.Errorf("it is segment %d of log %s from entry %d with header %08x, want %+v of log %s", h.seq, h.id, h.state.Index+1, h.crc, f.ManifestFile, g.id)
+		}
+		f.seen = &checking{h: h, p: begin(&h), end: h.length, bad: err}
+		f.seen.w = walker{sealing: f.seen.p.sealing, pos: h.length, chunk: 1 << 20, reuse: true}
 	}
-	h, err := readHeader(file)
-	switch {
-	case isIO(err):
-		return err
-	case err != nil:
-		return &placeError{0, err}
-	case h.crc != f.Header || h.seq != f.Seq || h.id != g.id || h.state.Index+1 != f.First || size != f.Bytes:
-		return &placeError{0, fmt.Errorf("it is segment %d of log %s from entry %d with header %08x and %d bytes, want %+v of log %s", h.seq, h.id, h.state.Index+1, h.crc, size, f.ManifestFile, g.id)}
+	c := f.seen
+	if c.footer || c.bad != nil {
+		return nil
 	}
-	end := h.length
-	p, err := verify(file, begin(&h), uint32(size), func(fr *frame, payload []byte) error {
-		if fr.kind != kindFooter {
-			end += uint32(fr.size())
+	var err error
+	c.w.f, c.w.end = file, uint32(to)
+	c.p, err = c.w.verify(c.p, func(fr *frame, payload []byte) error {
+		if c.footer = fr.kind == kindFooter; !c.footer {
+			c.end += uint32(fr.size())
 		}
 		if fr.kind == KindData {
 			return record.Batch(payload).Check()
@@ -295,18 +316,40 @@ func (g *Staging) check(f *stagedFile, file vfs.File) error {
 	if isIO(err) {
 		return err
 	}
+	if !errors.Is(err, errShort) || to == f.Bytes {
+		c.bad = err
+	}
+	return nil
+}
+
+// check checks what is left of a file that is all there, and that it ends as the
+// manifest says. With the last entry's term equal its entries are the leader's
+// (Raft's log matching), even if the file was written in two parts.
+func (g *Staging) check(f *stagedFile, file vfs.File) error {
+	size, err := file.Size()
+	if err != nil {
+		return err
+	}
+	if size != f.Bytes {
+		return &placeError{0, fmt.Errorf("it has %d bytes, want %d", size, f.Bytes)}
+	}
+	if err := g.checkTo(f, file, size); err != nil {
+		return err
+	}
+	c := f.seen
+	p, end, err := c.p, c.end, c.bad
 	if err == nil && int64(p.end) != size {
 		err = fmt.Errorf("%d bytes behind the footer", size-int64(p.end))
 	}
 	p.end = end
-	p.finish(&h)
+	p.finish(&c.h)
 	if err == nil && (p.lastIndex != f.LastIndex || p.lastTerm != f.LastTerm || p.nextOffset != f.NextOffset) {
 		err = fmt.Errorf("it ends with entry %d of term %d at offset %d", p.lastIndex, p.lastTerm, p.nextOffset)
 	}
 	if err != nil && !g.store.planted.trustSize {
 		return &placeError{p.end, err}
 	}
-	f.whole, f.end, f.max, f.tail = true, end, p.maxTime, h.tail(end)
+	f.whole, f.end, f.max, f.tail, f.seen = true, end, p.maxTime, c.h.tail(end), nil
 	return nil
 }
 

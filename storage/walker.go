@@ -90,6 +90,10 @@ func (w *walker) skip() { w.pos += uint32(w.cur.size()) }
 // stopped; nil at the end.
 func verify(f source, p progress, end uint32, visit func(*frame, []byte) error) (progress, error) {
 	w := walker{f: f, sealing: p.sealing, pos: p.end, end: end, chunk: 1 << 20, reuse: true}
+	return w.verify(p, visit)
+}
+
+func (w *walker) verify(p progress, visit func(*frame, []byte) error) (progress, error) {
 	for {
 		fr, _, err := w.head()
 		if err == io.EOF { //nolint:errorlint // head returns it bare

@@ -170,6 +170,9 @@ func (h *memHandle) Allocate(size int64) error {
 	return h.resize("allocate", max(size, int64(len(h.node.file.data))))
 }
 
+// WriteOut implements File: there is no disk to write to.
+func (h *memHandle) WriteOut(int64, int64) error { return nil }
+
 // Prefetch implements File: everything is in memory.
 func (h *memHandle) Prefetch(int64, int64) {}
 

@@ -84,6 +84,7 @@ func (osFS) Space(dir string) (Space, error) { return volumeSpace(dir) }
 func (f *osFile) ReadAt(p []byte, off int64) (int, error) { return f.f.ReadAt(p, off) }
 func (f *osFile) Close() error                            { return f.f.Close() }
 func (f *osFile) Sync() error                             { return syncData(f.f) }
+func (f *osFile) WriteOut(off, n int64) error             { return writeOut(f.f, off, n) }
 func (f *osFile) Truncate(size int64) error               { return f.f.Truncate(size) }
 func (f *osFile) Allocate(size int64) error               { return allocate(f.f, size) }
 func (f *osFile) Prefetch(off, n int64)                   { prefetch(f.f, off, n) }

@@ -35,6 +35,8 @@ func allocate(f *os.File, size int64) error {
 	return f.Truncate(size)
 }
 
+func writeOut(*os.File, int64, int64) error { return nil }
+
 func prefetch(*os.File, int64, int64) {}
 
 func lockFile(f *os.File) error {

@@ -108,6 +108,19 @@ func allocate(f *os.File, size int64) error {
 	return retryEINTR("fallocate", f, func(fd int) error { return syscall.Fallocate(fd, 0, 0, size) })
 }
 
+// writeOut is sync_file_range(2) with all its flags, on file systems that have it.
+// It tells of a failed write in the place of the next fdatasync(2).
+func writeOut(f *os.File, off, n int64) error {
+	const waitBefore, write, waitAfter = 1, 2, 4
+	err := retryEINTR("sync_file_range", f, func(fd int) error {
+		return syscall.SyncFileRange(fd, off, n, waitBefore|write|waitAfter)
+	})
+	if errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.EOPNOTSUPP) || errors.Is(err, syscall.ESPIPE) {
+		return nil
+	}
+	return err
+}
+
 // prefetch is posix_fadvise(2) with POSIX_FADV_WILLNEED. It is a hint: whether
 // it was taken makes no difference but time.
 func prefetch(f *os.File, off, n int64) {

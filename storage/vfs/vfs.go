@@ -60,6 +60,10 @@ type File interface {
 	WriteGather(bufs [][]byte, off int64) (int, error)
 	// Sync makes the file's bytes and its size durable (fdatasync).
 	Sync() error
+	// WriteOut has n bytes from off written to the disk and waits for that, where
+	// the system can, so that little is left for a later Sync. It makes nothing
+	// durable; its error is that of a Sync that has failed.
+	WriteOut(off, n int64) error
 	// Size is the length in bytes.
 	Size() (int64, error)
 	// Truncate cuts the file or extends it with zeros.
