@@ -1,0 +1,156 @@
+package replica
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/storage"
+	"github.com/entrepot-hub/entrepot/storage/vfs"
+)
+
+// A bit flips on one of three nodes, in what was committed long ago: it is found
+// by scrubbing, reported, the log quarantined and repaired from the others, and
+// nothing is lost. An index says nothing that the frames do not: it is not used any
+// more, and the log serves on.
+func TestEveryPlaceIsRepaired(t *testing.T) {
+	for _, place := range []string{"batch", "frame header", "segment header", "index"} {
+		t.Run(place, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { flipAndRepair(t, place) })
+		})
+	}
+}
+
+func flipAndRepair(t *testing.T, place string) {
+	s, _ := fetchSite(t, Config{Workers: 2, ScrubEvery: 24 * time.Hour})
+	var told lockedBuffer
+	s.store.TailCacheBytes = -1
+	s.store.Logger = slog.New(slog.NewTextHandler(&told, nil))
+	s.cfg.Logger = s.store.Logger
+	for _, id := range []uint64{1, 2, 3} {
+		s.disks[id] = vfs.NewMem()
+		s.start(id)
+	}
+	defer s.stopAll()
+	s.add(Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments})
+	for i := range 60 {
+		s.write(0, fmt.Sprintf("value-%02d", i))
+	}
+	s.same(0)
+	id := s.follower(0)
+	r, set := s.replica(id, 0), s.nodes[id].set
+	file, at := s.place(id, place)
+	if err := s.disks[id].(*vfs.Mem).Flip(file, at, 4); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	eventually(t, func() bool { st := set.Scrubbed(); return st.Damaged+st.Indexes > 0 })
+	found := time.Since(began)
+	want := ScrubStats{Damaged: 1}
+	if place == "index" {
+		want = ScrubStats{Indexes: 1}
+	}
+	if got := set.Scrubbed(); got.Damaged != want.Damaged || got.Indexes != want.Indexes {
+		t.Errorf("found %+v, want %+v", got, want)
+	}
+	if place == "index" {
+		if r.Status().Quarantined {
+			t.Error("quarantined for an index")
+		}
+	} else {
+		s.write(0, "while it is quarantined")
+		eventually(t, func() bool { return !r.Status().Quarantined && r.Status().Role == RoleFollower })
+	}
+	whole := time.Since(began) - found
+	s.write(0, "when it is back")
+	s.same(0)
+	if place != "index" {
+		if sound := s.verify(id); sound != "ok" {
+			t.Errorf("what was repaired is %s", sound)
+		}
+	}
+	if name := path.Base(file); !strings.Contains(told.String(), name) && !strings.Contains(told.String(), "segment=2") {
+		t.Errorf("nothing was told of %s:\n%s", name, told.String())
+	}
+	how := fmt.Sprintf("reported, quarantined, whole again from the leader %s later", whole)
+	if place == "index" {
+		how = "reported, not used any more"
+	}
+	t.Logf("%s: bit 2 of byte %d of %s, found by scrubbing, %s, nothing lost", place, at, path.Base(file), how)
+}
+
+// place is a byte of a node's second segment, which is sealed.
+func (s *site) place(id uint64, what string) (file string, at int64) {
+	s.t.Helper()
+	dir := path.Join("data", clicks(0).String())
+	var text bytes.Buffer
+	if err := storage.Dump(s.disks[id].(*vfs.Mem).KillClone(), dir, &text, true); err != nil {
+		s.t.Fatal(err)
+	}
+	const frameHeader = 56
+	for dec := json.NewDecoder(&text); dec.More(); {
+		var f dumpedFrame
+		if err := dec.Decode(&f); err != nil {
+			s.t.Fatal(err)
+		}
+		is := map[string]string{"data": "batch", "header": "segment header", "footer": "index"}[f.What]
+		if what == "frame header" && is == "batch" {
+			is = what
+		}
+		if !strings.HasPrefix(f.File, fmt.Sprintf("%010d-", 2)) || is != what {
+			continue
+		}
+		at := f.At + f.Length/2
+		switch what {
+		case "batch":
+			at = f.At + frameHeader + 70
+		case "frame header":
+			at = f.At + frameHeader/2
+		}
+		return path.Join(dir, f.File), at
+	}
+	s.t.Fatalf("no %s in the second segment:\n%s", what, text.String())
+	return "", 0
+}
+
+// verify is what a check of a node's disk as it is says of the log.
+func (s *site) verify(id uint64) string {
+	s.t.Helper()
+	rep, err := storage.Verify(s.disks[id].(*vfs.Mem).KillClone(), path.Join("data", clicks(0).String()))
+	if err != nil || len(rep.Logs) != 1 {
+		s.t.Fatalf("%+v, %v", rep, err)
+	}
+	one := rep.Logs[0]
+	if i := slices.IndexFunc(one.Segments, func(g storage.SegmentReport) bool { return g.State == "damaged" }); i >= 0 {
+		return one.Segments[i].Detail
+	}
+	return one.State
+}
+
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu struct {
+		sync.Mutex
+		bytes.Buffer
+	}
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mu.Buffer.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.mu.Buffer.String()
+}
