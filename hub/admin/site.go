@@ -62,6 +62,15 @@ type Group struct {
 	Last      uint64  `json:"last"`         // index of the last entry in its log
 	Behind    Measure `json:"behind_bytes"` // as the leader knows
 	Reason    string  `json:"reason,omitempty"`
+	// Fetching is there while it comes as files.
+	Fetching *Fetching `json:"fetching,omitempty"`
+}
+
+// Fetching is how much of a copy has come as files.
+type Fetching struct {
+	DoneBytes int64   `json:"done_bytes"`
+	OfBytes   int64   `json:"of_bytes"`
+	Left      Measure `json:"left_seconds"` // at the pace so far
 }
 
 // Move is a partition on its way to other nodes.
@@ -76,6 +85,9 @@ type Move struct {
 	State  string  `json:"state"`
 	Doing  string  `json:"doing,omitempty"`
 	Behind Measure `json:"behind_bytes"` // what the new copies lack
+	// Left is when they will have come, at the pace so far; not known while they
+	// wait or come as messages.
+	Left Measure `json:"left_seconds"`
 }
 
 // Wish is where a partition shall go.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -106,6 +107,14 @@ func behind(m admin.Measure) string {
 	return size(int64(v))
 }
 
+func left(m admin.Measure) string {
+	v, known := m.Value()
+	if !known {
+		return "-"
+	}
+	return time.Duration(v * float64(time.Second)).Round(time.Second).String()
+}
+
 func writeGroups(w io.Writer, groups []admin.Group) {
 	t := newTable("no partitions", "TOPIC", ">PARTITION", ">NODE", "ROLE", ">LEADER", ">TERM", ">COMMIT", ">LAST", ">BEHIND", "REASON")
 	for _, g := range groups {
@@ -122,7 +131,7 @@ func (c *cli) nodeMoves() *cobra.Command {
 		Long: `List the partitions that are on their way to other nodes. STATE is moving, waiting
 (for its turn: few are copied at a time), blocked (a node that is to get a copy is
 down) or stalled (most members have lost their data). BEHIND is what the new copies
-lack.`,
+lack, and LEFT how long that takes at the pace so far, once it is known.`,
 		Example: "  entrepot node moves",
 		Args:    exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -131,9 +140,9 @@ lack.`,
 				return err
 			}
 			return c.print(moves, func(w io.Writer) {
-				t := newTable("nothing moves", "TOPIC", ">PARTITION", "REPLICAS", "ADDING", "REMOVING", "STATE", ">BEHIND", "DOING")
+				t := newTable("nothing moves", "TOPIC", ">PARTITION", "REPLICAS", "ADDING", "REMOVING", "STATE", ">BEHIND", ">LEFT", "DOING")
 				for _, m := range moves {
-					t.row(m.Topic, fmt.Sprint(m.Partition), dash(nodes(m.Replicas)), dash(nodes(m.Adding)), dash(nodes(m.Removing)), m.State, behind(m.Behind), dash(m.Doing))
+					t.row(m.Topic, fmt.Sprint(m.Partition), dash(nodes(m.Replicas)), dash(nodes(m.Adding)), dash(nodes(m.Removing)), m.State, behind(m.Behind), left(m.Left), dash(m.Doing))
 				}
 				t.write(w)
 			})

@@ -28,7 +28,7 @@ func (*fakeSite) Groups(context.Context) ([]admin.Group, error) {
 }
 
 func (*fakeSite) Moves(context.Context) ([]admin.Move, error) {
-	return []admin.Move{{Topic: "clicks", Partition: 2, Replicas: []int32{1, 3}, Adding: []int32{3}, Removing: []int32{2}, State: "moving", Doing: "add node 3 as a learner", Behind: admin.Known(1 << 20)}}, nil
+	return []admin.Move{{Topic: "clicks", Partition: 2, Replicas: []int32{1, 3}, Adding: []int32{3}, Removing: []int32{2}, State: "moving", Doing: "add node 3 as a learner", Behind: admin.Known(1 << 20), Left: admin.Known(130.4)}}, nil
 }
 
 func (s *fakeSite) Act(_ context.Context, node string, action admin.NodeAction, with string) (admin.NodeActed, error) {
@@ -60,7 +60,7 @@ func TestNodeCommands(t *testing.T) {
 		{"node list --json", `"incarnation": 3`},
 		{"node status", "fra-2"},
 		{"node status --groups", "clicks          2     1  leader       1     7      90    91"},
-		{"node moves", "add node 3 as a learner"},
+		{"node moves", "1.0 MiB  2m10s  add node 3 as a learner"},
 		{"node drain fra-1", "fra-1: done (2 partitions; see 'entrepot node moves')\n"},
 		{"node drain fra-1 --off", "fra-1: done"},
 		{"node decommission fra-2", "fra-2: done"},

@@ -87,6 +87,20 @@ group_delay: 0s
 	return n
 }
 
+// FetchRate sets cluster.fetch_rate of all nodes, before their start.
+func (s *Site) FetchRate(rate string) {
+	s.t.Helper()
+	for _, n := range s.Nodes {
+		text, err := os.ReadFile(n.file)
+		if err == nil {
+			err = os.WriteFile(n.file, []byte(strings.Replace(string(text), "cluster: {", "cluster: {fetch_rate: "+rate+", ", 1)), 0o600)
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
 // Start starts all nodes and waits until each of them serves.
 func (s *Site) Start() {
 	s.t.Helper()

@@ -58,12 +58,12 @@ type fetch struct {
 	r       *Replica
 	from    int32 // the leader's node, 0 when it has to be found
 	staging atomic.Pointer[storage.Staging]
-	began   time.Time
 	had     atomic.Int64  // bytes that were there when it began
 	ended   chan struct{} // closed when it is over
 	discard bool          // nothing is fetched: what was before is deleted
 
 	// Under the lock of fetches.
+	began    time.Time
 	cancel   context.CancelFunc // nil: it has not begun
 	unwanted bool
 	fits     bool // what it lacks is part of what the disk has room for
@@ -89,7 +89,7 @@ func (s *Set) want(r *Replica, from int32) {
 	if now.Before(t.mu.next[r.id]) {
 		return
 	}
-	if t.enqueue(&fetch{r: r, from: from, began: now, ended: make(chan struct{})}) && from == 0 {
+	if t.enqueue(&fetch{r: r, from: from, ended: make(chan struct{})}) && from == 0 {
 		t.mu.next[r.id] = now.Add(repairEvery)
 	}
 }
@@ -127,7 +127,7 @@ func (s *Set) fetching(ctx context.Context) {
 			return
 		case f := <-s.fetches.queue:
 			one, cancel := context.WithCancel(ctx)
-			if !s.fetches.begin(f, cancel) {
+			if !s.fetches.begin(f, s.cfg.Clock(), cancel) {
 				cancel()
 				continue
 			}
@@ -146,10 +146,10 @@ func (s *Set) fetching(ctx context.Context) {
 }
 
 // begin reports false for a fetch that nobody wants any more.
-func (t *fetches) begin(f *fetch, cancel context.CancelFunc) bool {
+func (t *fetches) begin(f *fetch, now time.Time, cancel context.CancelFunc) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	f.cancel = cancel
+	f.began, f.cancel = now, cancel
 	return !f.unwanted
 }
 
@@ -328,6 +328,10 @@ type Fetching struct {
 func (s *Set) fetchProgress(id storage.LogID) *Fetching {
 	s.fetches.mu.Lock()
 	f := s.fetches.mu.byLog[id]
+	var began time.Time
+	if f != nil {
+		began = f.began
+	}
 	s.fetches.mu.Unlock()
 	if f == nil || f.discard {
 		return nil
@@ -335,7 +339,7 @@ func (s *Set) fetchProgress(id storage.LogID) *Fetching {
 	p := &Fetching{}
 	if g := f.staging.Load(); g != nil {
 		p.Done, p.Of = g.Progress()
-		if took, got := s.cfg.Clock().Sub(f.began), p.Done-f.had.Load(); got > 0 {
+		if took, got := s.cfg.Clock().Sub(began), p.Done-f.had.Load(); got > 0 {
 			p.Left = time.Duration(float64(took) / float64(got) * float64(p.Of-p.Done)).Round(time.Second)
 		}
 	}

@@ -79,6 +79,6 @@ func (t *fetches) sweep(r *Replica, now time.Time) {
 	case !idle:
 		t.mu.idle[r.id] = now
 	case now.Sub(since) >= stagedFor:
-		t.enqueue(&fetch{r: r, began: now, ended: make(chan struct{}), discard: true})
+		t.enqueue(&fetch{r: r, ended: make(chan struct{}), discard: true})
 	}
 }

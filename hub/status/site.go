@@ -56,6 +56,12 @@ func (v *View) Report(ctx context.Context) Report {
 		if st.Role == replica.RoleFollower && slices.Contains(r.Members().Learners, p.Member) {
 			g.Role = "learner"
 		}
+		if f := st.Fetching; f != nil {
+			g.Fetching = &admin.Fetching{DoneBytes: f.Done, OfBytes: f.Of}
+			if f.Left > 0 {
+				g.Fetching.Left = admin.Known(f.Left.Seconds())
+			}
+		}
 		out.Groups = append(out.Groups, g)
 		members, _ := r.Progress(ctx) // nil where this node does not lead
 		for _, m := range members {
@@ -183,7 +189,8 @@ func (v *View) Moves(ctx context.Context) ([]admin.Move, error) {
 		return nil, nil
 	}
 	doing := map[record.TopicPartition]admin.Move{}
-	for _, r := range v.reports(ctx, p) {
+	all := v.reports(ctx, p)
+	for _, r := range all {
 		for _, m := range r.Moves {
 			doing[record.TopicPartition{Topic: m.Topic, Partition: m.Partition}] = m
 		}
@@ -204,9 +211,33 @@ func (v *View) Moves(ctx context.Context) ([]admin.Move, error) {
 		default:
 			m.State = "waiting"
 		}
+		fetchingOf(all, &m)
 		out = append(out, m)
 	}
 	return out, nil
+}
+
+// fetchingOf says of a move what those that come as files say: their leader sees
+// nothing of that until all is there.
+func fetchingOf(all map[int32]Report, m *admin.Move) {
+	var lacks, left float64
+	known, comes := true, false
+	for _, node := range m.Replicas { // one that was wiped is not among those that are added
+		for _, g := range all[node].Groups {
+			if g.Topic != m.Topic || g.Partition != m.Partition || g.Fetching == nil || g.Fetching.OfBytes == 0 {
+				continue
+			}
+			seconds, ok := g.Fetching.Left.Value()
+			comes, known = true, known && ok
+			lacks, left = lacks+float64(g.Fetching.OfBytes-g.Fetching.DoneBytes), max(left, seconds)
+		}
+	}
+	if comes {
+		m.Behind = admin.Known(lacks)
+	}
+	if comes && known {
+		m.Left = admin.Known(left)
+	}
 }
 
 // moving is where a move of this node's groups is.

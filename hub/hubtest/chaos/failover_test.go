@@ -152,6 +152,12 @@ func (w *writer) moved(begin time.Time) (moving, staying time.Duration) {
 func trio(t *testing.T) (*hubtest.Site, *kadm.Client) {
 	t.Helper()
 	site := hubtest.NewSite(t, "trio", 3)
+	return site, begin(t, site)
+}
+
+// begin starts all nodes of a trio and makes the topic that will be under load.
+func begin(t *testing.T, site *hubtest.Site) *kadm.Client {
+	t.Helper()
 	site.Start()
 	cl, err := kgo.NewClient(kgo.SeedBrokers(site.Brokers()...), kgo.MetadataMinAge(20*time.Millisecond))
 	if err != nil {
@@ -162,7 +168,7 @@ func trio(t *testing.T) (*hubtest.Site, *kadm.Client) {
 	if _, err := admin.CreateTopic(t.Context(), 1, 3, nil, loaded); err != nil {
 		t.Fatal(err)
 	}
-	return site, admin
+	return admin
 }
 
 // whole waits until every node is up and has all that it shall have.

@@ -13,17 +13,20 @@ import (
 	"github.com/entrepot-hub/entrepot/hub/hubtest"
 )
 
-// fetchRate is what a node receives of logs that it lacks a second, unless its
-// file says otherwise (cluster.fetch_rate).
-const fetchRate = 64 << 20
-
 // TestWipedUnderLoad wipes a node of a site that has ENTREPOT_WIPED_MIB of data
 // and is written to, and measures how long it takes until it has everything
 // again, how fast it receives it, and what a write takes before and meanwhile.
 // The node leads nothing of what is written: how long an election takes is
-// measured by TestFailover.
+// measured by TestFailover. ENTREPOT_WIPED_RATE is cluster.fetch_rate in MiB a
+// second, 64 unless it is set.
 func TestWipedUnderLoad(t *testing.T) {
-	site, admin := trio(t)
+	site := hubtest.NewSite(t, "trio", 3)
+	rate := int64(64 << 20)
+	if os.Getenv("ENTREPOT_WIPED_RATE") != "" {
+		rate = int64(setting(t, "ENTREPOT_WIPED_RATE", 0)) << 20
+		site.FetchRate(fmt.Sprint(rate))
+	}
+	admin := begin(t, site)
 	mib := int(setting(t, "ENTREPOT_WIPED_MIB", 80))
 	// Logs of less than 64 MiB go as messages, which no rate bounds.
 	partitions := min(max(mib/80, 1), 6)
@@ -50,6 +53,7 @@ func TestWipedUnderLoad(t *testing.T) {
 	took := time.Since(began)
 	meanwhile := w.since(began)
 	t.Logf("a wiped node has its %d MiB again after %s", mib, took.Round(10*time.Millisecond))
+	c.rate = rate
 	t.Logf("received %s", c)
 	t.Logf("writes before, %s", spread(before))
 	t.Logf("writes with two nodes, %s", spread(without))
@@ -66,13 +70,14 @@ func TestWipedUnderLoad(t *testing.T) {
 type copied struct {
 	bytes       int64
 	first, last time.Time // when something was received
+	rate        int64     // configured, bytes a second
 	fastest     int64     // between two looks, in bytes a second
 }
 
 func (c copied) String() string {
 	took := c.last.Sub(c.first)
 	return fmt.Sprintf("%d MiB in %s: %.1f MiB/s, in the fastest half second %.1f MiB/s, of %d MiB/s", c.bytes>>20, took.Round(10*time.Millisecond),
-		float64(c.bytes)/took.Seconds()/(1<<20), float64(c.fastest)/(1<<20), fetchRate>>20)
+		float64(c.bytes)/took.Seconds()/(1<<20), float64(c.fastest)/(1<<20), c.rate>>20)
 }
 
 // check has less than the whole come as files fail, and more than the rate
@@ -83,7 +88,7 @@ func (c copied) check(t *testing.T, want int64) {
 	if c.bytes < want {
 		t.Errorf("%d bytes came as files, want %d and more", c.bytes, want)
 	}
-	allowed := c.last.Sub(c.first).Seconds()*fetchRate + fetchRate/10 + 2<<20
+	allowed := c.last.Sub(c.first).Seconds()*float64(c.rate) + float64(c.rate)/10 + 2<<20
 	if float64(c.bytes) > 1.01*allowed {
 		t.Errorf("received %s: %d bytes, the rate allows %.0f", c, c.bytes, allowed)
 	}
