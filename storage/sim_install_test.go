@@ -381,6 +381,7 @@ func (s *installSim) attempt(st *Store) (hard HardState, installed bool, err err
 	if err != nil {
 		return hard, false, err
 	}
+	g.chunk = 1 << s.rng.IntN(16)
 	whole := s.wholeFiles(g)
 	if err := g.Fetch(context.Background(), func(_ context.Context, f ManifestFile, from int64) (io.ReadCloser, error) {
 		if whole[f.Seq] {

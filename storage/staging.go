@@ -26,18 +26,19 @@ type Staging struct {
 	m     Manifest
 	files []*stagedFile
 	total int64
+	chunk int64 // stagingChunk, and less in tests
 	done  atomic.Int64
 }
 
 // stagedFile is one file of a staging and how far it came.
 type stagedFile struct {
 	ManifestFile
-	have  int64 // bytes that are there
-	seen  *checking
-	whole bool     // all of them, checked and synced
-	end   uint32   // whole: where the last live frame ends
-	max   int64    // whole: largest batch time
-	tail  position // whole: what the next header names as the place that it follows
+	have  int64     // bytes that are there
+	seen  *checking // nil: none of them is checked
+	whole bool      // all of them, checked and synced
+	end   uint32    // whole: where the last live frame ends
+	max   int64     // whole: largest batch time
+	tail  position  // whole: what the next header names as the place that it follows
 }
 
 const (
@@ -64,7 +65,7 @@ func (e *DamagedCopyError) Unwrap() error { return e.Err }
 // earlier one left: files that this manifest names too are kept, the others
 // deleted. One Staging of a log at a time may be used.
 func (s *Store) Stage(m Manifest) (*Staging, error) {
-	g := &Staging{store: s, id: m.Log, dir: path.Join(s.dir, dirName(m.Log)+stagingSuffix), m: m, total: m.Bytes()}
+	g := &Staging{store: s, id: m.Log, dir: path.Join(s.dir, dirName(m.Log)+stagingSuffix), m: m, total: m.Bytes(), chunk: stagingChunk}
 	if err := g.begin(); err != nil {
 		return nil, fmt.Errorf("stage log %s: %w", m.Log, err)
 	}
@@ -230,7 +231,7 @@ func (g *Staging) receive(ctx context.Context, f *stagedFile, file vfs.File, ope
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	buf := make([]byte, min(stagingChunk, f.Bytes-f.have))
+	buf := make([]byte, min(g.chunk, f.Bytes-f.have))
 	for f.have < f.Bytes {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("%w: %w", record.ErrStopped, err)

@@ -83,6 +83,7 @@ func TestFiles(t *testing.T) {
 		if got := content(t, fsys, dir+"/a"); got != "hello world\x00\x00!" {
 			t.Errorf("with a hole %q", got)
 		}
+		must(t, f.WriteOut(0, 3), f.WriteOut(1, 100))
 		must(t, f.Truncate(3), f.Allocate(5))
 		if got := content(t, fsys, dir+"/a"); got != "hel\x00\x00" {
 			t.Errorf("cut and allocated %q", got)

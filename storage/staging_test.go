@@ -1,0 +1,95 @@
+package storage
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"testing"
+	"time"
+
+	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storage/vfs"
+)
+
+// TestCopyIsCheckedAsItComes: a copy that comes in pieces of any size is checked
+// piece by piece, is the same, and a bit that flips on the way is found in any
+// place of it.
+func TestCopyIsCheckedAsItComes(t *testing.T) {
+	now := func() time.Time { return time.UnixMilli(1_700_000_000_000) }
+	from := openMem(t, vfs.NewMem(), Config{Clock: now, TailCacheBytes: -1})
+	src, err := from.Create(LogID{Topic: "t", ID: record.TopicID{9}}, State{Hard: HardState{Term: 1}, Aux: simAux(0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fillSegments(t, from, src, 3, now)
+	if _, err := src.Rewrite(context.Background(), Rewrite{First: 1, Last: 1, Keep: keepEvery(2)}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := src.Manifest(endState(src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := openMem(t, vfs.NewMem(), Config{Clock: now})
+	for chunk := int64(1); chunk < 3000; chunk = chunk*3 + 1 {
+		g := stageInPieces(t, to, m, chunk)
+		at := int64(0)
+		for _, f := range g.files {
+			step := max(f.Bytes/20, chunk)
+			for have := step; have < f.Bytes; have += step {
+				err := g.complete(t.Context(), f, func(_ context.Context, mf ManifestFile, from int64) (io.ReadCloser, error) {
+					r, err := src.OpenSegment(mf, from)
+					return struct {
+						io.Reader
+						io.Closer
+					}{io.LimitReader(r, have-from), r}, err
+				})
+				if !errors.Is(err, io.ErrUnexpectedEOF) {
+					t.Fatalf("%s after %d bytes: %v", f.Name(), have, err)
+				}
+				if seen := f.seen; seen != nil && (int64(seen.p.end) > f.have || seen.bad != nil || f.have-int64(seen.p.end) > 1000) {
+					t.Fatalf("%s: of %d bytes %d are checked: %v", f.Name(), f.have, seen.p.end, seen.bad)
+				}
+			}
+			at += f.Bytes
+		}
+		if err := g.Fetch(t.Context(), func(_ context.Context, f ManifestFile, from int64) (io.ReadCloser, error) {
+			return src.OpenSegment(f, from)
+		}); err != nil {
+			t.Fatalf("in pieces of %d bytes: %v", chunk, err)
+		}
+		if done, of := g.Progress(); done != at || of != at {
+			t.Errorf("progress %d of %d, want %d", done, of, at)
+		}
+	}
+	for i, f := range m.Files {
+		for at := int64(0); at < f.Bytes; at += 7 {
+			g := stageInPieces(t, to, m, 200)
+			err := g.Fetch(t.Context(), func(_ context.Context, mf ManifestFile, from int64) (io.ReadCloser, error) {
+				r, err := src.OpenSegment(mf, from)
+				if err != nil || mf != f {
+					return r, err
+				}
+				b, err := io.ReadAll(r)
+				b[at-from] ^= 1
+				return io.NopCloser(bytes.NewReader(b)), errors.Join(err, r.Close())
+			})
+			if damaged, ok := errors.AsType[*DamagedCopyError](err); !ok || damaged.File != f {
+				t.Fatalf("byte %d of file %d flips: %v", at, i, err)
+			}
+		}
+	}
+}
+
+func stageInPieces(t *testing.T, s *Store, m Manifest, chunk int64) *Staging {
+	t.Helper()
+	if err := s.DiscardStaged(m.Log); err != nil {
+		t.Fatal(err)
+	}
+	g, err := s.Stage(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g.chunk = chunk
+	return g
+}
