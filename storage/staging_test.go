@@ -47,8 +47,13 @@ func TestCopyIsCheckedAsItComes(t *testing.T) {
 				if !errors.Is(err, io.ErrUnexpectedEOF) {
 					t.Fatalf("%s after %d bytes: %v", f.Name(), have, err)
 				}
-				if seen := f.seen; seen != nil && (int64(seen.p.end) > f.have || seen.bad != nil || f.have-int64(seen.p.end) > 1000) {
-					t.Fatalf("%s: of %d bytes %d are checked: %v", f.Name(), f.have, seen.p.end, seen.bad)
+				checked := int64(0)
+				if f.seen != nil {
+					checked = int64(f.seen.p.end)
+				}
+				// What is not whole yet is a header or a frame.
+				if checked > f.have || f.have-checked > 500 {
+					t.Fatalf("%s: of %d bytes %d are checked", f.Name(), f.have, checked)
 				}
 			}
 			at += f.Bytes
