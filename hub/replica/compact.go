@@ -128,6 +128,7 @@ func (s *Set) compactOne(ctx context.Context) bool {
 	}
 	s.compactions.note(best.id, done, now.Sub(began), now, err)
 	if err != nil {
+		best.noteDamage()
 		s.cfg.Logger.Error("compact a log", "topic", best.id.Topic, "partition", best.id.Partition, "error", err)
 		return false
 	}

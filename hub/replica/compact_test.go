@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"sync"
 	"testing"
 	"time"
@@ -106,6 +107,36 @@ func TestCompactedPartitionStopsGrowing(t *testing.T) {
 	if last, _ := lastOfKeys(t, r); last["k0"] != "new" {
 		t.Errorf("after a restart and an append k0 is %q", last["k0"])
 	}
+}
+
+// Damage that compaction finds ends the replica at once: it may lead, and write
+// nothing for long.
+func TestCompactionFindsDamage(t *testing.T) {
+	fs := vfs.NewMem()
+	sc := small
+	sc.TailCacheBytes, sc.IdleAfter = -1, time.Millisecond
+	n := startNode(t, fs, "data", sc, Config{CompactEvery: time.Hour})
+	r := n.add(Spec{ID: clicks(0), Topic: TopicConfig{SegmentBytes: 2000, Keep: true, Compact: Compaction{On: true, DirtyRatio: 0.01}}})
+	for i := range 60 {
+		if _, err := appendWait(t, r, keyed(t, "k", fmt.Sprintf("value-%02d", i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waitFor(t, func() bool { return r.compactionPlan(time.Now()).due })
+	name := path.Join("data", clicks(0).String(), "0000000001-00000000000000000002.log")
+	f, err := fs.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, _ := f.Size()
+	b := make([]byte, size)
+	_, _ = f.ReadAt(b, 0)
+	at := bytes.Index(b, []byte("value-"))
+	if err := errors.Join(f.Close(), fs.Flip(name, int64(at), 1)); err != nil || at < 0 {
+		t.Fatal(at, err)
+	}
+	n.set.compactOne(t.Context())
+	waitFor(t, func() bool { return r.Status().Quarantined })
 }
 
 // A log that waited longer than max.compaction.lag.ms is compacted though

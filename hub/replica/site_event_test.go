@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage"
 	"github.com/entrepot-hub/entrepot/storage/vfs"
 	"go.etcd.io/raft/v3"
@@ -266,7 +265,11 @@ func (s *simSite) evCompact() {
 	}
 	p := pass{log: r.log, compactor: c, pace: newPace(0), segmentBytes: s.mood.roll, done: func(storage.Rewritten) { s.counts.compactions++ }}
 	err := p.run(context.Background(), plan)
-	if err != nil && !errors.Is(err, storage.ErrNotSealed) && !r.n.mem.Dead() && !r.n.offline && !errors.Is(err, record.ErrDiskFull) {
+	if err != nil && r.n.damaged && r.isDamage(err) {
+		r.noteDamage()
+		return
+	}
+	if err != nil && !errors.Is(err, storage.ErrNotSealed) && !r.diskFails(err) {
 		s.fail("%s: compact: %v", r, err)
 	}
 	r.in.trimmed = true

@@ -317,6 +317,9 @@ func (r *siteReplica) stop() {
 		for i := r.core.pending.head; i < len(r.core.pending.buf); i++ {
 			props = append(props, r.core.pending.buf[i].p)
 		}
+		for _, k := range r.core.kept {
+			props = append(props, k.p)
+		}
 	}
 	if r.core != nil && r.core.failed != nil {
 		r.told = r.core.others

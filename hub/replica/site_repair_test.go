@@ -35,6 +35,11 @@ func (r *siteReplica) scrub() {
 	for _, seg := range r.log.Segments() {
 		_, _ = r.log.Scrub(context.Background(), seg.Seq, nil)
 	}
+	r.noteDamage()
+}
+
+// noteDamage does what Replica.noteDamage does for who has read the log.
+func (r *siteReplica) noteDamage() {
 	if damage := r.log.Damage(); damage != nil && !r.n.mem.Dead() {
 		r.err = errors.Join(record.ErrQuarantined, damage)
 		r.step()
