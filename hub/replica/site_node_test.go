@@ -221,7 +221,14 @@ func (r *siteReplica) open() {
 	s, n := r.n.s, r.n
 	log, err := n.store.OpenLog(r.g.id)
 	if r.deleted && (errors.Is(err, storage.ErrNotFound) || errors.Is(err, storage.ErrLost)) {
-		n.reps[r.g.at] = nil // the node stopped when it had done it
+		// The node stopped when it had nearly done it. The store may know still that
+		// it was there: told to have it again, a node would take it for lost.
+		switch err := n.store.Remove(r.g.id); {
+		case err == nil:
+			n.reps[r.g.at] = nil
+		case !r.diskFails(err):
+			s.fail("%s: remove: %v", r, err)
+		}
 		return
 	}
 	if errors.Is(err, storage.ErrNotFound) && !r.live {
