@@ -97,16 +97,40 @@ func (g *Staging) seal(hard HardState) error {
 	if err != nil {
 		return err
 	}
-	name := path.Join(g.dir, segmentName(h.seq, h.state.Index+1))
-	if err := s.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := s.writeWhole(path.Join(g.dir, segmentName(h.seq, h.state.Index+1)), h.encode()); err != nil {
 		return err
 	}
-	err = s.onDisk(false, func() error {
+	if err := s.fs.SyncDir(g.dir); err != nil {
+		return s.goOffline(err)
+	}
+	text := fmt.Appendf(nil, "log %s of %d segments to entry %d, term %d vote %d commit %d\n", g.id, len(g.files), h.state.Index, hard.Term, hard.Vote, hard.Commit)
+	tmp := path.Join(g.dir, completeName+".tmp")
+	if err := s.writeWhole(tmp, text); err != nil {
+		return err // a full disk, too: nothing says yet that it is complete
+	}
+	err = s.fs.Rename(tmp, path.Join(g.dir, completeName))
+	if err == nil {
+		err = s.fs.SyncDir(g.dir)
+	}
+	if err != nil {
+		// It may or may not be there after a stop, and both are right: but this
+		// process must not write to the old log any more.
+		return s.goOffline(err)
+	}
+	return nil
+}
+
+// writeWhole makes a file anew, durably.
+func (s *Store) writeWhole(name string, b []byte) error {
+	return s.onDisk(false, func() error {
+		if err := s.fs.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 		f, err := s.fs.Create(name)
 		if err != nil {
 			return err
 		}
-		_, err = f.WriteGather([][]byte{h.encode()}, 0)
+		_, err = f.WriteGather([][]byte{b}, 0)
 		if err == nil {
 			if err = f.Sync(); err != nil {
 				err = s.goOffline(err)
@@ -114,19 +138,6 @@ func (g *Staging) seal(hard HardState) error {
 		}
 		return errors.Join(err, f.Close())
 	})
-	if err != nil {
-		return err
-	}
-	if err := s.fs.SyncDir(g.dir); err != nil {
-		return s.goOffline(err)
-	}
-	text := fmt.Appendf(nil, "log %s of %d segments to entry %d, term %d vote %d commit %d\n", g.id, len(g.files), h.state.Index, hard.Term, hard.Vote, hard.Commit)
-	if err := replaceFile(s.fs, g.dir, completeName, text); err != nil {
-		// It may or may not be there after a stop, and both are right: but this
-		// process must not write to the old log any more.
-		return s.goOffline(err)
-	}
-	return nil
 }
 
 // topHeader is the header behind the received segments.

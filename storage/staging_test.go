@@ -98,3 +98,56 @@ func stageInPieces(t *testing.T, s *Store, m Manifest, chunk int64) *Staging {
 	g.chunk = chunk
 	return g
 }
+
+// TestInstallOnAFullDisk: wherever the room ends while a log takes the place of
+// another, the old one stays, the volume is well, and with room it is done.
+func TestInstallOnAFullDisk(t *testing.T) {
+	now := func() time.Time { return time.UnixMilli(1_700_000_000_000) }
+	id := LogID{Topic: "t", ID: record.TopicID{9}}
+	from := openMem(t, vfs.NewMem(), Config{Clock: now, TailCacheBytes: -1})
+	src, err := from.Create(id, State{Hard: HardState{Term: 1}, Aux: simAux(0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fillSegments(t, from, src, 3, now)
+	m, err := src.Manifest(endState(src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	hard := src.Hard()
+	full := 0
+	for room := int64(1); ; room += 9 {
+		mem := vfs.NewMem()
+		to := openMem(t, mem, Config{Clock: now, ReserveBytes: -1, LowWater: 1, HighWater: 1})
+		l, err := to.Create(id, State{Hard: HardState{Term: 1}, Aux: simAux(0)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := to.Stage(m)
+		if err == nil {
+			err = g.Fetch(t.Context(), func(_ context.Context, f ManifestFile, from int64) (io.ReadCloser, error) {
+				return src.OpenSegment(f, from)
+			})
+		}
+		space, serr := mem.Space("/")
+		if err := errors.Join(err, serr); err != nil {
+			t.Fatal(err)
+		}
+		mem.SetCapacity(space.Total - space.Free + room)
+		err = l.Install(g, hard)
+		mem.SetCapacity(0)
+		if err == nil {
+			break
+		}
+		full++
+		if !errors.Is(err, record.ErrDiskFull) || errors.Is(err, record.ErrOffline) {
+			t.Fatalf("with room for %d bytes: %v", room, err)
+		}
+		if err := l.Install(g, hard); err != nil {
+			t.Fatalf("with room again, after %d bytes: %v", room, err)
+		}
+	}
+	if full < 10 {
+		t.Errorf("the disk was full %d times", full)
+	}
+}
