@@ -148,6 +148,9 @@ func (s *simSite) rest() {
 		if tick == restsWithin {
 			s.fail("not quiet after %d ticks without anything to do\n%s", tick, s.describe())
 		}
+		for _, g := range s.groups {
+			s.cleanUp(g) // a removed member that does not know wakes the others
+		}
 		s.tickAll()
 	}
 	n := s.nodes[s.rng.IntN(len(s.nodes))]
