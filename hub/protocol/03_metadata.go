@@ -17,8 +17,9 @@ import (
 //   - No list of topics is all of them, an empty one none (in v0, empty is all).
 //   - Brokers are those of this site's nodes that can be reached from this one,
 //     with the address that fits the listener the client came in on. The
-//     controller is the node that leads the catalog, or the one that answers: any
-//     node takes changes of the catalog.
+//     controller is the one that answers: any node takes changes of the catalog
+//     and passes them on to the one that leads it, as Kafka's brokers do (KIP-590),
+//     and it is there, while the leader may be gone before the client asks it.
 //   - Replicas of a partition on nodes that cannot be reached are offline; of the
 //     others those are in sync that the leader says are, and until it has said so
 //     all that are not new. While a partition is moved, those that come and go are among them.
@@ -41,7 +42,7 @@ var metadataAPI = api{
 
 func (s *Server) metadata(ctx context.Context, r *request, req *kmsg.MetadataRequest) kmsg.Response {
 	resp := kmsg.NewPtrMetadataResponse()
-	resp.ClusterID, resp.ControllerID = &s.cfg.ClusterID, s.controller(r)
+	resp.ClusterID, resp.ControllerID = &s.cfg.ClusterID, s.cfg.Node
 	if req.IncludeClusterAuthorizedOperations {
 		resp.AuthorizedOperations = s.siteOperations(r)
 	}

@@ -30,7 +30,7 @@ const (
 
 func (s *Server) describeCluster(_ context.Context, r *request, req *kmsg.DescribeClusterRequest) kmsg.Response {
 	resp := kmsg.NewPtrDescribeClusterResponse()
-	resp.ClusterID, resp.ControllerID, resp.EndpointType = s.cfg.ClusterID, s.controller(r), endpointBrokers
+	resp.ClusterID, resp.ControllerID, resp.EndpointType = s.cfg.ClusterID, s.cfg.Node, endpointBrokers
 	if req.Version >= 1 && req.EndpointType != endpointBrokers {
 		resp.ErrorCode = kerr.MismatchedEndpointType.Code
 		if req.EndpointType != endpointControllers {

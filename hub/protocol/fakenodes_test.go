@@ -51,6 +51,9 @@ func (n memNode) Propose(_ context.Context, cmd catalog.Command) (any, error) {
 // Leader implements Partitions.
 func (n memNode) Leader(topic string, p int32) (int32, int32) {
 	leader := n.m.leader(topic, p)
+	if topic == catalog.MetaGroup {
+		return leader, 1
+	}
 	l, err := n.m.log(topic, p)
 	if leader == 0 || err != nil {
 		return -1, -1

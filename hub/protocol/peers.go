@@ -142,16 +142,6 @@ func leadsIn(resp *kmsg.MetadataResponse, node int32) bool {
 	})
 }
 
-// controller is the node that clients send changes of the catalog to.
-func (s *Server) controller(r *request) int32 {
-	leader, _ := s.parts.Leader(catalog.MetaGroup, 0)
-	n, ok := s.meta.State().Node(leader)
-	if _, reachable := addressOf(n, r.listener); !ok || !reachable || !s.peers.up(leader) {
-		return s.cfg.Node
-	}
-	return leader
-}
-
 // replicas are those of a partition, those in sync and those offline, as far as
 // this node knows.
 func (s *Server) replicas(t *catalog.Topic, i int32) (all, inSync, offline []int32) {

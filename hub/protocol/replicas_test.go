@@ -241,6 +241,20 @@ func TestMetadataOfNodesThatAreDown(t *testing.T) {
 	}
 }
 
+// Each node calls itself the controller: a client that was told of the node that
+// leads the catalog would wait for it after it had stopped to answer, while every
+// other node passes changes on to the next leader.
+func TestEachNodeIsController(t *testing.T) {
+	for i, n := range nodes(startNodes(t, 3, quick())) {
+		want, c := int32(i+1), n.dial(t)
+		md := ask[*kmsg.MetadataResponse](c, &kmsg.MetadataRequest{Version: 12})
+		dc := ask[*kmsg.DescribeClusterResponse](c, &kmsg.DescribeClusterRequest{Version: 2, EndpointType: 1})
+		if md.ControllerID != want || dc.ControllerID != want {
+			t.Errorf("node %d: the controller is %d in Metadata, %d in DescribeCluster", want, md.ControllerID, dc.ControllerID)
+		}
+	}
+}
+
 // A topic without a number of replicas has one on each of three nodes, and
 // otherwise one: two replicas need both.
 func TestReplicasByDefault(t *testing.T) {
