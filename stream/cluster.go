@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
 // cluster is how jobs reach their hub: as any Kafka client does.
@@ -75,9 +76,36 @@ func retryPause(tries int) time.Duration {
 	return min(50*time.Millisecond<<min(tries, 6), 2*time.Second)
 }
 
-// ensureTopic creates a topic unless it exists.
-func ensureTopic(ctx context.Context, adm *kadm.Client, name string, partitions int32, configs map[string]*string) error {
-	_, err := adm.CreateTopic(ctx, partitions, -1, configs, name)
+// createTime is how long a hub may take to create a topic.
+const createTime = 15 * time.Second
+
+// ensureTopic creates a topic unless it exists. It asks the node that the client
+// began with, this one, which passes it on to whoever leads the catalog: the one
+// that the client takes for the controller may have been frozen since.
+func ensureTopic(ctx context.Context, cl *kgo.Client, name string, partitions int32, configs map[string]*string) error {
+	topic := kmsg.NewCreateTopicsRequestTopic()
+	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = name, partitions, -1
+	for k, v := range configs {
+		c := kmsg.NewCreateTopicsRequestTopicConfig()
+		c.Name, c.Value = k, v
+		topic.Configs = append(topic.Configs, c)
+	}
+	req := kmsg.NewPtrCreateTopicsRequest()
+	req.TimeoutMillis, req.Topics = int32(createTime.Milliseconds()), []kmsg.CreateTopicsRequestTopic{topic}
+	var resp kmsg.Response
+	var err error
+	for _, seed := range cl.SeedBrokers() {
+		if resp, err = seed.RetriableRequest(ctx, req); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	if err == nil {
+		if made := resp.(*kmsg.CreateTopicsResponse).Topics; len(made) == 1 {
+			err = kerr.ErrorForCode(made[0].ErrorCode)
+		} else {
+			err = fmt.Errorf("%w: an answer about %d topics", record.ErrInvalidRequest, len(made))
+		}
+	}
 	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 		return fmt.Errorf("create topic %s: %w", name, err)
 	}

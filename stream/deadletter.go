@@ -51,16 +51,17 @@ type deadLetters struct {
 
 // openDeadLetters creates the topic when it is missing. The client is closed
 // when ctx ends, at the latest by closed.
-func openDeadLetters(ctx context.Context, c *cluster, adm *kadm.Client, spec ConnectorSpec, attempt int64) (*deadLetters, func(), error) {
+func openDeadLetters(ctx context.Context, c *cluster, kafka *kgo.Client, spec ConnectorSpec, attempt int64) (*deadLetters, func(), error) {
 	tp := record.TopicPartition{Topic: spec.DLQ()}
 	most := strconv.Itoa(deadLetterBytes)
-	err := ensureTopic(ctx, adm, tp.Topic, 1, map[string]*string{"max.message.bytes": &most})
+	err := ensureTopic(ctx, kafka, tp.Topic, 1, map[string]*string{"max.message.bytes": &most})
 	if errors.Is(err, kerr.InvalidConfig) || errors.Is(err, kerr.PolicyViolation) { // the hub allows no such size
-		err = ensureTopic(ctx, adm, tp.Topic, 1, nil)
+		err = ensureTopic(ctx, kafka, tp.Topic, 1, nil)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
+	adm := kadm.NewClient(kafka)
 	limit := batchLimit(ctx, adm, tp.Topic)
 	bounds, err := spans(ctx, adm, tp.Topic)
 	if err != nil {

@@ -100,7 +100,7 @@ func (s *session) open(lease func(ctx context.Context, job string, tasks Share, 
 	if err := s.claim(lease); err != nil {
 		return err
 	}
-	letters, closed, err := openDeadLetters(s.hard, s.cluster, s.admin, s.spec, s.epoch)
+	letters, closed, err := openDeadLetters(s.hard, s.cluster, s.kafka, s.spec, s.epoch)
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,7 @@ func (s *store) load(ctx context.Context) error {
 	defer func() { <-s.loading }()
 	// Small segments: the newest one is not compacted, and all of it is read here.
 	compact, segment := "compact", "16777216"
-	if err := ensureTopic(ctx, s.admin, CheckpointTopic, 1, map[string]*string{"cleanup.policy": &compact, "segment.bytes": &segment}); err != nil {
+	if err := ensureTopic(ctx, s.client, CheckpointTopic, 1, map[string]*string{"cleanup.policy": &compact, "segment.bytes": &segment}); err != nil {
 		return err
 	}
 	bounds, err := spans(ctx, s.admin, CheckpointTopic)
