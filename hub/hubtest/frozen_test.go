@@ -19,15 +19,6 @@ func TestFrozenNodeIsFenced(t *testing.T) {
 	t.Parallel() // it waits more than it works
 	strikes := conntest.Size(2, 10)
 	chunk := fullRows(40_000) / strikes
-	dsn := conntest.OwnPostgres(t).Database(t)
-	db, err := sql.Open("postgres", dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	if _, err := db.ExecContext(t.Context(), "CREATE TABLE rows (id bigint)"); err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	input := filepath.Join(dir, "rows.ndjson")
 	jobs := writeJobs(t, dir, fmt.Sprintf(`
@@ -39,49 +30,79 @@ connectors:
     topic: rows
     sink: {type: postgres, dsn: "${env:TEST_DSN}", table: rows, mode: insert, batch: {rows: 500}}
 `, input))
-	s := NewSite(t, "frozen", 3, "TEST_DSN="+dsn)
-	for _, n := range s.Nodes {
-		n.Configure(fmt.Sprintf("jobs: [%q]", jobs))
-	}
-	Build(t)
-	s.Start()
-	there := 0
-	reach := func(rows int) {
-		t.Helper()
-		Until(t, 3*time.Minute, fmt.Sprintf("%d rows are in the table", rows), func() error {
-			if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM rows").Scan(&there); err != nil || there < rows {
-				return fmt.Errorf("%d rows, %w", there, err)
-			}
-			return nil
-		})
-	}
+	s := newRowsSite(t, "frozen", jobs)
 	midway := 0
 	for i := range strikes {
 		writeRows(t, input, i*chunk, chunk)
-		reach(i*chunk + 1 + rand.N(chunk/2))
+		s.reach(i*chunk + 1 + rand.N(chunk/2))
 		frozen := s.runner(t, "rows-out", nil)
 		frozen.Stop()
-		if there < (i+1)*chunk {
+		if s.there < (i+1)*chunk {
 			midway++
 		}
 		s.runner(t, "rows-out", frozen)
 		frozen.Cont()
-		reach((i + 1) * chunk)
+		s.reach((i + 1) * chunk)
 		Until(t, time.Minute, "the node that stood still serves again", func() error { return Ready(frozen.Admin) })
 	}
 	for _, n := range s.Nodes {
 		Until(t, time.Minute, "nothing waits", caughtUp(n, "rows-out"))
 	}
-	var rows, distinct int
-	if err := db.QueryRowContext(t.Context(), "SELECT count(*), count(DISTINCT id) FROM rows").Scan(&rows, &distinct); err != nil {
+	conntest.Figures(t, "%d times the node that ran the sink stood still and another took over, %d of them in the middle of a load: %s", strikes, midway, s.exactly(strikes*chunk))
+}
+
+// rowsSite is a site of three nodes whose jobs load the topic rows into a table
+// of PostgreSQL of that name.
+type rowsSite struct {
+	*Site
+	db    *sql.DB
+	there int // rows that the table had when it was last looked at
+}
+
+func newRowsSite(t *testing.T, name, jobs string) *rowsSite {
+	t.Helper()
+	dsn := conntest.OwnPostgres(t).Database(t)
+	db, err := sql.Open("postgres", dsn)
+	if err != nil {
 		t.Fatal(err)
 	}
-	total := strikes * chunk
-	if records := recordsIn(t, s.Brokers(), "rows"); rows != total || distinct != total || records != total {
-		t.Errorf("%d rows, %d distinct, %d records, want %d of each", rows, distinct, records, total)
+	t.Cleanup(func() { _ = db.Close() })
+	if _, err := db.ExecContext(t.Context(), "CREATE TABLE rows (id bigint)"); err != nil {
+		t.Fatal(err)
 	}
-	conntest.Figures(t, "%d times the node that ran the sink stood still and another took over, %d of them in the middle of a load: source %d = records = rows %d = distinct keys %d in PostgreSQL",
-		strikes, midway, total, rows, distinct)
+	s := &rowsSite{Site: NewSite(t, name, 3, "TEST_DSN="+dsn), db: db}
+	for _, n := range s.Nodes {
+		n.Configure(fmt.Sprintf("jobs: [%q]", jobs))
+	}
+	Build(t)
+	s.Start()
+	return s
+}
+
+// reach waits until the table has so many rows.
+func (s *rowsSite) reach(rows int) {
+	s.t.Helper()
+	Until(s.t, 3*time.Minute, fmt.Sprintf("%d rows are in the table", rows), func() error {
+		if err := s.db.QueryRowContext(s.t.Context(), "SELECT count(*) FROM rows").Scan(&s.there); err != nil || s.there < rows {
+			return fmt.Errorf("%d rows, %w", s.there, err)
+		}
+		return nil
+	})
+}
+
+// exactly checks that the topic and the table have each row of the source once,
+// and tells what they have.
+func (s *rowsSite) exactly(total int) string {
+	s.t.Helper()
+	var rows, distinct int
+	if err := s.db.QueryRowContext(s.t.Context(), "SELECT count(*), count(DISTINCT id) FROM rows").Scan(&rows, &distinct); err != nil {
+		s.t.Fatal(err)
+	}
+	records := recordsIn(s.t, s.Brokers(), "rows")
+	if rows != total || distinct != total || records != total {
+		s.t.Errorf("%d rows, %d distinct, %d records, want %d of each", rows, distinct, records, total)
+	}
+	return fmt.Sprintf("source %d = records %d = rows %d = distinct keys %d in PostgreSQL", total, records, rows, distinct)
 }
 
 // writeRows appends rows to the file that a source follows.

@@ -118,7 +118,7 @@ func TestJobsMove(t *testing.T) {
 }
 
 // recordsIn counts the records of a topic by its ends.
-func recordsIn(t *testing.T, brokers []string, topic string) (n int) {
+func recordsIn(t testing.TB, brokers []string, topic string) (n int) {
 	t.Helper()
 	cl := client(t, kgo.SeedBrokers(brokers...), kgo.ConsumeTopics(topic), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.KeepControlRecords())
 	ends, err := kadm.NewClient(cl).ListEndOffsets(t.Context(), topic)

@@ -1,7 +1,6 @@
 package hubtest
 
 import (
-	"database/sql"
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
@@ -22,15 +21,6 @@ func TestTasksAreShared(t *testing.T) {
 	const files = 6
 	strikes := conntest.Size(2, 10)
 	chunk := fullRows(60_000) / strikes / files * files
-	dsn := conntest.OwnPostgres(t).Database(t)
-	db, err := sql.Open("postgres", dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	if _, err := db.ExecContext(t.Context(), "CREATE TABLE rows (id bigint)"); err != nil {
-		t.Fatal(err)
-	}
 	dir := t.TempDir()
 	jobs := writeJobs(t, dir, fmt.Sprintf(`
 topics:
@@ -42,22 +32,7 @@ connectors:
     tasks: 3
     sink: {type: postgres, dsn: "${env:TEST_DSN}", table: rows, mode: insert, batch: {rows: 500}}
 `, filepath.Join(dir, "rows-*.ndjson")))
-	s := NewSite(t, "shared", 3, "TEST_DSN="+dsn)
-	for _, n := range s.Nodes {
-		n.Configure(fmt.Sprintf("jobs: [%q]", jobs))
-	}
-	Build(t)
-	s.Start()
-	there := 0
-	reach := func(rows int) {
-		t.Helper()
-		Until(t, 3*time.Minute, fmt.Sprintf("%d rows are in the table", rows), func() error {
-			if err := db.QueryRowContext(t.Context(), "SELECT count(*) FROM rows").Scan(&there); err != nil || there < rows {
-				return fmt.Errorf("%d rows, %w", there, err)
-			}
-			return nil
-		})
-	}
+	s := newRowsSite(t, "shared", jobs)
 	midway, frozen := 0, 0
 	for i := range strikes {
 		s.shared(t, "rows-in", nil)
@@ -65,40 +40,33 @@ connectors:
 		for f := range files {
 			writeRows(t, filepath.Join(dir, fmt.Sprintf("rows-%d.ndjson", f)), i*chunk+f*(chunk/files), chunk/files)
 		}
-		reach(i*chunk + 1 + rand.N(chunk/2))
+		s.reach(i*chunk + 1 + rand.N(chunk/2))
 		struck := s.Nodes[rand.N(len(s.Nodes))]
-		if freeze := i%2 == 0; freeze {
+		freeze := i%2 == 0
+		if freeze {
 			struck.Stop()
 			frozen++
 		} else {
 			struck.Kill()
 		}
-		if there < (i+1)*chunk {
+		if s.there < (i+1)*chunk {
 			midway++
 		}
 		s.shared(t, "rows-in", struck)
 		s.shared(t, "rows-out", struck)
-		if i%2 == 0 {
+		if freeze {
 			struck.Cont()
 		}
-		reach((i + 1) * chunk)
-		if i%2 == 1 {
+		s.reach((i + 1) * chunk)
+		if !freeze {
 			struck.Start()
 		}
 		Until(t, time.Minute, "the node serves again", func() error { return Ready(struck.Admin) })
 	}
 	s.shared(t, "rows-out", nil)
 	Until(t, time.Minute, "nothing waits", caughtUp(s.Nodes[0], "rows-out"))
-	var rows, distinct int
-	if err := db.QueryRowContext(t.Context(), "SELECT count(*), count(DISTINCT id) FROM rows").Scan(&rows, &distinct); err != nil {
-		t.Fatal(err)
-	}
-	total := strikes * chunk
-	if records := recordsIn(t, s.Brokers(), "rows"); rows != total || distinct != total || records != total {
-		t.Errorf("%d rows, %d distinct, %d records, want %d of each", rows, distinct, records, total)
-	}
-	conntest.Figures(t, "3 tasks of a source and 3 of a sink at 3 nodes; %d times a node stood still and %d times one was killed, %d of them in the middle of a load: source %d = records = rows %d = distinct keys %d in PostgreSQL",
-		frozen, strikes-frozen, midway, total, rows, distinct)
+	conntest.Figures(t, "3 tasks of a source and 3 of a sink at 3 nodes; %d times a node stood still and %d times one was killed, %d of them in the middle of a load: %s",
+		frozen, strikes-frozen, midway, s.exactly(strikes*chunk))
 }
 
 // shared waits until every node but the one without has tasks of a connector,
