@@ -38,7 +38,7 @@ type Finder struct {
 	site    string
 	members atomic.Pointer[[]mesh.Member]
 	parts   atomic.Pointer[Parts]
-	finding sync.Mutex      // held while it is told where nodes are: what was found last is told last
+	finding sync.Mutex      // held while it is told where nodes and sites are: what was found last is told last
 	failed  map[string]bool // nodes that gossip has lost; of Changed alone
 }
 
@@ -71,11 +71,11 @@ func (f *Finder) Changed(members []mesh.Member) {
 	f.members.Store(&members)
 	p := f.parts.Load()
 	if p == nil {
-		return // the site's nodes are looked at; links come later
+		return // Run begins with what was found until then
 	}
 	f.find(p)
 	f.hint(p, members)
-	p.Sites(f.sites(members))
+	f.findSites(p)
 }
 
 // Run finds nodes that the catalog takes in, and lets go of those that it takes
@@ -83,6 +83,7 @@ func (f *Finder) Changed(members []mesh.Member) {
 // this one's catalog has it, and has no news afterwards.
 func (f *Finder) Run(ctx context.Context) error {
 	p := f.parts.Load()
+	f.findSites(p)
 	for {
 		_, changed := p.Catalog.Watch()
 		f.find(p)
@@ -144,6 +145,13 @@ func (f *Finder) hint(p *Parts, members []mesh.Member) {
 		}
 	}
 	f.failed = failed
+}
+
+// findSites tells which other sites there are.
+func (f *Finder) findSites(p *Parts) {
+	f.finding.Lock()
+	defer f.finding.Unlock()
+	p.Sites(f.sites(f.Gossip()))
 }
 
 // sites are the other sites as links reach them. One none of whose nodes is alive

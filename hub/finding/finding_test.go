@@ -1,6 +1,7 @@
 package finding
 
 import (
+	"context"
 	"maps"
 	"reflect"
 	"slices"
@@ -70,5 +71,25 @@ func TestFinding(t *testing.T) {
 	f.Changed([]mesh.Member{{ID: "b", Site: "s", Status: mesh.StatusFailed}})
 	if !slices.Equal(failed, []int32{2, 2}) {
 		t.Errorf("failed are %v, want node 2 again", failed)
+	}
+}
+
+// TestSitesBeforeASite: a node that finds other sites before it belongs to one
+// itself has links to them as soon as it does, though gossip has no news then.
+func TestSitesBeforeASite(t *testing.T) {
+	f := New("s")
+	f.Changed([]mesh.Member{{ID: "w", Site: "west", Kafka: "w:9", Status: mesh.StatusAlive}})
+	var sites []mirror.Source
+	f.Begin(Parts{
+		Self: identity.Node{ID: 1}, Catalog: catalog.NewMachine(),
+		Nodes: func(map[int32]peer.Node) {}, Sites: func(all []mirror.Source) { sites = all },
+	})
+	ended, end := context.WithCancel(t.Context())
+	end()
+	if err := f.Run(ended); err != nil {
+		t.Fatal(err)
+	}
+	if want := []mirror.Source{{Site: "west", Brokers: []string{"w:9"}}}; !reflect.DeepEqual(sites, want) {
+		t.Errorf("sites %+v, want %+v", sites, want)
 	}
 }
