@@ -181,8 +181,11 @@ func WriteFile(fsys vfs.FS, dir, name string, text []byte) error {
 }
 
 // Several reports whether the site had other nodes when this one became one of
-// it, or has taken in others since.
-func (n Node) Several() bool { return len(n.Founders) > 1 || n.Founders[0].ID != n.ID || n.Grown }
+// it, or has taken in others since. One in a later incarnation was taken in by
+// others, the only founder among them.
+func (n Node) Several() bool {
+	return len(n.Founders) > 1 || n.Founders[0].ID != n.ID || n.Incarnation > 0 || n.Grown
+}
 
 // Members are the founders as members of Raft groups, each in its first
 // incarnation.

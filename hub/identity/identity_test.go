@@ -74,3 +74,25 @@ func TestRefuses(t *testing.T) {
 		}
 	}
 }
+
+// TestSeveral: a node that is not sure to be alone at its site must not begin a
+// catalog of its own.
+func TestSeveral(t *testing.T) {
+	for _, c := range []struct {
+		what   string
+		change func(*Node)
+		want   bool
+	}{
+		{"it began the site alone", func(*Node) {}, false},
+		{"and has taken in others", func(n *Node) { n.Grown = true }, true},
+		{"was wiped, and taken in by those", func(n *Node) { n.Incarnation = 1 }, true},
+		{"it joined", func(n *Node) { n.ID = 2 }, true},
+		{"it began the site with another", func(n *Node) { n.Founders = append(n.Founders, Founder{ID: 2, Name: "fra-2"}) }, true},
+	} {
+		n := New(NewCluster(), "fra", "fra-1", 1, []Founder{{ID: 1, Name: "fra-1"}})
+		c.change(&n)
+		if got := n.Several(); got != c.want {
+			t.Errorf("%s: several is %v", c.what, got)
+		}
+	}
+}
