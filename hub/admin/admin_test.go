@@ -448,3 +448,27 @@ func TestCompactionIsMeasured(t *testing.T) {
 		t.Error("a topic that is not compacted has metrics of compaction")
 	}
 }
+
+// TestJobOfSeveralNodes: a job whose tasks are at several nodes is shown once, as
+// the worst of them: it has come to its end when all have.
+func TestJobOfSeveralNodes(t *testing.T) {
+	for _, c := range [][3]string{
+		{"running", "running", "running"}, {"completed", "completed", "completed"}, {"completed", "running", "running"},
+		{"backing-off", "running", "backing-off"}, {"backing-off", "completed", "backing-off"},
+		{"failed", "running", "failed"}, {"failed", "stuck", "failed"},
+	} {
+		for _, at := range [][2]string{{c[0], c[1]}, {c[1], c[0]}} {
+			one := func(i int) Job {
+				return Job{Name: "copy", Node: string(rune('a' + i)), State: at[i], Reason: at[i], Counters: map[string]int64{"read": 3}, Tasks: []Task{{ID: string(rune('1' - i))}}}
+			}
+			s, err := New(Config{OtherJobs: func(context.Context, string) []Job { return []Job{one(1)} }}, Sources{Node: sample(), Jobs: &fakeHub{jobs: []Job{one(0)}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := s.allJobs(t.Context(), "")
+			if len(all) != 1 || all[0].State != c[2] || all[0].Reason != c[2] || all[0].Node != "a, b" || all[0].Counters["read"] != 6 || len(all[0].Tasks) != 2 || all[0].Tasks[0].ID > all[0].Tasks[1].ID {
+				t.Errorf("%s: %+v, want %s", at, all, c[2])
+			}
+		}
+	}
+}

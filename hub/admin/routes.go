@@ -177,10 +177,10 @@ func (s *Server) act(r *http.Request) (any, error) {
 	return s.job(r)
 }
 
-// join adds what another node runs of the job. What does not run says how it is.
+// join adds what another node runs of the job. What is worst says how it is.
 func (j *Job) join(o Job) {
 	j.Node += ", " + o.Node
-	if j.State == "running" && o.State != "running" || j.State != "failed" && o.State == "failed" {
+	if badness(o.State) > badness(j.State) {
 		j.State, j.Reason, j.Retrying = o.State, o.Reason, o.Retrying
 	}
 	j.Lag = j.Lag.plus(o.Lag)
@@ -190,6 +190,19 @@ func (j *Job) join(o Job) {
 	}
 	j.Tasks = append(j.Tasks, o.Tasks...)
 	slices.SortFunc(j.Tasks, func(a, b Task) int { return strings.Compare(a.ID, b.ID) })
+}
+
+// badness orders the states of a job's tasks: it has come to its end when all have.
+func badness(state string) int {
+	switch state {
+	case "completed":
+		return 0
+	case "running":
+		return 1
+	case "failed":
+		return 3
+	}
+	return 2
 }
 
 // The four below never return nil slices, which would be null in JSON.
