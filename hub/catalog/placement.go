@@ -49,7 +49,7 @@ type Task struct {
 // it is as long as its node is well, unless another node that wants it more
 // has at least two tasks less for its weight. The tasks of one job are spread
 // first: a node that has fewer of them wants one more than a node with more. It
-// is a pure value; the node that leads the catalog steps it and proposes what it says.
+// is a pure value; every node steps its own, and proposes what it is to get itself.
 type Placement struct{ moved time.Time }
 
 // Step returns the grants to propose now, and when to step again at the
