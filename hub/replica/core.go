@@ -342,7 +342,9 @@ func (c *core) ready(rd raft.Ready) {
 		case m.Type == pb.MsgVote:
 			asks = append(asks, *m)
 		case m.To == raft.LocalAppendThread: // it comes behind what is sent
-			m.Responses = append(asks, m.Responses...)
+			if len(asks) > 0 {
+				m.Responses = append(asks, m.Responses...)
+			}
 			c.write(m)
 		case m.To == raft.LocalApplyThread:
 			c.heldApply = append(c.heldApply, *m)

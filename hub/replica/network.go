@@ -61,8 +61,10 @@ type classBytes [ClassBulk + 1]int64
 
 // taken counts bytes no more that came from other nodes.
 func (s *Set) taken(n *classBytes) {
-	for class := range n {
-		s.received[class].Add(-n[class])
+	for class, bytes := range n {
+		if bytes != 0 { // all workers share the counts, and most steps take nothing
+			s.received[class].Add(-bytes)
+		}
 	}
 	*n = classBytes{}
 }
