@@ -210,8 +210,8 @@ func (s *Set) Remove(id storage.LogID, deleteData bool) error {
 	if r == nil {
 		return fmt.Errorf("remove %s: %w", id, storage.ErrNotFound)
 	}
-	s.fetches.forget(id)
 	r.shut(record.ErrStopped)
+	s.fetches.forget(id) // not before: a last step may want the log
 	if err := r.log.Close(); err != nil {
 		return fmt.Errorf("remove %s: %w", id, err)
 	}
