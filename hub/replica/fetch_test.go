@@ -112,13 +112,8 @@ var manySegments = TopicConfig{SegmentBytes: 1500}
 // the connection breaks, and goes on with messages.
 func TestJoinByFiles(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, lc := fetchSite(t, Config{Workers: 2, FilesAbove: 1000}, 1, 2, 3, 4)
+		s, lc, _ := joining(t)
 		defer s.stopAll()
-		spec := Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments}
-		s.add(spec)
-		for i := range 60 {
-			s.write(0, fmt.Sprintf("value-%d", i))
-		}
 		var breaks int
 		lc.cut = func(_ int32, b []byte) []byte {
 			if breaks++; breaks%3 == 1 {
@@ -230,9 +225,7 @@ func TestDamageIsRepaired(t *testing.T) {
 		}
 		defer s.stopAll()
 		s.add(Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments})
-		for i := range 60 {
-			s.write(0, fmt.Sprintf("value-%02d", i))
-		}
+		s.fill(60)
 		s.same(0)
 		for _, leads := range []bool{false, true} {
 			id := s.follower(0)
@@ -282,9 +275,7 @@ func TestDamageFoundWhileFetching(t *testing.T) {
 		s, _ := fetchSite(t, Config{Workers: 2}, 1, 2, 3)
 		defer s.stopAll()
 		s.add(Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments})
-		for i := range 40 {
-			s.write(0, fmt.Sprintf("value-%02d", i))
-		}
+		s.fill(40)
 		s.same(0)
 		id := s.follower(0)
 		r, lead := s.replica(id, 0), s.leader(0)
@@ -326,9 +317,7 @@ func TestLostFolder(t *testing.T) {
 		defer s.stopAll()
 		spec := Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments}
 		s.add(spec)
-		for i := range 40 {
-			s.write(0, fmt.Sprintf("value-%02d", i))
-		}
+		s.fill(40)
 		s.same(0)
 		id := s.follower(0)
 		was := s.replica(id, 0).Status()
@@ -356,9 +345,7 @@ func TestNobodyToRepairFrom(t *testing.T) {
 		defer s.stopAll()
 		spec := Spec{ID: clicks(0), Born: []uint64{1}, Alone: true, Topic: manySegments}
 		s.add(spec)
-		for i := range 40 {
-			s.write(0, fmt.Sprintf("value-%02d", i))
-		}
+		s.fill(40)
 		s.stop(1)
 		s.damage(1, "value-10")
 		s.start(1)
@@ -493,13 +480,8 @@ func (s *site) mark(id uint64) storage.ScrubMark {
 // of it is left.
 func TestRemoveWhileFetching(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s, lc := fetchSite(t, Config{Workers: 2, FilesAbove: 1000}, 1, 2, 3, 4)
+		s, lc, spec := joining(t)
 		defer s.stopAll()
-		spec := Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments}
-		s.add(spec)
-		for i := range 60 {
-			s.write(0, fmt.Sprintf("value-%d", i))
-		}
 		comes, goOn := make(chan struct{}, 100), make(chan struct{})
 		lc.cut = func(_ int32, b []byte) []byte {
 			comes <- struct{}{}

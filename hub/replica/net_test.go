@@ -194,6 +194,14 @@ func (s *site) write(p int32, values ...string) {
 	}
 }
 
+// fill writes value-00, value-01 and so on, each as a batch.
+func (s *site) fill(n int) {
+	s.t.Helper()
+	for i := range n {
+		s.write(0, fmt.Sprintf("value-%02d", i))
+	}
+}
+
 // same waits until all replicas have committed the same, and compares their
 // logs' bytes and entries.
 func (s *site) same(p int32) {

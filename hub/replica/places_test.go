@@ -41,9 +41,7 @@ func flipAndRepair(t *testing.T, place string) {
 	}
 	defer s.stopAll()
 	s.add(Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments})
-	for i := range 60 {
-		s.write(0, fmt.Sprintf("value-%02d", i))
-	}
+	s.fill(60)
 	s.same(0)
 	id := s.follower(0)
 	r, set := s.replica(id, 0), s.nodes[id].set

@@ -1,7 +1,6 @@
 package replica
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -17,9 +16,7 @@ func joining(t *testing.T) (*site, *linksConfig, Spec) {
 	s, lc := fetchSite(t, Config{Workers: 2, FilesAbove: 1000}, 1, 2, 3, 4)
 	spec := Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments}
 	s.add(spec)
-	for i := range 60 {
-		s.write(0, fmt.Sprintf("value-%d", i))
-	}
+	s.fill(60)
 	return s, lc, spec
 }
 
