@@ -18,8 +18,9 @@ import (
 //   - Brokers are those of this site's nodes that can be reached from this one,
 //     with the address that fits the listener the client came in on. The
 //     controller is the one that answers: any node takes changes of the catalog
-//     and passes them on to the one that leads it, as Kafka's brokers do (KIP-590),
-//     and it is there, while the leader may be gone before the client asks it.
+//     and passes them on to the one that leads it, as Kafka's brokers do (KIP-590).
+//     So a client is not sent to a leader that this node does not know to be gone
+//     yet; one that remembers the controller still waits for it when that is gone.
 //   - Replicas of a partition on nodes that cannot be reached are offline; of the
 //     others those are in sync that the leader says are, and until it has said so
 //     all that are not new. While a partition is moved, those that come and go are among them.

@@ -241,9 +241,8 @@ func TestMetadataOfNodesThatAreDown(t *testing.T) {
 	}
 }
 
-// Each node calls itself the controller: a client that was told of the node that
-// leads the catalog would wait for it after it had stopped to answer, while every
-// other node passes changes on to the next leader.
+// Each node calls itself the controller, also where another one leads the catalog:
+// it passes changes on, and is there for who has just asked it.
 func TestEachNodeIsController(t *testing.T) {
 	for i, n := range nodes(startNodes(t, 3, quick())) {
 		want, c := int32(i+1), n.dial(t)
