@@ -32,7 +32,7 @@ func (s *Server) describeShareOffsets(ctx context.Context, r *request, req *kmsg
 	for i := range req.Groups {
 		rg := &req.Groups[i]
 		og := kmsg.NewDescribeShareGroupOffsetsResponseGroup()
-		if err := s.shareOffsets(ctx, r, rg, &og); err != nil {
+		if err := s.shareOffsets(ctx, r, rg, &og, req.Version >= 1); err != nil {
 			og.Topics = nil
 			og.ErrorCode, og.ErrorMessage = code(err), message(err)
 		}
@@ -42,7 +42,7 @@ func (s *Server) describeShareOffsets(ctx context.Context, r *request, req *kmsg
 	return resp
 }
 
-func (s *Server) shareOffsets(ctx context.Context, r *request, rg *kmsg.DescribeShareGroupOffsetsRequestGroup, og *kmsg.DescribeShareGroupOffsetsResponseGroup) error {
+func (s *Server) shareOffsets(ctx context.Context, r *request, rg *kmsg.DescribeShareGroupOffsetsRequestGroup, og *kmsg.DescribeShareGroupOffsetsResponseGroup, lag bool) error {
 	if err := s.mayGroup(r, catalog.OpDescribe, rg.GroupID); err != nil {
 		return err
 	}
@@ -50,7 +50,7 @@ func (s *Server) shareOffsets(ctx context.Context, r *request, rg *kmsg.Describe
 	if r.peer {
 		offsets = s.shareOffsetsHere
 	}
-	at, err := offsets(ctx, rg.GroupID)
+	at, err := offsets(ctx, rg.GroupID, lag)
 	if err != nil {
 		return err
 	}

@@ -65,9 +65,13 @@ func (s *Server) alterShareOffset(ctx context.Context, id string, t *catalog.Top
 	if offset < 0 {
 		return fmt.Errorf("%w: offset %d", record.ErrInvalidRequest, offset)
 	}
-	o, err := s.ends(ctx, t, partition)
+	first, err := s.end(ctx, t, partition, timeEarliest)
 	if err != nil {
 		return err
 	}
-	return s.resetShare(ctx, shareKey{id, t.ID, partition}, max(o.Start, min(offset, o.HighWatermark)))
+	next, err := s.end(ctx, t, partition, timeLatest)
+	if err != nil {
+		return err
+	}
+	return s.resetShare(ctx, shareKey{id, t.ID, partition}, max(first, min(offset, next)))
 }

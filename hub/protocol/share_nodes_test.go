@@ -138,6 +138,9 @@ func TestShareGroupsOfTheSite(t *testing.T) {
 	if got := describe(); len(got) != 1 || len(got[0].Partitions) != 1 || got[0].Partitions[0].StartOffset != 6 || got[0].Partitions[0].Lag != 4 {
 		t.Errorf("%+v, want start 6 and lag 4", got)
 	}
+	// Only the lag needs the leaders of what is shared.
+	told := func() int64 { return ns.at(1).srv.Stats().Requests["ListOffsets"] }
+	before := told()
 	list := func(at *site) int {
 		req := &kmsg.ListGroupsRequest{Version: 5, TypesFilter: []string{"share"}}
 		return len(ask[*kmsg.ListGroupsResponse](at.dial(t), req).Groups)
@@ -148,6 +151,9 @@ func TestShareGroupsOfTheSite(t *testing.T) {
 	wantCode(t, "join a classic group of the name", ask[*kmsg.JoinGroupResponse](c, joinRequest(group, "")).ErrorCode, kerr.GroupIDNotFound)
 	d := ask[*kmsg.ShareGroupDescribeResponse](c, &kmsg.ShareGroupDescribeRequest{Version: 1, GroupIDs: []string{group}}).Groups[0]
 	wantCode(t, "describe", d.ErrorCode, nil)
+	if n := told() - before; before == 0 || n != 0 {
+		t.Errorf("the leader of the partition was asked %d times for the lag, and %d times afterwards", before, n)
+	}
 
 	alter := &kmsg.AlterShareGroupOffsetsRequest{GroupID: group, Topics: []kmsg.AlterShareGroupOffsetsRequestTopic{{
 		Topic: "t", Partitions: []kmsg.AlterShareGroupOffsetsRequestTopicPartition{{StartOffset: 2}}}}}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/hub/share"
-	"github.com/entrepot-hub/entrepot/record"
 )
 
 // What share groups have in all of the site, for who lists, describes or changes
@@ -18,8 +17,9 @@ import (
 // shareOffset is where a group is in a partition.
 type shareOffset = kmsg.DescribeShareGroupOffsetsResponseGroupTopicPartition
 
-// shareOffsetsHere are those of a group that this node keeps, by topic.
-func (s *Server) shareOffsetsHere(ctx context.Context, group string) (map[string]map[int32]shareOffset, error) {
+// shareOffsetsHere are those of a group that this node keeps, by topic. The lag,
+// for which leaders of the partitions are asked, is in them if it is wanted.
+func (s *Server) shareOffsetsHere(ctx context.Context, group string, lag bool) (map[string]map[int32]shareOffset, error) {
 	type progress struct{ start, done int64 }
 	kept := map[shareKey]progress{}
 	err := s.shares.each(ctx, func(k shareKey, w *share.Window) {
@@ -36,8 +36,13 @@ func (s *Server) shareOffsetsHere(ctx context.Context, group string) (map[string
 		}
 		o := kmsg.NewDescribeShareGroupOffsetsResponseGroupTopicPartition()
 		o.Partition, o.StartOffset, o.Lag = k.partition, at.start, -1
-		if now, err := s.ends(ctx, t, k.partition); err == nil {
-			o.LeaderEpoch, o.Lag = now.LeaderEpoch, max(0, now.HighWatermark-at.start-at.done)
+		if node, epoch := s.parts.Leader(t.Name, k.partition); node >= 0 {
+			o.LeaderEpoch = epoch
+		}
+		if lag {
+			if end, err := s.end(ctx, t, k.partition, timeLatest); err == nil {
+				o.Lag = max(0, end-at.start-at.done)
+			}
 		}
 		if all[t.Name] == nil {
 			all[t.Name] = map[int32]shareOffset{}
@@ -48,10 +53,12 @@ func (s *Server) shareOffsetsHere(ctx context.Context, group string) (map[string
 }
 
 // shareOffsetsOf are those of a group that any node keeps, by topic.
-func (s *Server) shareOffsetsOf(ctx context.Context, group string) (map[string]map[int32]shareOffset, error) {
-	all, err := s.shareOffsetsHere(ctx, group)
+func (s *Server) shareOffsetsOf(ctx context.Context, group string, lag bool) (map[string]map[int32]shareOffset, error) {
+	all, err := s.shareOffsetsHere(ctx, group, lag)
 	req := kmsg.NewPtrDescribeShareGroupOffsetsRequest()
-	req.Version = 1
+	if lag {
+		req.Version = 1
+	}
 	req.Groups = []kmsg.DescribeShareGroupOffsetsRequestGroup{{GroupID: group}}
 	if err == nil {
 		err = s.eachKeeper(ctx, req, func(resp kmsg.Response) error {
@@ -103,7 +110,7 @@ func (s *Server) eachKeeper(ctx context.Context, req kmsg.Request, took func(kms
 
 // keepsShare reports whether a group has offsets as a share group.
 func (s *Server) keepsShare(ctx context.Context, group string) (bool, error) {
-	all, err := s.shareOffsetsOf(ctx, group)
+	all, err := s.shareOffsetsOf(ctx, group, false)
 	return len(all) > 0, err
 }
 
@@ -154,7 +161,7 @@ func (s *Server) resetShare(ctx context.Context, k shareKey, offset int64) error
 // forgetShare removes what a group has of a topic, durably; "": of all. It tells
 // how much there was.
 func (s *Server) forgetShare(ctx context.Context, group, topic string) (n int, err error) {
-	all, err := s.shareOffsetsOf(ctx, group)
+	all, err := s.shareOffsetsOf(ctx, group, false)
 	if err != nil {
 		return 0, err
 	}
@@ -187,38 +194,33 @@ func (s *Server) dropWindow(k shareKey, tell func(node int32) error) {
 	}
 }
 
-// ends are a partition's offsets, of which only the ends and the epoch, as its
-// leader tells them.
-func (s *Server) ends(ctx context.Context, t *catalog.Topic, p int32) (record.Offsets, error) {
+// end is a partition's first offset or the one that comes next (timeEarliest,
+// timeLatest), as its leader tells it.
+func (s *Server) end(ctx context.Context, t *catalog.Topic, p int32, time int64) (int64, error) {
 	node, _ := s.parts.Leader(t.Name, p)
 	if !s.peers.other(node) {
 		log, err := s.serving(t, p)
 		if err != nil {
-			return record.Offsets{}, err
+			return 0, err
 		}
-		return log.Offsets(), nil
+		o := log.Offsets()
+		if time == timeEarliest {
+			return o.Start, nil
+		}
+		return o.HighWatermark, nil
 	}
-	var o record.Offsets
-	for time, to := range map[int64]*int64{timeEarliest: &o.Start, timeLatest: &o.HighWatermark} {
-		req := kmsg.NewPtrListOffsetsRequest()
-		req.Version, req.ReplicaID = 11, -1
-		one := kmsg.NewListOffsetsRequestTopicPartition()
-		one.Partition, one.Timestamp = p, time
-		req.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: t.Name, Partitions: []kmsg.ListOffsetsRequestTopicPartition{one}}}
-		got, err := askOf[*kmsg.ListOffsetsResponse](s.peers.ask(ctx, node, req))
-		switch {
-		case err != nil:
-			return record.Offsets{}, err
-		case len(got.Topics) != 1 || len(got.Topics[0].Partitions) != 1:
-			return record.Offsets{}, errOutcome(node)
-		}
-		found := got.Topics[0].Partitions[0]
-		if err := failure(found.ErrorCode); err != nil {
-			return record.Offsets{}, err
-		}
-		if *to = found.Offset; time == timeLatest {
-			o.LeaderEpoch = found.LeaderEpoch
-		}
+	req := kmsg.NewPtrListOffsetsRequest()
+	req.Version, req.ReplicaID = 11, -1
+	one := kmsg.NewListOffsetsRequestTopicPartition()
+	one.Partition, one.Timestamp = p, time
+	req.Topics = []kmsg.ListOffsetsRequestTopic{{Topic: t.Name, Partitions: []kmsg.ListOffsetsRequestTopicPartition{one}}}
+	got, err := askOf[*kmsg.ListOffsetsResponse](s.peers.ask(ctx, node, req))
+	switch {
+	case err != nil:
+		return 0, err
+	case len(got.Topics) != 1 || len(got.Topics[0].Partitions) != 1:
+		return 0, errOutcome(node)
 	}
-	return o, nil
+	found := got.Topics[0].Partitions[0]
+	return found.Offset, failure(found.ErrorCode)
 }
