@@ -118,13 +118,14 @@ func (s site) Connectors() []connect.Connector {
 
 // Here are the connectors that this node runs, or cannot run.
 func (j *Jobs) Here() []connect.Connector {
-	kept := j.parts.Catalog.State().Connectors()
+	s := j.parts.Catalog.State()
+	kept := s.Connectors()
 	var all []connect.Connector
 	for _, job := range j.parts.Runner.Status() {
 		c := connect.Connector{Name: job.Name, Kind: job.Kind, Type: job.Type, State: stateOf(job.State), Trace: job.LastError, Topics: []string{job.Topic}}
-		if s, ok := j.inFile(job.Name); ok {
-			c.File = s.File
-			c.Config, _ = connect.Flat(j.cfg.Registry, s.Node())
+		if spec, ok := j.inFile(job.Name); ok {
+			c.File = spec.File
+			c.Config, _ = connect.Flat(j.cfg.Registry, spec.Node())
 			delete(c.Config, "name")
 		} else if c.Config, ok = kept[job.Name]; !ok {
 			continue // it is being deleted
@@ -138,16 +139,24 @@ func (j *Jobs) Here() []connect.Connector {
 		all = append(all, c)
 	}
 	for name, err := range *j.broken.Load() {
-		c := connect.Connector{Name: name, State: connect.Failed, Trace: err.Error(), Config: kept[name]}
-		if p, err := connect.FindPlugin(j.cfg.Registry, kept[name]["connector.class"]); err == nil {
-			c.Kind, c.Type = p.Kind, p.Type
-		}
-		if d := j.parts.Catalog.State().Job(name); d == catalog.JobStopped {
-			c.State = connect.Stopped
-		}
+		c := j.idle(s, name, connect.Failed)
+		c.Trace = err.Error()
 		all = append(all, c)
 	}
 	return all
+}
+
+// idle is a connector of the catalog that runs nowhere: in a state, unless it is
+// to be stopped.
+func (j *Jobs) idle(s *catalog.State, name string, state connect.State) connect.Connector {
+	c := connect.Connector{Name: name, State: state, Config: s.Connectors()[name]}
+	if s.Job(name) == catalog.JobStopped {
+		c.State = connect.Stopped
+	}
+	if p, err := connect.FindPlugin(j.cfg.Registry, c.Config["connector.class"]); err == nil {
+		c.Kind, c.Type = p.Kind, p.Type
+	}
+	return c
 }
 
 // stateOf tells a job's state in Kafka Connect's words. A source that has come
@@ -233,18 +242,10 @@ func (j *Jobs) elsewhere(here []connect.Connector) []connect.Connector {
 			}
 		}
 	})
-	for name, config := range s.Connectors() {
-		if _, there := at[name]; there {
-			continue
+	for name := range s.Connectors() {
+		if _, there := at[name]; !there {
+			all = append(all, j.idle(s, name, connect.Unassigned))
 		}
-		c := connect.Connector{Name: name, State: connect.Unassigned, Config: config}
-		if s.Job(name) == catalog.JobStopped {
-			c.State = connect.Stopped
-		}
-		if p, err := connect.FindPlugin(j.cfg.Registry, config["connector.class"]); err == nil {
-			c.Kind, c.Type = p.Kind, p.Type
-		}
-		all = append(all, c)
 	}
 	return all
 }
