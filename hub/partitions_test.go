@@ -20,17 +20,8 @@ import (
 // has not yet removed the replica of the one before, neither serves that one nor
 // names its leader.
 func TestReplicaOfAnOlderTopic(t *testing.T) {
-	store, err := storage.Open(vfs.OS(), t.TempDir(), storage.Config{Owner: "n1"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	set, err := replica.Open(replica.Config{Member: 1}, store)
-	if err != nil {
-		t.Fatal(err)
-	}
-	logs := newLayer(func(error) {})
-	logs.run("storage", store.Run)
-	logs.run("replicas", set.Run)
+	set, stop := replicas(t, t.TempDir())
+	defer stop()
 	older, newer := record.TopicID{1}, record.TopicID{2}
 	r, err := set.Add(replica.Spec{ID: storage.LogID{Topic: "t", ID: older}, Born: []uint64{1}, Alone: true})
 	if err != nil {
@@ -72,8 +63,25 @@ func TestReplicaOfAnOlderTopic(t *testing.T) {
 	if node, _ := p.Leader("t", 0); node != 2 || !slices.Equal(p.InSync("t", 0), []int32{2}) {
 		t.Errorf("made anew, led by %d, in sync %v, want 2", node, p.InSync("t", 0))
 	}
-	logs.stop()
-	if err := store.Close(); err != nil {
-		t.Error(err)
+}
+
+// replicas opens a data directory, with what runs there until stop.
+func replicas(t *testing.T, dir string) (set *replica.Set, stop func()) {
+	t.Helper()
+	store, err := storage.Open(vfs.OS(), dir, storage.Config{Owner: "n1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if set, err = replica.Open(replica.Config{Member: 1}, store); err != nil {
+		t.Fatal(err)
+	}
+	logs := newLayer(func(error) {})
+	logs.run("storage", store.Run)
+	logs.run("replicas", set.Run)
+	return set, func() {
+		logs.stop()
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

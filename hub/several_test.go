@@ -119,17 +119,7 @@ func TestOldDirectory(t *testing.T) {
 // oldDirectory writes the catalog that a node of a site of one had.
 func oldDirectory(t *testing.T, c Config) {
 	t.Helper()
-	store, err := storage.Open(vfs.OS(), c.Node.DataDir, storage.Config{Owner: "old"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	set, err := replica.Open(replica.Config{Member: 1}, store)
-	if err != nil {
-		t.Fatal(err)
-	}
-	logs := newLayer(func(error) {})
-	logs.run("storage", store.Run)
-	logs.run("replicas", set.Run)
+	set, stop := replicas(t, c.Node.DataDir)
 	group, err := set.Add(replica.Spec{ID: storage.LogID{Topic: catalog.MetaGroup}, Born: []uint64{1}, Alone: true, Machine: catalog.NewMachine()})
 	if err != nil {
 		t.Fatal(err)
@@ -147,8 +137,5 @@ func oldDirectory(t *testing.T, c Config) {
 			t.Fatal(out, err)
 		}
 	}
-	logs.stop()
-	if err := store.Close(); err != nil {
-		t.Fatal(err)
-	}
+	stop()
 }
