@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/catalog/catalogtest"
 	"github.com/entrepot-hub/entrepot/hub/identity"
 	"github.com/entrepot-hub/entrepot/hub/mesh"
 	"github.com/entrepot-hub/entrepot/hub/peer"
@@ -18,17 +19,7 @@ import (
 // else where it was when the site began; one that gossip loses is told once, and
 // other sites are told with those of their nodes that have not left.
 func TestFinding(t *testing.T) {
-	m := catalog.NewMachine()
-	do := func(cmd catalog.Command) {
-		t.Helper()
-		b, err := catalog.Encode(cmd)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if out := m.Apply(0, b).(catalog.Result); out.Err != nil {
-			t.Fatal(out.Err)
-		}
-	}
+	m := catalogtest.New(t)
 	founders := []identity.Founder{{ID: 1, Name: "a", Peer: "a:1", Nonce: "x"}, {ID: 2, Name: "b", Peer: "b:1", Nonce: "y"}}
 	var nodes map[int32]peer.Node
 	var failed []int32
@@ -52,8 +43,8 @@ func TestFinding(t *testing.T) {
 	}
 	f.Changed(nil)
 	wants("as the site began", map[int32]peer.Node{2: {Addr: "b:1"}})
-	do(catalog.SiteInit{Site: "s", SiteID: 1, Founders: []catalog.Founder{{Name: "a", Nonce: "x", Peer: "a:1"}, {Name: "b", Nonce: "y", Peer: "b:1"}}})
-	do(catalog.RegisterNode{Name: "b", Site: "s", Nonce: "z", Wiped: true, Peer: "b:2", Level: catalog.Level})
+	m.Do(t, catalog.SiteInit{Site: "s", SiteID: 1, Founders: []catalog.Founder{{Name: "a", Nonce: "x", Peer: "a:1"}, {Name: "b", Nonce: "y", Peer: "b:1"}}})
+	m.Do(t, catalog.RegisterNode{Name: "b", Site: "s", Nonce: "z", Wiped: true, Peer: "b:2", Level: catalog.Level})
 	f.Changed([]mesh.Member{
 		{ID: "w", Site: "west", Kafka: "w:9", Status: mesh.StatusFailed}, {ID: "v", Site: "west", Kafka: "v:9", Status: mesh.StatusLeft},
 		{ID: "b", Site: "s", Peer: "b:9", Status: mesh.StatusFailed},

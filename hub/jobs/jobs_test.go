@@ -10,6 +10,7 @@ import (
 
 	"github.com/entrepot-hub/entrepot/hub/admin"
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/catalog/catalogtest"
 	"github.com/entrepot-hub/entrepot/hub/placing"
 )
 
@@ -48,21 +49,12 @@ func TestBeforeASite(t *testing.T) {
 
 // TestWhose: what concerns a connector at work is its node's, all else anybody's.
 func TestWhose(t *testing.T) {
-	m := catalog.NewMachine()
-	for _, cmd := range []catalog.Command{
+	m := catalogtest.New(t,
 		catalog.SiteInit{Site: "s", SiteID: 1, Founders: []catalog.Founder{{Name: "a", Nonce: "x"}, {Name: "b", Nonce: "y"}}},
 		catalog.GrantLease{Task: "log", Node: 2},
-	} {
-		b, err := catalog.Encode(cmd)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if out := m.Apply(0, b).(catalog.Result); out.Err != nil {
-			t.Fatal(out.Err)
-		}
-	}
+	)
 	j := open(t)
-	j.Begin(Parts{Catalog: machine{m}, Placing: placing.New(placing.Config{Parts: j.PartsOf})})
+	j.Begin(Parts{Catalog: m, Placing: placing.New(placing.Config{Parts: j.PartsOf})})
 	for _, c := range []struct {
 		path           string
 		admin, connect int32
@@ -75,13 +67,6 @@ func TestWhose(t *testing.T) {
 			t.Errorf("%s: node %d by the admin API and %d by Kafka Connect's, want %d and %d", c.path, a, k, c.admin, c.connect)
 		}
 	}
-}
-
-// machine is a catalog that nobody proposes to.
-type machine struct{ *catalog.Machine }
-
-func (machine) Propose(context.Context, catalog.Command) (any, error) {
-	return nil, errors.ErrUnsupported
 }
 
 func open(t *testing.T) *Jobs {

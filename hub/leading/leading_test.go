@@ -5,22 +5,14 @@ import (
 	"testing"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/catalog/catalogtest"
 	"github.com/entrepot-hub/entrepot/hub/reach"
 )
 
 // TestEndingNodeIsNotToLead: a node that says that it ends is given nothing to
 // lead, though it can be reached, until it comes back.
 func TestEndingNodeIsNotToLead(t *testing.T) {
-	m := catalog.NewMachine()
-	for i, c := range []catalog.Command{
-		catalog.SiteInit{Site: "s", SiteID: 1}, catalog.RegisterNode{Name: "a", Site: "s"}, catalog.RegisterNode{Name: "b", Site: "s"},
-	} {
-		b, err := catalog.Encode(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		m.Apply(uint64(i+2), b)
-	}
+	m := catalogtest.New(t, catalog.SiteInit{Site: "s", SiteID: 1}, catalog.RegisterNode{Name: "a", Site: "s"}, catalog.RegisterNode{Name: "b", Site: "s"})
 	nodes := reach.New(1, nil, nil)
 	well := func(what string, want ...bool) {
 		t.Helper()

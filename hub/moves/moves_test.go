@@ -10,24 +10,13 @@ import (
 	"testing/synctest"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/catalog/catalogtest"
 	"github.com/entrepot-hub/entrepot/hub/reach"
 	"github.com/entrepot-hub/entrepot/hub/replica"
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage"
 	"github.com/entrepot-hub/entrepot/storage/vfs"
 )
-
-// site is a catalog that decides at once.
-type site struct{ *catalog.Machine }
-
-func (s site) Propose(_ context.Context, cmd catalog.Command) (any, error) {
-	b, err := catalog.Encode(cmd)
-	if err != nil {
-		return nil, err
-	}
-	out := s.Apply(0, b).(catalog.Result)
-	return out.Value, out.Err
-}
 
 // TestDone: a move whose group is where it shall be is told to be done, by the
 // node that leads the group, and no other group is touched: not that of an older
@@ -52,17 +41,12 @@ func done(t *testing.T) {
 			}
 		})
 	}
-	s := site{catalog.NewMachine()}
-	for _, cmd := range []catalog.Command{
+	s := catalogtest.New(t,
 		catalog.SiteInit{Site: "s", SiteID: 1, Founders: []catalog.Founder{{Name: "a", Nonce: "x"}, {Name: "b", Nonce: "y"}}},
 		catalog.CreateTopic{Name: "t", ID: record.TopicID{1}, Partitions: 1, Assignment: [][]int32{{1, 2}}},
 		catalog.CreateTopic{Name: "new", ID: record.TopicID{2}, Partitions: 1, Assignment: [][]int32{{1, 2}}},
 		catalog.AlterPartitionReassignments{Partitions: []catalog.Reassignment{{Topic: "t", Replicas: []int32{1}}, {Topic: "new", Replicas: []int32{1}}}},
-	} {
-		if _, err := s.Propose(t.Context(), cmd); err != nil {
-			t.Fatal(err)
-		}
-	}
+	)
 	for _, id := range []storage.LogID{{Topic: "t", ID: record.TopicID{1}}, {Topic: "new", ID: record.TopicID{9}}} {
 		r, err := set.Add(replica.Spec{ID: id, Born: []uint64{1}, Alone: true})
 		if err != nil {

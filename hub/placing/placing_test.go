@@ -1,38 +1,23 @@
 package placing
 
 import (
-	"context"
 	"errors"
 	"log/slog"
 	"reflect"
 	"testing"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/catalog/catalogtest"
 	"github.com/entrepot-hub/entrepot/hub/reach"
 	"github.com/entrepot-hub/entrepot/record"
 )
 
-// site is a catalog that decides at once.
-type site struct{ *catalog.Machine }
-
-func (s site) Propose(_ context.Context, cmd catalog.Command) (any, error) {
-	b, err := catalog.Encode(cmd)
-	if err != nil {
-		return nil, err
-	}
-	out := s.Apply(0, b).(catalog.Result)
-	return out.Value, out.Err
-}
-
 // twoNodes is a site with two nodes, each with its placing, which have heard of
 // each other. Both have connector log in their jobs files, node 1 with one task
 // and node 2 with two; node 2 alone has own.
-func twoNodes(t *testing.T) (site, []*Placing) {
+func twoNodes(t *testing.T) (catalogtest.Site, []*Placing) {
 	t.Helper()
-	s := site{catalog.NewMachine()}
-	if _, err := s.Propose(t.Context(), catalog.SiteInit{Site: "s", SiteID: 1, Founders: []catalog.Founder{{Name: "a", Nonce: "x"}, {Name: "b", Nonce: "y"}}}); err != nil {
-		t.Fatal(err)
-	}
+	s := catalogtest.New(t, catalog.SiteInit{Site: "s", SiteID: 1, Founders: []catalog.Founder{{Name: "a", Nonce: "x"}, {Name: "b", Nonce: "y"}}})
 	files := []map[string]int{{"log": 1}, {"log": 2, "own": 1}}
 	var all []*Placing
 	for i, f := range files {
@@ -54,9 +39,7 @@ func twoNodes(t *testing.T) (site, []*Placing) {
 func TestShares(t *testing.T) {
 	s, nodes := twoNodes(t)
 	for part, node := range []int32{2, 1} {
-		if _, err := s.Propose(t.Context(), catalog.GrantLease{Task: catalog.TaskName("log", part, 2), Node: node}); err != nil {
-			t.Fatal(err)
-		}
+		s.Do(t, catalog.GrantLease{Task: catalog.TaskName("log", part, 2), Node: node})
 	}
 	names := []string{"log", "own"}
 	for i, want := range []map[string]Share{{"log": {2, []int{1}}}, {"log": {2, []int{0}}}} {
@@ -85,9 +68,7 @@ func TestLease(t *testing.T) {
 	s, nodes := twoNodes(t)
 	mine := Share{2, []int{0, 1}}
 	for part := range 2 {
-		if _, err := s.Propose(t.Context(), catalog.GrantLease{Task: catalog.TaskName("log", part, 2), Node: 1}); err != nil {
-			t.Fatal(err)
-		}
+		s.Do(t, catalog.GrantLease{Task: catalog.TaskName("log", part, 2), Node: 1})
 	}
 	first, err := nodes[0].Lease(t.Context(), "log", mine, 0)
 	if err != nil {

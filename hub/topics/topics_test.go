@@ -2,8 +2,6 @@ package topics
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"log/slog"
 	"strings"
 	"testing"
@@ -11,6 +9,7 @@ import (
 	"time"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
+	"github.com/entrepot-hub/entrepot/hub/catalog/catalogtest"
 	"github.com/entrepot-hub/entrepot/hub/replica"
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage"
@@ -20,7 +19,7 @@ import (
 // TestAlike: what concerns no partition of this node is not looked at again; all
 // that does is.
 func TestAlike(t *testing.T) {
-	m, topics := catalog.NewMachine(), Topics{self: 1}
+	m, topics := catalogtest.New(t), Topics{self: 1}
 	for _, step := range []struct {
 		cmd   catalog.Command
 		alike bool
@@ -40,27 +39,13 @@ func TestAlike(t *testing.T) {
 		{catalog.CreateTopic{Name: "t", ID: record.TopicID{2}, Partitions: 1, Replicas: 1}, false},
 	} {
 		before := m.State()
-		b, err := catalog.Encode(step.cmd)
-		if err != nil {
-			t.Fatal(err)
-		}
-		switch out := m.Apply(0, b).(catalog.Result); {
-		case out.Err != nil:
-			t.Fatalf("%T: %v", step.cmd, out.Err)
-		case m.State() == before:
+		if m.Do(t, step.cmd); m.State() == before {
 			t.Fatalf("%T changes nothing", step.cmd)
 		}
 		if got := topics.alike(m.State(), before); got != step.alike {
 			t.Errorf("%T: alike is %v, want %v", step.cmd, got, step.alike)
 		}
 	}
-}
-
-// machine is a catalog that nobody proposes to.
-type machine struct{ *catalog.Machine }
-
-func (machine) Propose(context.Context, catalog.Command) (any, error) {
-	return nil, errors.ErrUnsupported
 }
 
 // TestFollowWaitsAside: while a partition that was opened does not serve, as with
@@ -76,21 +61,12 @@ func followWaitsAside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := machine{catalog.NewMachine()}
+	m := catalogtest.New(t)
 	var logged bytes.Buffer
 	topics := New(1, set, m, slog.New(slog.NewTextHandler(&logged, nil)))
 	topics.Open(t.Context(), nil)
-	apply := func(cmd catalog.Command) {
-		b, err := catalog.Encode(cmd)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if out := m.Apply(0, b).(catalog.Result); out.Err != nil {
-			t.Fatal(out.Err)
-		}
-	}
-	apply(catalog.SiteInit{Site: "s", SiteID: 1, Founders: []catalog.Founder{{Name: "a", Nonce: "x"}}})
-	apply(catalog.CreateTopic{Name: "hangs", ID: record.TopicID{1}, Partitions: 1, Assignment: [][]int32{{1}}})
+	m.Do(t, catalog.SiteInit{Site: "s", SiteID: 1, Founders: []catalog.Founder{{Name: "a", Nonce: "x"}}})
+	m.Do(t, catalog.CreateTopic{Name: "hangs", ID: record.TopicID{1}, Partitions: 1, Assignment: [][]int32{{1}}})
 	waited := make(chan error)
 	go func() { waited <- topics.Follow(t.Context()) }()
 	synctest.Wait()
@@ -98,7 +74,7 @@ func followWaitsAside(t *testing.T) {
 		t.Fatal("who waits for a partition keeps the lock meanwhile")
 	}
 	topics.turn.Unlock()
-	apply(catalog.DeleteTopic{Name: "hangs"})
+	m.Do(t, catalog.DeleteTopic{Name: "hangs"})
 	if err := topics.align(); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +86,7 @@ func followWaitsAside(t *testing.T) {
 		t.Errorf("logged: %s", logged.String())
 	}
 
-	apply(catalog.CreateTopic{Name: "hangs", ID: record.TopicID{2}, Partitions: 3, Assignment: [][]int32{{1}, {1}, {1}}})
+	m.Do(t, catalog.CreateTopic{Name: "hangs", ID: record.TopicID{2}, Partitions: 3, Assignment: [][]int32{{1}, {1}, {1}}})
 	began := time.Now()
 	if err := topics.Follow(t.Context()); err != nil {
 		t.Fatal(err)
