@@ -15,8 +15,8 @@ import (
 	"net/http"
 )
 
-// MaxBody bounds what is passed on of a request, in bytes.
-const MaxBody = 8 << 20
+// maxBody bounds what is passed on of a request, in bytes.
+const maxBody = 8 << 20
 
 // answer is a response on its way back.
 type answer struct {
@@ -25,19 +25,19 @@ type answer struct {
 	Body   []byte      `json:"body"`
 }
 
-// Call has another node answer a request that was encoded.
-type Call func(ctx context.Context, request []byte) ([]byte, error)
+// call has another node answer a request that was encoded.
+type call func(ctx context.Context, request []byte) ([]byte, error)
 
-// Pass answers w with what call makes of the request. A node that does not answer
+// passOn answers w with what ask makes of the request. A node that does not answer
 // is a bad gateway (502), in words.
-func Pass(w http.ResponseWriter, r *http.Request, call Call) {
-	status, err := pass(w, r, call)
+func passOn(w http.ResponseWriter, r *http.Request, ask call) {
+	status, err := pass(w, r, ask)
 	if err != nil {
 		http.Error(w, err.Error(), status)
 	}
 }
 
-func pass(w http.ResponseWriter, r *http.Request, call Call) (status int, err error) {
+func pass(w http.ResponseWriter, r *http.Request, ask call) (status int, err error) {
 	request, err := encode(r)
 	if errors.Is(err, errTooLarge) {
 		return http.StatusRequestEntityTooLarge, err
@@ -45,7 +45,7 @@ func pass(w http.ResponseWriter, r *http.Request, call Call) (status int, err er
 	if err != nil {
 		return http.StatusBadRequest, err
 	}
-	b, err := call(r.Context(), request)
+	b, err := ask(r.Context(), request)
 	if err != nil {
 		return http.StatusBadGateway, err
 	}
@@ -64,14 +64,14 @@ func pass(w http.ResponseWriter, r *http.Request, call Call) (status int, err er
 	return a.Status, nil
 }
 
-var errTooLarge = fmt.Errorf("a request of more than %d bytes cannot be passed on to another node", MaxBody)
+var errTooLarge = fmt.Errorf("a request of more than %d bytes cannot be passed on to another node", maxBody)
 
 func encode(r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, MaxBody+1))
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody+1))
 	if err != nil {
 		return nil, err
 	}
-	if len(body) > MaxBody {
+	if len(body) > maxBody {
 		return nil, errTooLarge
 	}
 	out := r.Clone(r.Context())
@@ -83,9 +83,9 @@ func encode(r *http.Request) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Serve answers a request that another node has passed on. A handler that panics
+// serve answers a request that another node has passed on. A handler that panics
 // fails that request and nothing else, as with net/http.
-func Serve(ctx context.Context, h http.Handler, request []byte) (out []byte, err error) {
+func serve(ctx context.Context, h http.Handler, request []byte) (out []byte, err error) {
 	r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(request)))
 	if err != nil {
 		return nil, fmt.Errorf("a request that was passed on: %w", err)

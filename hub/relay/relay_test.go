@@ -25,7 +25,7 @@ func TestPass(t *testing.T) {
 		fmt.Fprintf(w, "%s %s %s %s:%s %s", r.Method, r.URL.EscapedPath(), r.URL.RawQuery, user, password, body)
 	})
 	here := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		Pass(w, r, func(ctx context.Context, b []byte) ([]byte, error) { return Serve(ctx, there, b) })
+		passOn(w, r, func(ctx context.Context, b []byte) ([]byte, error) { return serve(ctx, there, b) })
 	}))
 	defer here.Close()
 	req, err := http.NewRequest(http.MethodPut, here.URL+"/subjects/a%2Fb/versions?x=1", strings.NewReader("the body"))
@@ -49,26 +49,26 @@ func TestPass(t *testing.T) {
 
 // TestSilentNode: a client hears why there is no answer.
 func TestSilentNode(t *testing.T) {
-	for name, call := range map[string]Call{
+	for name, call := range map[string]call{
 		"gone":     func(context.Context, []byte) ([]byte, error) { return nil, errors.New("node 2 is gone") },
 		"nonsense": func(context.Context, []byte) ([]byte, error) { return []byte("{}"), nil },
 	} {
 		w := httptest.NewRecorder()
-		Pass(w, httptest.NewRequest(http.MethodGet, "/x", nil), call)
+		passOn(w, httptest.NewRequest(http.MethodGet, "/x", nil), call)
 		if text := w.Body.String(); w.Code != http.StatusBadGateway || text == "" || strings.Contains(text, "%!") {
 			t.Errorf("%s: status %d: %s", name, w.Code, text)
 		}
 	}
 	w := httptest.NewRecorder()
-	Pass(w, httptest.NewRequest(http.MethodPost, "/x", strings.NewReader(strings.Repeat("x", MaxBody+1))), nil)
+	passOn(w, httptest.NewRequest(http.MethodPost, "/x", strings.NewReader(strings.Repeat("x", maxBody+1))), nil)
 	if w.Code != http.StatusRequestEntityTooLarge {
 		t.Errorf("a large request: status %d", w.Code)
 	}
-	if _, err := Serve(t.Context(), http.NotFoundHandler(), []byte("no request")); err == nil {
+	if _, err := serve(t.Context(), http.NotFoundHandler(), []byte("no request")); err == nil {
 		t.Error("what is no request was served")
 	}
 	broken := http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("broken") })
-	if _, err := Serve(t.Context(), broken, []byte("GET /x HTTP/1.1\r\nHost: h\r\n\r\n")); err == nil || !strings.Contains(err.Error(), "broken") {
+	if _, err := serve(t.Context(), broken, []byte("GET /x HTTP/1.1\r\nHost: h\r\n\r\n")); err == nil || !strings.Contains(err.Error(), "broken") {
 		t.Errorf("a handler that panics: %v", err)
 	}
 }

@@ -32,7 +32,7 @@ func (r *Router) Before(server byte, whose func(*http.Request) int32) func(http.
 				own.ServeHTTP(w, req)
 				return
 			}
-			Pass(w, req, func(ctx context.Context, request []byte) ([]byte, error) {
+			passOn(w, req, func(ctx context.Context, request []byte) ([]byte, error) {
 				return r.call(ctx, node, append([]byte{server}, request...))
 			})
 		})
@@ -48,5 +48,5 @@ func (r *Router) Answer(ctx context.Context, body []byte) ([]byte, error) {
 	if len(body) == 0 || r.servers[body[0]] == nil {
 		return nil, fmt.Errorf("this node has no such server")
 	}
-	return Serve(ctx, r.servers[body[0]], body[1:])
+	return serve(ctx, r.servers[body[0]], body[1:])
 }
