@@ -93,7 +93,7 @@ type RegisterNode struct {
 
 // Level is what this version knows of the catalog. It rises with each new
 // command and each change of what a command does.
-const Level = 1
+const Level = 2
 
 // Registered is who a node is: its broker ID, the same for its name for ever,
 // and the incarnation of its data directory.
