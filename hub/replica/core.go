@@ -222,7 +222,7 @@ func (c *core) receive(m pb.Message) {
 		c.wake(m.From == c.lead)
 		c.disagrees(m.From)
 	}
-	if (m.Type == pb.MsgVote || m.Type == pb.MsgPreVote) && c.joining() {
+	if (m.Type == pb.MsgVote || m.Type == pb.MsgPreVote) && c.joining() || c.countsOnAnother(&m) {
 		return
 	}
 	if m.Type == pb.MsgSnap && ofFiles(m.Snapshot) {

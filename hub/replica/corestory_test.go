@@ -89,6 +89,10 @@ func (e *cluster) do(verb string, a storytest.Args) string {
 		e.step(e.node(a), input{campaign: true})
 	case "restart":
 		e.restart(e.node(a))
+	case "anew":
+		m := e.node(a)
+		m.log = newMemLog(joiningState())
+		e.open(m)
 	case "roll":
 		e.node(a).roll = true
 	case "roll-now":
@@ -241,7 +245,10 @@ func (e *cluster) deliver() bool {
 }
 
 func (e *cluster) settle() {
-	for again := true; again; {
+	for again, rounds := true, 0; again; rounds++ {
+		if rounds > 10_000 {
+			e.t.Fatalf("this does not come to rest: %s", raft.DescribeMessage(e.net[0], func([]byte) string { return "" }))
+		}
 		again = e.deliver()
 		for _, m := range e.members(storytest.Args{}) {
 			again = e.flush(m) || again

@@ -34,6 +34,22 @@ func (c *core) joining() bool {
 	return c.tail.index < c.conf.index && !slices.Contains(s.Voters, c.cfg.id) && !slices.Contains(s.VotersOutgoing, c.cfg.id) || c.tail.index == 0
 }
 
+// countsOnAnother reports whether a leader counts on a replica that was here
+// before under the same ID and was deleted. A leader that added this one knows that
+// it has acknowledged nothing, and makes it a learner first. One that was replaced
+// and does not know it may still hold it for the voter that it was: filled by that
+// one, it would be half of a majority that commits something else than the members
+// of today have.
+func (c *core) countsOnAnother(m *pb.Message) bool {
+	switch {
+	case c.tail.index > 0:
+		return false
+	case m.Type == pb.MsgHeartbeat:
+		return m.Commit > 0
+	}
+	return m.Type == pb.MsgSnap && !slices.Contains(m.Snapshot.Metadata.ConfState.Learners, c.cfg.id)
+}
+
 // transfer hands the leadership over. The answer means that it is under way:
 // until it is decided proposals wait.
 func (c *core) transfer(p *proposal) {
