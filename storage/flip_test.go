@@ -189,9 +189,15 @@ func (c *flipCase) flip(file string, at int64, mask byte) (when string) {
 		if err != nil && !errors.Is(err, record.ErrQuarantined) {
 			fail("scrub: %v", err)
 		}
-		if sc.BadFooter && when == "never" {
-			when = "by scrubbing: made anew"
+		if sc.Index != nil && l.Damage() == nil {
+			if when != "never" || sc.Unmended != nil {
+				fail("index: %v, not written anew: %v, found %s", sc.Index, sc.Unmended, when)
+			}
+			when = "by scrubbing, written anew"
 		}
+	}
+	if strings.HasSuffix(when, "anew") {
+		c.checkMended(mem.PowerCut(), fail)
 	}
 	if when == "never" && l.Damage() != nil {
 		when = "by scrubbing"
@@ -206,10 +212,27 @@ func (c *flipCase) flip(file string, at int64, mask byte) (when string) {
 	return when
 }
 
+// checkMended: what was written anew is there after a power cut, and the log is
+// what it was.
+func (c *flipCase) checkMended(mem *vfs.Mem, fail func(string, ...any)) {
+	if rep, err := Verify(mem, c.dir()); err != nil || rep.Logs[0].State != "ok" || rep.Logs[0].Detail != "" {
+		fail("written anew, and after a power cut %+v, %v", rep, err)
+	}
+	l, err := c.open(mem).OpenLog(c.id)
+	if err != nil {
+		fail("written anew, and after a power cut: %v", err)
+		return
+	}
+	got, err := everything(l)
+	if err != nil || !slices.EqualFunc(got, c.want, func(a, b Entry) bool { return a.Index == b.Index && bytes.Equal(a.Payload, b.Payload) }) || l.Hard() != c.hard {
+		fail("written anew, and after a power cut %d of %d entries: %v", len(got), len(c.want), err)
+	}
+}
+
 // harmless are the bytes that only repeat what others say, or say nothing any
 // more: without them nothing is missing, and flip checks that.
 func harmless(class string) bool {
-	return class == "superseded" || class == "dead" || class == "footer (index)" || strings.HasPrefix(class, "last frame")
+	return class == "superseded" || class == "dead" || strings.HasPrefix(class, "last frame")
 }
 
 // TestEveryBit flips a bit of each byte in a data directory with a small log, one

@@ -23,8 +23,9 @@ type Log struct {
 	// is no plain roll.
 	writing sync.Mutex
 	enc     *encoder // of the writer, while it writes: see takeWriter
-	// trimming admits one Trim at a time. It is held over the deletions, which
-	// do not keep the writer waiting.
+	// trimming admits one at a time who deletes sealed segments, puts others in
+	// their place or writes into one, and keeps their names from meaning other
+	// files meanwhile. It is held over that, which does not keep the writer waiting.
 	trimming sync.Mutex
 	// restate says that recovery clamped the commit: the next round says so on
 	// the disk too, before it could bless an entry that comes in the place of a
@@ -287,6 +288,8 @@ func (l *Log) ready() error {
 // Close gives the log's files back. Rounds that are not flushed yet still are:
 // by Store.Run, Step or Close.
 func (l *Log) Close() error {
+	l.trimming.Lock() // once it is closed, another log may have its name
+	defer l.trimming.Unlock()
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	l.store.forget(l)

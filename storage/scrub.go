@@ -11,10 +11,9 @@ import (
 // Scrub reads one segment from front to back, as far as it is part of the log,
 // and checks everything: the header, every frame, every batch's own checksum,
 // the footer. pace, unless nil, is called with the bytes read since the last
-// call and may wait. It returns the bytes read. What is wrong quarantines the log
-// and is returned (record.ErrQuarantined); a footer that does not describe the
-// frames is only noted, since it says nothing that they do not. A segment that is
-// gone meanwhile is no error.
+// call and may wait. What is wrong quarantines the log and is returned
+// (record.ErrQuarantined). A footer that is missing or does not describe the
+// frames is no error: it is written anew. Nor is a segment that is gone meanwhile.
 func (l *Log) Scrub(ctx context.Context, seq uint32, pace func(ctx context.Context, n int) error) (s Scrubbed, err error) {
 	l.mu.RLock()
 	var seg *segment
@@ -39,10 +38,13 @@ func (l *Log) Scrub(ctx context.Context, seq uint32, pace func(ctx context.Conte
 	return s, nil
 }
 
-// Scrubbed is what Scrub read.
+// Scrubbed is what Scrub read, and what it found beside damage.
 type Scrubbed struct {
-	Bytes     int64
-	BadFooter bool // the segment's index is made from its frames each time it is needed
+	Bytes int64
+	// Index is why the index at the segment's end could not be used; nil: it is
+	// whole, or there is to be none. Unmended is why it was not written anew, so
+	// that it is made from the frames when it is needed, until a Scrub can write it.
+	Index, Unmended error
 }
 
 func (l *Log) scrub(ctx context.Context, seg *segment, pace func(ctx context.Context, n int) error) (s Scrubbed, err error) {
@@ -86,14 +88,16 @@ func (l *Log) scrub(ctx context.Context, seg *segment, pace func(ctx context.Con
 	if err != nil {
 		return s, l.damaged(v.seg, &placeError{p.end, err})
 	}
-	if v.seg.footer != 0 && v.seg.footer == p.end {
-		s.BadFooter = footerDiffers(v.file.f, v.seg.footer, frames) != nil
-	}
 	err = s.wait(ctx, int(at-waited), pace)
 	if stop := (*paceError)(nil); errors.As(err, &stop) {
-		err = stop.error
+		return s, stop.error
 	}
-	return s, err
+	if due, _ := l.indexOf(v.seg, p.end); due {
+		if s.Index = checkIndex(v.file.f, frames); s.Index != nil {
+			s.Unmended = l.mendIndex(v.seg, frames)
+		}
+	}
+	return s, nil
 }
 
 // paceError tells what pace returned from what is wrong with a frame.

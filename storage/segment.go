@@ -13,7 +13,7 @@ import (
 )
 
 // segment is one live segment of a log. Its fields are guarded by the log's
-// lock; header, name and footer do not change once set.
+// lock; header and name do not change once set.
 type segment struct {
 	name   string
 	header segHeader // without Aux
@@ -176,9 +176,10 @@ func (h *handles) drop(s *segment) {
 // view is a segment as a reader sees it: the file, and the progress with its
 // lists, neither of which changes while the reader looks.
 type view struct {
-	seg  *segment
-	file *segFile
-	p    progress
+	seg    *segment
+	file   *segFile
+	p      progress
+	footer uint32
 	// active: the segment is being written to, and p has the lists already.
 	active bool
 }
@@ -199,7 +200,7 @@ func (l *Log) view(s *segment) (*view, error) {
 	}
 	lists := v.file.lists.Load()
 	if lists == nil {
-		loaded, rebuilt, err := v.seg.loadLists(v.file.f, v.p.end)
+		loaded, rebuilt, err := v.loadLists()
 		if rebuilt != nil {
 			l.store.log.Warn("the index at the end of a segment cannot be used and was made from its frames", "file", l.path(v.seg.name), "error", rebuilt)
 		}
@@ -247,7 +248,7 @@ func (l *Log) held(s *segment) (*view, error) {
 	if s.gone {
 		return nil, ErrCompacted
 	}
-	v := &view{seg: s, p: s.p}
+	v := &view{seg: s, p: s.p, footer: s.footer}
 	if v.file, v.active = s.file, s.file != nil; !v.active {
 		v.file = s.pinned
 	}
@@ -268,13 +269,13 @@ func (l *Log) moved(s *segment) bool {
 // loadLists reads the index of a segment that is not active: from its footer,
 // or from its frames when it has none, or a damaged one, which repeats nothing
 // but what the frames say: rebuilt tells why.
-func (s *segment) loadLists(f source, end uint32) (p progress, rebuilt, err error) {
-	if s.footer != 0 {
-		if p, rebuilt = loadSummary(f, s.header.sealing(), s.footer); rebuilt == nil {
+func (v *view) loadLists() (p progress, rebuilt, err error) {
+	if v.footer != 0 {
+		if p, rebuilt = loadSummary(v.file.f, v.p.sealing, v.footer); rebuilt == nil {
 			return p, nil, nil
 		}
 	}
-	p, err = indexFrames(f, begin(&s.header), end)
+	p, err = indexFrames(v.file.f, begin(&v.seg.header), v.p.end)
 	return p, rebuilt, err
 }
 

@@ -208,6 +208,68 @@ func (l *soloLog) compact() error {
 	return err
 }
 
+// scrub lets a bit flip behind a sealed segment's entries, in its index if there is
+// one, and checks all segments. An index that was written anew is durable.
+func (l *soloLog) scrub() error {
+	rng, mem := l.sim.rng, l.sim.mem
+	if segs := l.log.mu.segs; len(segs) > 1 {
+		s := segs[rng.IntN(len(segs)-1)]
+		name := l.log.path(s.name)
+		if info, err := mem.Stat(name); err == nil && info.Size > int64(s.p.end) {
+			if err := mem.Flip(name, int64(s.p.end)+rng.Int64N(info.Size-int64(s.p.end)), 1<<rng.IntN(8)); err != nil {
+				return err
+			}
+		}
+	}
+	for _, info := range l.log.Segments() {
+		got, err := l.log.Scrub(context.Background(), info.Seq, nil)
+		switch {
+		case mem.Dead():
+			return nil
+		case err != nil:
+			return err
+		case got.Unmended != nil && !errors.Is(got.Unmended, ErrNotSealed):
+			return fmt.Errorf("the index of %s (%w) is not written anew: %w", info.File, got.Index, got.Unmended)
+		case got.Index != nil && got.Unmended == nil:
+			if err := l.mended(info.File); err != nil {
+				return fmt.Errorf("the index of %s was written anew: %w, and after a power cut %w", info.File, got.Index, err)
+			}
+		}
+	}
+	return nil
+}
+
+// mended returns what a power cut leaves wrong with a segment. It may take the
+// segment, when its name is not durable yet.
+func (l *soloLog) mended(file string) error {
+	mem := l.sim.mem.PowerCut()
+	name := l.log.path(file)
+	if _, err := mem.Stat(name); err != nil {
+		return nil
+	}
+	f, err := mem.Open(name)
+	if err != nil {
+		return err
+	}
+	h, err := readHeader(f)
+	if err != nil {
+		return err
+	}
+	size, err := f.Size()
+	if err != nil {
+		return err
+	}
+	footer := false
+	_, err = verify(f, begin(&h), uint32(size), func(fr *frame, _ []byte) error {
+		footer = fr.kind == kindFooter
+		return nil
+	})
+	if err == nil && !footer {
+		err = errNoIndex
+	}
+	return err
+}
+
 // resetPending reports whether a reset is not durable yet.
 func (l *soloLog) resetPending() bool {
 	for _, op := range l.ops {

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"path"
 	"strings"
 	"testing"
 
@@ -59,6 +60,26 @@ func skippingRenames() func(op *vfs.Op) error {
 			renamed = strings.HasSuffix(op.Name, rewriteSuffix)
 		case op.Kind == vfs.OpSyncDir && renamed && op.Name != simDir:
 			renamed = false
+			return vfs.ErrSkip
+		}
+		return nil
+	}
+}
+
+// skippingMends leaves out the sync of a segment that was written to when a later
+// one was there.
+func skippingMends() func(op *vfs.Op) error {
+	newest, mended := map[string]uint32{}, ""
+	return func(op *vfs.Op) error {
+		dir, name := path.Split(op.Name)
+		seq, _, ok := parseSegmentName(name)
+		switch {
+		case ok && op.Kind == vfs.OpWrite && seq < newest[dir]:
+			mended = op.Name
+		case ok && op.Kind == vfs.OpWrite:
+			newest[dir] = seq
+		case op.Kind == vfs.OpSync && op.Name == mended:
+			mended = ""
 			return vfs.ErrSkip
 		}
 		return nil
@@ -158,6 +179,7 @@ func TestSimulationNotices(t *testing.T) {
 		{"hard state in the old segment at conflict", plant{append: hardInOld}, true},
 		{"a compacted segment renamed before it is synced", plant{faults: skipping(syncOfCompacted)}, true},
 		{"what is compacted deleted before the new name is durable", plant{faults: func() func(op *vfs.Op) error { return skippingRenames() }}, true},
+		{"an index that is written anew and not synced", plant{faults: func() func(op *vfs.Op) error { return skippingMends() }}, false},
 	}
 	for _, p := range plants {
 		t.Run(p.name, func(t *testing.T) {

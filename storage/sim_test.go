@@ -255,7 +255,7 @@ func (s *solo) step() error {
 // of no interest: the caller looks at that first.
 func (s *solo) act() error {
 	l := s.logs[s.rng.IntN(len(s.logs))]
-	switch s.rng.IntN(16) {
+	switch s.rng.IntN(17) {
 	case 0, 1, 2, 3, 4, 5:
 		return l.appendRound()
 	case 6:
@@ -272,6 +272,8 @@ func (s *solo) act() error {
 		return s.fullDisk(l)
 	case 14, 15:
 		return l.compact()
+	case 16:
+		return l.scrub()
 	case 11:
 		if s.rng.IntN(4) == 0 {
 			return s.closeAndOpen()

@@ -148,6 +148,8 @@ func (s *story) log(verb string, a storytest.Args) error {
 		return err
 	case "fetch":
 		return s.fetch(l)
+	case "scrub":
+		return s.scrub(l)
 	}
 	return fmt.Errorf("no such command: %s", verb)
 }
@@ -213,6 +215,22 @@ func (s *story) fetch(l *Log) error {
 		s.say("%s entries %d to %d, %d bytes", f.Name(), f.First, f.LastIndex, f.Bytes)
 	}
 	return errors.Join(err, to.Close())
+}
+
+// scrub checks all segments.
+func (s *story) scrub(l *Log) error {
+	for _, g := range l.Segments() {
+		got, err := l.Scrub(context.Background(), g.Seq, nil)
+		switch {
+		case err != nil:
+			return err
+		case got.Unmended != nil:
+			s.say("index of %s: %v; not written anew: %v", g.File, got.Index, got.Unmended)
+		case got.Index != nil:
+			s.say("index of %s: %v; written anew", g.File, got.Index)
+		}
+	}
+	return nil
 }
 
 func doneText(err error) string {

@@ -13,20 +13,17 @@ type Report struct {
 	Logs []LogReport `json:"logs"`
 }
 
-// Damaged reports whether any log is damaged.
+// Damaged reports whether any log is damaged or decayed.
 func (r Report) Damaged() bool {
-	for _, l := range r.Logs {
-		if l.State == "damaged" {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(r.Logs, func(l LogReport) bool { return l.State == "damaged" || l.State == "decayed" })
 }
 
 // LogReport describes one log. State is "ok", "torn" (the power or a kill took
 // the end, nothing that was acknowledged is missing), "damaged" (bytes that
-// were synced have changed or are missing) or "empty" (a crash cut its creation
-// short).
+// were synced have changed or are missing), "decayed" (the same of an index, which
+// says nothing that the entries do not: a running node writes it anew) or "empty"
+// (a crash cut its creation short). An index that is missing in a way that a crash
+// leaves, too, changes no state: Detail tells of it.
 type LogReport struct {
 	Dir         string          `json:"dir"`
 	Log         string          `json:"log,omitempty"`
@@ -44,7 +41,7 @@ type LogReport struct {
 
 // SegmentReport describes one file. State is "sealed", "active" (the newest),
 // "torn" (the newest, with an unusable end), "dead" (superseded or never
-// finished: no part of the log), or "damaged".
+// finished: no part of the log), "decayed" (its index) or "damaged".
 type SegmentReport struct {
 	File       string `json:"file"`
 	State      string `json:"state"`
@@ -98,12 +95,21 @@ func verifyLog(fsys vfs.FS, dir string) (LogReport, error) {
 	rep.describe(r)
 	for _, s := range r.files {
 		one := r.verifySegment(s)
-		if one.State == "damaged" && rep.State != "damaged" {
-			rep.State, rep.Detail = "damaged", fmt.Sprintf("%s: %s", one.File, one.Detail)
-		}
+		rep.note(&one)
 		rep.Segments = append(rep.Segments, one)
 	}
 	return rep, nil
+}
+
+// note takes over the worst that is known of a segment, of two the first.
+func (rep *LogReport) note(s *SegmentReport) {
+	switch {
+	case s.State == "damaged" && rep.State != "damaged", s.State == "decayed" && rep.State != "damaged" && rep.State != "decayed":
+		rep.State = s.State
+	case s.State != "sealed" || s.Detail == "" || rep.Detail != "":
+		return
+	}
+	rep.Detail = fmt.Sprintf("%s: %s", s.File, s.Detail)
 }
 
 // describe fills in what recovery says of the log as a whole.
@@ -145,16 +151,41 @@ func (r *recovery) verifySegment(s *found) SegmentReport {
 	case last && s.footer == 0:
 		rep.State = "active"
 	}
-	if err := rep.read(s); err != nil && rep.State != "damaged" {
+	frames, err := rep.read(s)
+	switch {
+	case rep.State == "damaged":
+	case err != nil:
 		rep.State, rep.Detail = "damaged", err.Error()
+	case s.footer == s.p.end || indexDue(&s.header, r.after(live)):
+		rep.index(s, frames)
 	}
 	return rep
 }
 
-// read goes over all live frames of a segment.
-func (rep *SegmentReport) read(s *found) error {
+// after is the header of the segment that follows one of the chain, if any does.
+func (r *recovery) after(live int) *segHeader {
+	if live+1 < len(r.chain) {
+		return &r.chain[live+1].header
+	}
+	return nil
+}
+
+// index checks the footer of a segment whose frames are whole.
+func (rep *SegmentReport) index(s *found, frames progress) {
+	err := checkIndex(s.f, frames)
+	if err == nil {
+		return
+	}
+	rep.Detail = fmt.Sprintf("at byte %d: index: %v; nothing is missing, and the node writes it anew when it next checks its disk", frames.end, err)
+	if s.footer == s.p.end {
+		rep.State = "decayed"
+	}
+}
+
+// read goes over all live frames of a segment and returns how far it came.
+func (rep *SegmentReport) read(s *found) (progress, error) {
 	if s.bad != nil {
-		return s.bad
+		return s.p, s.bad
 	}
 	rep.LastIndex, rep.NextOffset, rep.End = s.firstIndex()-1, s.base(), int64(s.header.length)
 	p, err := verify(s.f, begin(&s.header), s.p.end, func(f *frame, payload []byte) error {
@@ -174,31 +205,10 @@ func (rep *SegmentReport) read(s *found) error {
 	rep.LastIndex, rep.NextOffset, rep.End = p.lastIndex, p.nextOffset, int64(p.end)
 	switch {
 	case err != nil:
-		return fmt.Errorf("at byte %d: %w", p.end, err)
+		return p, fmt.Errorf("at byte %d: %w", p.end, err)
 	case p.lastIndex != s.p.lastIndex || p.nextOffset != s.p.nextOffset || p.end != s.p.end:
-		return fmt.Errorf("the live frames end at byte %d with index %d, offset %d; want byte %d, index %d, offset %d",
+		return p, fmt.Errorf("the live frames end at byte %d with index %d, offset %d; want byte %d, index %d, offset %d",
 			p.end, p.lastIndex, p.nextOffset, s.p.end, s.p.lastIndex, s.p.nextOffset)
-	case s.footer == s.p.end:
-		return checkFooter(s, frames)
 	}
-	return nil
-}
-
-// checkFooter compares a footer with the frames before it.
-func checkFooter(s *found, p progress) error { return footerDiffers(s.f, s.footer, p) }
-
-// footerDiffers returns why a footer does not describe the frames before it.
-func footerDiffers(f source, footer uint32, p progress) error {
-	got, err := loadSummary(f, p.sealing, footer)
-	if err != nil {
-		return fmt.Errorf("footer at byte %d: %w", footer, err)
-	}
-	p.close()
-	// The commit may be another than in the frames: recovery keeps it within the
-	// log, and the footer is the first to say so.
-	hard := got.hard.Term == p.hard.Term && got.hard.Vote == p.hard.Vote
-	if got.count != p.count || got.maxTime != p.maxTime || !hard || !slices.Equal(got.blocks, p.blocks) || !slices.Equal(got.runs, p.runs) {
-		return fmt.Errorf("footer at byte %d: it does not describe the frames before it", footer)
-	}
-	return nil
+	return frames, nil
 }

@@ -115,7 +115,8 @@ type Status struct {
 	Ready     bool      `json:"ready"`
 	Reason    string    `json:"reason,omitempty"` // why it is not ready, or what is wrong although it is
 	Disk      Disk      `json:"disk"`
-	Topics    []Topic   `json:"topics"` // internal ones included, sorted by name
+	Scrub     *Scrub    `json:"scrub,omitempty"` // nil: what is on the disk is not checked, or the node belongs to no site yet
+	Topics    []Topic   `json:"topics"`          // internal ones included, sorted by name
 	// Peers are the connections with the other nodes of the site, by node and class.
 	Peers []PeerLink `json:"peers,omitempty"`
 }
@@ -127,6 +128,19 @@ type Disk struct {
 	// "offline" (a write or flush failed; Reason says how).
 	State  string `json:"state"`
 	Reason string `json:"reason,omitempty"`
+}
+
+// Scrub is what reading and checking all that is on the disk has found since the
+// node started.
+type Scrub struct {
+	Running  bool      `json:"running"`
+	Bytes    int64     `json:"bytes"`     // read in this pass, or the last one
+	LastPass time.Time `json:"last_pass"` // when the last whole pass ended; zero: never
+	Damaged  int64     `json:"damaged"`   // logs, which were quarantined
+	// Indexes of segments that had decayed or were never finished, and how many of
+	// them were written anew.
+	Indexes int64 `json:"indexes"`
+	Mended  int64 `json:"mended"`
 }
 
 // Topic as this node has it.

@@ -24,7 +24,8 @@ func (*fakeNode) Ready() error { return nil }
 func (*fakeNode) Status() admin.Status {
 	return admin.Status{
 		Node: "west-1", Site: "west", Version: "0.1.0", Kafka: "127.0.0.1:9092", Reason: "opening logs", Started: time.UnixMilli(0),
-		Disk: admin.Disk{FreeBytes: 3 << 30, State: "low", Reason: "below 10 %"},
+		Disk:  admin.Disk{FreeBytes: 3 << 30, State: "low", Reason: "below 10 %"},
+		Scrub: &admin.Scrub{Running: true, Bytes: 4096, LastPass: time.UnixMilli(2000), Damaged: 1, Indexes: 3, Mended: 2},
 		Topics: []admin.Topic{
 			{Name: "__meta", Internal: true},
 			{Name: "__consumer_offsets", Internal: true, Partitions: []admin.Partition{
@@ -146,6 +147,7 @@ func TestAdminCommands(t *testing.T) {
 			"__consumer_offsets          7  3.0 MiB        3,000  1.0 MiB       2  32.0 MiB  2.0 MiB  1970-01-01T00:00:00.000Z failed: no room\n"},
 		{"node status", "ready:    no: opening logs\n"},
 		{"node status", "disk:     3.0 GiB free, low: below 10 %\n"},
+		{"node status", "checked:  all of it, to 1970-01-01T00:00:02.000Z, again now, 4.0 KiB so far; found since the start: 1 damaged logs, 3 bad indexes, 2 of them written anew\n"},
 		{"node status", "" +
 			"TOPIC   MIRROR     PARTITIONS  RECORDS  ON DISK\n" +
 			"clicks  from east           1    1,500  2.0 KiB\n" +

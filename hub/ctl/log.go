@@ -25,8 +25,10 @@ func (c *cli) logVerify() *cobra.Command {
 		Short: "Read every byte of the logs and check it; tells torn from damaged",
 		Long: `Read every byte of every log in DIR, a node's data directory or one log's, and
 check all checksums and the order. Nothing is changed. "torn" is what a crash
-leaves of bytes that nobody was told are safe, and is no damage. With damage the
-exit status is 1.`,
+leaves of bytes that nobody was told are safe, and is no damage. "decayed" is an
+index that has changed: it says nothing that the records do not, and the running
+node writes it anew when it next checks its disk. With damage or decay the exit
+status is 1.`,
 		Example: "  entrepot log verify ./entrepot-data",
 		Args:    exactly("DIR"),
 		RunE: func(_ *cobra.Command, args []string) error {

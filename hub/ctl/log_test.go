@@ -2,6 +2,7 @@ package ctl
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,6 +115,41 @@ func TestLogDamage(t *testing.T) {
 	}
 	if r := run(t, Deps{}, "log", "export", dir, t.TempDir()); r.status != Failed || !strings.Contains(r.stderr, "is damaged") {
 		t.Errorf("export of a damaged log: %+v", r)
+	}
+}
+
+// An index that has changed is told of as what it is: nothing is missing.
+func TestLogDecay(t *testing.T) {
+	dir, segment := dataDir(t)
+	store, err := storage.Open(vfs.OS(), dir, storage.Config{Owner: "test", ReserveBytes: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := store.OpenLog(storage.LogID{Topic: "clicks", ID: record.TopicID{1}, Partition: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A new segment: the first one is sealed.
+	round := storage.Round{Before: &storage.Aux{}, Entries: []storage.Entry{{Index: 3, Term: 1, Kind: storage.KindControl, BaseOffset: 10}}}
+	if err := errors.Join(log.Append(round), store.Close()); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(segment)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text[len(text)-30] ^= 1
+	if err := os.WriteFile(segment, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := run(t, Deps{}, "log", "verify", dir)
+	for _, want := range []string{"clicks-3  decayed         2        2       10 ", "nothing is missing, and the node writes it anew when it next checks its disk"} {
+		if r.status != Failed || !strings.Contains(r.stdout, want) || r.stderr != "" {
+			t.Errorf("verify of a log with a decayed index: %+v, want %q", r, want)
+		}
+	}
+	if r := run(t, Deps{}, "log", "export", dir, t.TempDir()); r.status != Done {
+		t.Errorf("export of it: %+v", r)
 	}
 }
 

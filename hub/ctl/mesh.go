@@ -67,7 +67,7 @@ func writeStatus(w io.Writer, st admin.Status) {
 		disk += ": " + st.Disk.Reason
 	}
 	facts(w, "node", st.Node, "site", st.Site, "version", st.Version, "ready", ready, "kafka", st.Kafka,
-		"cluster", st.ClusterID, "data", st.DataDir, "disk", disk, "started", stamp(st.Started))
+		"cluster", st.ClusterID, "data", st.DataDir, "disk", disk, "checked", scrubText(st.Scrub), "started", stamp(st.Started))
 	fmt.Fprintln(w)
 	t := newTable("no topics", "TOPIC", "MIRROR", ">PARTITIONS", ">RECORDS", ">ON DISK")
 	for _, topic := range st.Topics {
@@ -84,6 +84,21 @@ func writeStatus(w io.Writer, st admin.Status) {
 			}
 		}
 	}
+}
+
+// scrubText tells how far the check of what is on the disk is, and what it found.
+func scrubText(s *admin.Scrub) string {
+	if s == nil {
+		return ""
+	}
+	text := "never all of it"
+	if !s.LastPass.IsZero() {
+		text = "all of it, to " + stamp(s.LastPass)
+	}
+	if s.Running {
+		text += ", again now, " + size(s.Bytes) + " so far"
+	}
+	return fmt.Sprintf("%s; found since the start: %d damaged logs, %d bad indexes, %d of them written anew", text, s.Damaged, s.Indexes, s.Mended)
 }
 
 func mirrorOf(t admin.Topic) string {

@@ -134,7 +134,9 @@ func (s *Set) Answer(ctx context.Context, method string, body []byte) ([]byte, e
 		if err != nil {
 			return nil, err
 		}
-		if _, err = r.log.Scrub(ctx, q.file.Seq, nil); err != nil {
+		got, err := r.log.Scrub(ctx, q.file.Seq, nil)
+		s.noteIndex(r, q.file.Seq, got)
+		if err != nil {
 			r.noteDamage()
 		}
 		return nil, err

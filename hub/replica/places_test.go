@@ -19,8 +19,8 @@ import (
 
 // A bit flips on one of three nodes, in what was committed long ago: it is found
 // by scrubbing, reported, the log quarantined and repaired from the others, and
-// nothing is lost. An index says nothing that the frames do not: it is not used any
-// more, and the log serves on.
+// nothing is lost. An index says nothing that the frames do not: it is written anew
+// from them, and the log serves on.
 func TestEveryPlaceIsRepaired(t *testing.T) {
 	for _, place := range []string{"batch", "frame header", "segment header", "index"} {
 		t.Run(place, func(t *testing.T) {
@@ -63,9 +63,9 @@ func flipAndRepair(t *testing.T, place string) {
 	found := time.Since(began)
 	want := ScrubStats{Damaged: 1}
 	if place == "index" {
-		want = ScrubStats{Indexes: 1}
+		want = ScrubStats{Indexes: 1, Mended: 1}
 	}
-	if got := set.Scrubbed(); got.Damaged != want.Damaged || got.Indexes != want.Indexes {
+	if got := set.Scrubbed(); got.Damaged != want.Damaged || got.Indexes != want.Indexes || got.Mended != want.Mended {
 		t.Errorf("found %+v, want %+v", got, want)
 	}
 	if place == "index" {
@@ -79,10 +79,8 @@ func flipAndRepair(t *testing.T, place string) {
 	whole := time.Since(began) - found
 	s.write(0, "when it is back")
 	s.same(0)
-	if place != "index" {
-		if sound := s.verify(id); sound != "ok" {
-			t.Errorf("what was repaired is %s", sound)
-		}
+	if sound := s.verify(id); sound != "ok" {
+		t.Errorf("what was repaired is %s", sound)
 	}
 	name, seq := path.Base(file), 0
 	if _, err := fmt.Sscanf(name, "%d-", &seq); err != nil {
@@ -93,9 +91,40 @@ func flipAndRepair(t *testing.T, place string) {
 	}
 	how := fmt.Sprintf("reported, quarantined, whole again from the leader %s later", whole)
 	if place == "index" {
-		how = "reported, not used any more"
+		how = "reported, written anew from the frames"
 	}
 	t.Logf("%s: bit 2 of byte %d of %s, found by scrubbing, %s, nothing lost", place, at, name, how)
+}
+
+// The leader of a log has an index that has decayed, in a file that a follower whose
+// own copy was lost is to be filled with. No follower takes such a file: the leader
+// is told, looks, and writes the index anew.
+func TestFilledByAnIndexThatDecayed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := fetchSite(t, Config{Workers: 2, ScrubRate: -1}, 1, 2, 3)
+		defer s.stopAll()
+		spec := Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments}
+		s.add(spec)
+		for i := range 40 {
+			s.write(0, fmt.Sprintf("value-%02d", i))
+			s.same(0)
+		}
+		node, _ := s.leader(0).Leader()
+		file, at := s.place(uint64(node), "index")
+		if err := s.disks[uint64(node)].(*vfs.Mem).Flip(file, at, 4); err != nil {
+			t.Fatal(err)
+		}
+		id := s.follower(0)
+		s.stop(id)
+		removeAll(t, s.disks[id], path.Join("data", clicks(0).String()))
+		s.start(id)
+		r := s.addTo(id, spec)
+		eventually(t, func() bool { return !r.Status().Quarantined && r.Status().Role == RoleFollower })
+		s.same(0)
+		if got := s.nodes[uint64(node)].set.Scrubbed(); got.Indexes != 1 || got.Mended != 1 {
+			t.Errorf("the leader found %+v", got)
+		}
+	})
 }
 
 // place is a byte of one of a node's sealed segments; no file if none has such a
@@ -137,7 +166,7 @@ func (s *site) verify(id uint64) string {
 		s.t.Fatalf("%+v, %v", rep, err)
 	}
 	one := rep.Logs[0]
-	if i := slices.IndexFunc(one.Segments, func(g storage.SegmentReport) bool { return g.State == "damaged" }); i >= 0 {
+	if i := slices.IndexFunc(one.Segments, func(g storage.SegmentReport) bool { return g.State == "damaged" || g.Detail != "" }); i >= 0 {
 		return one.Segments[i].Detail
 	}
 	return one.State

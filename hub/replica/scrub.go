@@ -23,7 +23,8 @@ type ScrubStats struct {
 	LastPass time.Time // when the last whole pass ended; zero: never
 	Bytes    int64     // read in this pass
 	Damaged  int64     // logs found damaged since the start
-	Indexes  int64     // segments whose index cannot be used, since the start
+	Indexes  int64     // segments whose index could not be used, since the start
+	Mended   int64     // of these: written anew
 }
 
 // scrubber is what the set knows of it.
@@ -128,17 +129,11 @@ func (s *Set) scrubSegment(ctx context.Context, r *Replica, seq uint32, mark *st
 	// up for.
 	got, err := r.log.Scrub(ctx, seq, newPace(s.cfg.ScrubRate).wait)
 	mark.Bytes += got.Bytes
-	s.scrubber.note(func(st *ScrubStats) {
-		st.Bytes = mark.Bytes
-		if got.BadFooter {
-			st.Indexes++
-		}
-	})
+	s.scrubber.note(func(st *ScrubStats) { st.Bytes = mark.Bytes })
+	s.noteIndex(r, seq, got)
 	switch {
 	case ctx.Err() != nil:
 		return false
-	case got.BadFooter:
-		s.cfg.Logger.Warn("the index at the end of a segment does not describe it; it is made from the frames each time", "topic", r.id.Topic, "partition", r.id.Partition, "segment", seq)
 	case errors.Is(err, record.ErrQuarantined):
 		mark.Found++
 		s.scrubber.note(func(st *ScrubStats) { st.Damaged++ })
@@ -147,4 +142,23 @@ func (s *Set) scrubSegment(ctx context.Context, r *Replica, seq uint32, mark *st
 		s.cfg.Logger.Warn("a segment was not read for its check", "topic", r.id.Topic, "partition", r.id.Partition, "segment", seq, "error", err)
 	}
 	return true
+}
+
+// noteIndex counts and tells of an index that was found unusable.
+func (s *Set) noteIndex(r *Replica, seq uint32, got storage.Scrubbed) {
+	if got.Index == nil {
+		return
+	}
+	s.scrubber.note(func(st *ScrubStats) {
+		st.Indexes++
+		if got.Unmended == nil {
+			st.Mended++
+		}
+	})
+	of := s.cfg.Logger.With("topic", r.id.Topic, "partition", r.id.Partition, "segment", seq, "found", got.Index)
+	if got.Unmended != nil {
+		of.Warn("the index at the end of a segment has decayed or was never finished; until it can be written anew it is made from the frames when it is needed", "error", got.Unmended)
+		return
+	}
+	of.Warn("the index at the end of a segment had decayed or was never finished; it was written anew from the frames")
 }

@@ -53,6 +53,7 @@ func scrubbed(set *replica.Set) []admin.Sample {
 		{Name: "scrub_pass_bytes", Help: "Bytes read in this pass, or the last one.", Value: float64(s.Bytes)},
 		{Name: "scrub_last_pass_seconds", Help: "When the last pass over everything ended, seconds since 1970; 0: never.", Value: last},
 		{Name: "scrub_damaged_total", Help: "Logs found damaged by the check since the node started.", Counter: true, Value: float64(s.Damaged)},
-		{Name: "scrub_bad_indexes_total", Help: "Segments found by the check whose index cannot be used and is made anew from the frames each time.", Counter: true, Value: float64(s.Indexes)},
+		{Name: "scrub_bad_indexes_total", Help: "Segments found by the check whose index had decayed or was never finished.", Counter: true, Value: float64(s.Indexes)},
+		{Name: "scrub_mended_indexes_total", Help: "Indexes of those segments that were written anew from what they index.", Counter: true, Value: float64(s.Mended)},
 	}
 }

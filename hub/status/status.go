@@ -99,6 +99,10 @@ func (v *View) Status() admin.Status {
 	} else if bad := p.damaged(); len(bad) > 0 {
 		s.Reason = fmt.Sprintf("%d partitions are quarantined, the first is %s", len(bad), bad[0])
 	}
+	if v.cfg.Scrub {
+		c := p.Set.Scrubbed()
+		s.Scrub = &admin.Scrub{Running: c.Running, Bytes: c.Bytes, LastPass: c.LastPass, Damaged: c.Damaged, Indexes: c.Indexes, Mended: c.Mended}
+	}
 	for _, t := range p.Catalog.State().Topics() {
 		s.Topics = append(s.Topics, p.topic(t))
 	}
