@@ -163,6 +163,16 @@ func TestPlantedViolations(t *testing.T) {
 		{"replicas alike", "the last record of a key is there and another one is not", func(h *History) { h.Replicas[4].Records = h.Replicas[4].Records[2:] }},
 		{"replicas whole", "a node has no replica", func(h *History) { h.Replicas = h.Replicas[1:] }},
 		{"replicas whole", "a replica lacks an entry in between", func(h *History) { h.Replicas[1].Entries = slices.Delete(h.Replicas[1].Entries, 0, 1) }},
+		{"replicas whole", "a replica lacks an entry without records, and has one before it", func(h *History) {
+			for i := range 2 {
+				h.Replicas[i].Entries[0].Kind, h.Replicas[i].Entries[1].Kind = "control", "control"
+			}
+			h.Replicas[1].Entries = slices.Delete(h.Replicas[1].Entries, 1, 2)
+		}},
+		{"replicas whole", "a replica begins behind records", func(h *History) {
+			h.Replicas[0].Entries[0].Kind = "control"
+			h.Replicas[1].Entries = h.Replicas[1].Entries[2:]
+		}},
 		{"replicas whole", "a replica lacks the end", func(h *History) { h.Replicas[1].Entries = h.Replicas[1].Entries[:1] }},
 		{"replicas whole", "a compacted replica lacks the end", func(h *History) {
 			h.Topics["t"] = Topic{1, true}
@@ -210,6 +220,10 @@ func TestAllowed(t *testing.T) {
 		},
 		"a client does not tell leader epochs":          func(h *History) { h.Polls[0].Reads[1].Epoch = -1 },
 		"a replica lacks what came after the last read": func(h *History) { h.Replicas[1].Entries = h.Replicas[1].Entries[:2] },
+		"a replica lacks the oldest entries, which have no records": func(h *History) {
+			h.Replicas[0].Entries[0].Kind = "control"
+			h.Replicas[1].Entries = h.Replicas[1].Entries[1:]
+		},
 		"a record of an aborted transaction was compacted away": func(h *History) {
 			h.Replicas[4].Records[1].Transactional = true
 			h.Replicas[5].Records = h.Replicas[5].Records[1:]

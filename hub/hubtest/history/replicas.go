@@ -79,8 +79,11 @@ func (a *Replica) compare(b *Replica, r *Result) {
 }
 
 // whole: in the end every node has a replica of every partition of the topics,
-// with an entry for each index from where the others' begin, up to the last
-// record that was read.
+// with an entry for each index from the first one that has records at any of them,
+// up to the last record that was read. What comes before that is a leader's first
+// entry and the like, and goes with its segment when that is sealed, which each
+// replica does in its own time: of those entries it may lack the oldest, and none
+// in between.
 func whole(v *view, r *Result) {
 	type copyOf struct {
 		node string
@@ -96,8 +99,10 @@ func whole(v *view, r *Result) {
 			continue // lost says so, or not whole below
 		}
 		copies[copyOf{one.Node, at}] = one
-		if from, ok := first[at]; !ok || one.Entries[0].Index < from {
-			first[at] = one.Entries[0].Index
+		if begin := slices.IndexFunc(one.Entries, Entry.hasRecords); begin >= 0 {
+			if from, ok := first[at]; !ok || one.Entries[begin].Index < from {
+				first[at] = one.Entries[begin].Index
+			}
 		}
 		for _, entry := range one.Entries {
 			if entry.Base <= e.last && entry.Index <= one.Commit {
@@ -111,18 +116,22 @@ func whole(v *view, r *Result) {
 			if one := copies[copyOf{node, at}]; one == nil {
 				r.bad("%s: %s has no replica", at, node)
 			} else if next, ok := one.gap(first[at], until[at], v.Topics[at.topic].Compacted); ok {
-				r.bad("%s: %s lacks index %d, others have %d to %d", one.Log, node, next, first[at], until[at])
+				r.bad("%s: %s lacks index %d and begins with %d, others have records from %d to %d", one.Log, node, next, one.Entries[0].Index, first[at], until[at])
 			}
 		}
 	}
 }
 
-// gap is the first index that the replica lacks between two. Of one that is
-// compacted only the end has to be there.
+func (e Entry) hasRecords() bool { return e.Kind == "data" }
+
+// gap is the first index that the replica lacks from first, or from where it
+// begins if that is before, to until. Of one that is compacted only the end has
+// to be there.
 func (a *Replica) gap(first, until uint64, compacted bool) (uint64, bool) {
 	if end := a.Entries[len(a.Entries)-1].Index; compacted {
 		return end + 1, end < until
 	}
+	first = min(first, a.Entries[0].Index)
 	for _, e := range a.Entries {
 		if e.Index == first {
 			first++
