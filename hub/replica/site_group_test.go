@@ -266,8 +266,14 @@ func (r *siteReplica) checkMessage(m *pb.Message) {
 		r.vote(m.Term, r.member)
 	case pb.MsgAppResp:
 		r.term = max(r.term, m.Term)
-		if m.Index >= r.acked {
-			r.acked, r.ackedIn = m.Index, m.Term
+		index := m.Index
+		for _, c := range r.cuts { // it was on the disk, and a later leader has superseded it meanwhile
+			if m.Term < c.term {
+				index = min(index, c.index)
+			}
+		}
+		if index >= r.acked {
+			r.acked, r.ackedIn = index, m.Term
 		}
 	}
 }

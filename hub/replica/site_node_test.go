@@ -197,6 +197,7 @@ type siteReplica struct {
 	votes   map[uint64]uint64 // term: for whom
 	acked   uint64            // index up to which it has said that its log is durable
 	ackedIn uint64            // term in which it did
+	cuts    []siteCut         // what leaders have superseded of it
 	confAt  uint64            // entry of the newest configuration that it has acted under
 	power   bool              // the last stop was a power cut
 	checked uint64            // entries compared with the committed ones
@@ -436,9 +437,9 @@ func (r *siteReplica) write(round *storage.Round) bool {
 	}
 	switch { // what is superseded may be gone though the round that does it fails
 	case round.Reset != nil:
-		r.acked = min(r.acked, round.Reset.Index)
-	case len(round.Entries) > 0:
-		r.acked = min(r.acked, round.Entries[0].Index-1)
+		r.cut(round.Reset.Index)
+	case len(round.Entries) > 0 && round.Entries[0].Index <= last:
+		r.cut(round.Entries[0].Index - 1)
 	}
 	err := r.log.Append(*round)
 	switch {
@@ -457,6 +458,14 @@ func (r *siteReplica) write(round *storage.Round) bool {
 		r.n.s.fail("%s: append: %v", r, err)
 	}
 	return true
+}
+
+// siteCut is an index above which entries were superseded, and the term in which.
+type siteCut struct{ term, index uint64 }
+
+func (r *siteReplica) cut(index uint64) {
+	r.acked = min(r.acked, index)
+	r.cuts = append(r.cuts, siteCut{r.core.hard.Term, index})
 }
 
 func (r *siteReplica) wrote(round *storage.Round, last uint64) {

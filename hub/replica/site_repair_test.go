@@ -116,7 +116,7 @@ func (r *siteReplica) ask() {
 func (r *siteReplica) recoverFrom(f *siteFiles) {
 	s := r.n.s
 	r.files = nil
-	r.term, r.votes, r.acked, r.ackedIn = 0, map[uint64]uint64{}, 0, 0
+	r.term, r.votes, r.acked, r.ackedIn, r.cuts = 0, map[uint64]uint64{}, 0, 0, nil
 	s.lose(func(p packet) bool { return p.g == r.g && p.m.From == r.member })
 	if err := r.log.Install(f.g, ownHard(r.log.Promised(), f.o.term, f.o.commit)); err != nil {
 		if !r.diskFails(err) && !errors.Is(err, record.ErrOffline) {
