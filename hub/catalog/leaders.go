@@ -13,13 +13,15 @@ type LeaderLimits struct {
 	Most   int           // transfers in a round to preferred leaders
 	Drain  int           // transfers in a round away from nodes that drain
 	Settle time.Duration // a node leads again when it has been well for as long
+	Rest   time.Duration // a leader that is not the preferred one stays for as long at least
 	Retry  time.Duration // until a transfer that did not hold is tried again; doubled each time
 }
 
 // DefaultLeaderLimits move ten leaders every two seconds to nodes that have been
-// well for a minute.
+// well for a minute. A partition that is away and back within a moment can stand
+// still for a producer of librdkafka (its pull request 5593): so it rests first.
 func DefaultLeaderLimits() LeaderLimits {
-	return LeaderLimits{Every: 2 * time.Second, Most: 10, Drain: 100, Settle: time.Minute, Retry: 30 * time.Second}
+	return LeaderLimits{Every: 2 * time.Second, Most: 10, Drain: 100, Settle: time.Minute, Rest: 10 * time.Second, Retry: 30 * time.Second}
 }
 
 // LedGroup is a partition and who leads it now.
@@ -52,6 +54,13 @@ type Leaders struct {
 	limits LeaderLimits
 	last   time.Time // the last round
 	tried  map[record.TopicPartition]attempt
+	led    map[record.TopicPartition]reign
+}
+
+// reign is who leads a group, and since when at the latest.
+type reign struct {
+	node  int32
+	since time.Time
 }
 
 // attempt is a transfer that was asked for.
@@ -65,12 +74,13 @@ const maxBackoff = 10 * time.Minute
 
 // NewLeaders is one that has not asked for anything yet.
 func NewLeaders(limits LeaderLimits) *Leaders {
-	return &Leaders{limits: limits, tried: map[record.TopicPartition]attempt{}}
+	return &Leaders{limits: limits, tried: map[record.TopicPartition]attempt{}, led: map[record.TopicPartition]reign{}}
 }
 
 // Step returns the transfers to ask for now, and when to step again at the
 // latest; zero: when something changes.
 func (l *Leaders) Step(now time.Time, groups []LedGroup, nodes []NodeView) (transfers []Transfer, again time.Time) {
+	l.note(now, groups)
 	if next := l.last.Add(l.limits.Every); now.Before(next) {
 		return nil, next
 	}
@@ -78,7 +88,6 @@ func (l *Leaders) Step(now time.Time, groups []LedGroup, nodes []NodeView) (tran
 	for _, n := range nodes {
 		views[n.Node] = n
 	}
-	l.forget(now, groups)
 	drains, prefers := 0, 0
 	for _, g := range groups {
 		from, known := views[g.Leader]
@@ -148,7 +157,7 @@ func (l *Leaders) preferred(now time.Time, g LedGroup, views map[int32]NodeView)
 	if !v.Well || v.Draining {
 		return 0, time.Time{}
 	}
-	return v.Node, v.Since.Add(l.limits.Settle)
+	return v.Node, later(v.Since.Add(l.limits.Settle), l.led[g.TopicPartition].since.Add(l.limits.Rest))
 }
 
 // free is when a group may be transferred again. A node that drains does not
@@ -164,15 +173,24 @@ func (l *Leaders) free(tp record.TopicPartition, drains bool) time.Time {
 	return a.at.Add(min(maxBackoff, l.limits.Retry<<min(a.times-1, 10)))
 }
 
-// forget drops what was asked for long ago, and what is of groups that are gone.
-func (l *Leaders) forget(now time.Time, groups []LedGroup) {
+// note takes down who leads what, and drops what was asked for long ago and what
+// is of groups that are gone.
+func (l *Leaders) note(now time.Time, groups []LedGroup) {
 	there := make(map[record.TopicPartition]bool, len(groups))
 	for _, g := range groups {
 		there[g.TopicPartition] = true
+		if l.led[g.TopicPartition].node != g.Leader {
+			l.led[g.TopicPartition] = reign{g.Leader, now}
+		}
 	}
 	for tp, a := range l.tried {
 		if !there[tp] || now.Sub(a.at) > 2*maxBackoff {
 			delete(l.tried, tp)
+		}
+	}
+	for tp := range l.led {
+		if !there[tp] {
+			delete(l.led, tp)
 		}
 	}
 }

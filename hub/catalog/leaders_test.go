@@ -38,7 +38,7 @@ func (e *env) lead(verb string, a storytest.Args) string {
 		return ""
 	}
 	if e.leaders == nil {
-		e.leaders = NewLeaders(LeaderLimits{Every: 2 * time.Second, Most: 2, Drain: 3, Settle: time.Minute, Retry: 30 * time.Second})
+		e.leaders = NewLeaders(LeaderLimits{Every: 2 * time.Second, Most: 2, Drain: 3, Settle: time.Minute, Rest: 5 * time.Second, Retry: 30 * time.Second})
 	}
 	transfers, again := e.leaders.Step(at(a), e.groups, e.views)
 	var b strings.Builder
@@ -79,6 +79,7 @@ func TestLeadersAtRandom(t *testing.T) {
 			replicas := []int32{int32(n%4 + 1), int32((n+1)%4 + 1), int32((n+2)%4 + 1)}
 			groups = append(groups, LedGroup{TopicPartition: record.TopicPartition{Topic: "t", Partition: int32(n)}, Leader: replicas[0], Replicas: replicas})
 		}
+		since := map[int32]time.Time{}
 		elect := func() { // who led on a node that is down loses it
 			for i := range groups {
 				for _, r := range groups[i].Replicas {
@@ -86,6 +87,7 @@ func TestLeadersAtRandom(t *testing.T) {
 						break
 					}
 					groups[i].Leader = r
+					since[groups[i].Partition] = now
 				}
 			}
 		}
@@ -111,11 +113,13 @@ func TestLeadersAtRandom(t *testing.T) {
 					t.Fatalf("seed %d: %+v to %+v", seed, tr, to)
 				case fresh && (better || !from.Draining):
 					t.Fatalf("seed %d: %+v to a node that came back %v ago", seed, tr, now.Sub(to.Since))
+				case !from.Draining && now.Sub(since[tr.Partition]) < limits.Rest:
+					t.Fatalf("seed %d: %+v, who leads since %v ago", seed, tr, now.Sub(since[tr.Partition]))
 				case !from.Draining && tr.To != g.Replicas[0]:
 					t.Fatalf("seed %d: %+v is not to the preferred leader of %v", seed, tr, g.Replicas)
 				}
 				if quiet || rng.IntN(4) > 0 {
-					g.Leader = tr.To
+					g.Leader, since[tr.Partition] = tr.To, now
 				}
 				handed[tr.Partition]++
 			}
@@ -130,6 +134,10 @@ func TestLeadersAtRandom(t *testing.T) {
 				n.Draining = rng.IntN(4) == 0
 			}
 			elect()
+			// Or somebody is elected for no reason that is seen here.
+			if g := &groups[rng.IntN(len(groups))]; nodes[g.Replicas[1]-1].Well && g.Leader != g.Replicas[1] {
+				g.Leader, since[g.Partition] = g.Replicas[1], now
+			}
 			step(false)
 		}
 		for i := range nodes {
