@@ -22,6 +22,9 @@ import (
 //     (v6+, which brokers and tools ask for, with the key
 //     group:topic ID:partition) the leader of its partition of
 //     __share_group_state. The first request creates the topic.
+//   - While it has no leader in reach the answer waits, for electionTime at most,
+//     all keys together: not every client asks again (franz-go does not for
+//     requests that may be about several groups).
 //
 // Version notes:
 //   - v1: type and error message; v3: flexible; v4: several keys; v6: share groups
@@ -40,23 +43,26 @@ const (
 )
 
 func (s *Server) findCoordinator(ctx context.Context, r *request, req *kmsg.FindCoordinatorRequest) kmsg.Response {
+	election, cancel := context.WithTimeout(ctx, electionTime)
+	defer cancel()
 	resp := kmsg.NewPtrFindCoordinatorResponse()
 	if req.Version < 4 {
-		c := s.findOne(ctx, r, req.CoordinatorType, req.CoordinatorKey)
+		c := s.findOne(ctx, election, r, req.CoordinatorType, req.CoordinatorKey)
 		resp.NodeID, resp.Host, resp.Port = c.NodeID, c.Host, c.Port
 		resp.ErrorCode, resp.ErrorMessage = c.ErrorCode, c.ErrorMessage
 		return resp
 	}
 	for _, key := range req.CoordinatorKeys {
-		resp.Coordinators = append(resp.Coordinators, s.findOne(ctx, r, req.CoordinatorType, key))
+		resp.Coordinators = append(resp.Coordinators, s.findOne(ctx, election, r, req.CoordinatorType, key))
 	}
 	return resp
 }
 
-func (s *Server) findOne(ctx context.Context, r *request, kind int8, key string) kmsg.FindCoordinatorResponseCoordinator {
+// findOne waits for a leader until election ends.
+func (s *Server) findOne(ctx, election context.Context, r *request, kind int8, key string) kmsg.FindCoordinatorResponseCoordinator {
 	out := kmsg.NewFindCoordinatorResponseCoordinator()
 	out.Key, out.NodeID, out.Port = key, -1, -1
-	n, err := s.coordinatorOf(ctx, r, kind, key)
+	n, err := s.coordinatorOf(ctx, election, r, kind, key)
 	if err != nil {
 		out.ErrorCode, out.ErrorMessage = code(err), message(err)
 		return out
@@ -66,7 +72,7 @@ func (s *Server) findOne(ctx context.Context, r *request, kind int8, key string)
 	return out
 }
 
-func (s *Server) coordinatorOf(ctx context.Context, r *request, kind int8, key string) (catalog.Node, error) {
+func (s *Server) coordinatorOf(ctx, election context.Context, r *request, kind int8, key string) (catalog.Node, error) {
 	var topic string
 	var shardOf func(context.Context, string) (int32, error)
 	var err error
@@ -90,6 +96,7 @@ func (s *Server) coordinatorOf(ctx context.Context, r *request, kind int8, key s
 	if err != nil {
 		return catalog.Node{}, coordinatorError(err)
 	}
+	s.vacant.leader(election, topic, p)
 	leader, _ := s.parts.Leader(topic, p)
 	n, ok := s.meta.State().Node(leader)
 	if !ok {

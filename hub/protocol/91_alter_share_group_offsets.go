@@ -65,6 +65,7 @@ func (s *Server) alterShareOffset(ctx context.Context, id string, t *catalog.Top
 	if offset < 0 {
 		return fmt.Errorf("%w: offset %d", record.ErrInvalidRequest, offset)
 	}
+	s.vacant.leader(ctx, t.Name, partition)
 	first, err := s.end(ctx, t, partition, timeEarliest)
 	if err != nil {
 		return err

@@ -21,9 +21,9 @@ type coordinator struct {
 	ticket group.Ticket
 }
 
-func newCoordinator(cfg Config, parts Partitions, meta Meta) *coordinator {
+func newCoordinator(cfg Config, parts Partitions, meta Meta, vacant *vacancies) *coordinator {
 	c := &coordinator{parked: map[group.Ticket]chan<- group.Answer{}}
-	c.shards = newShards(cfg, parts, meta, catalog.OffsetsTopic, cfg.OffsetsPartitions, c)
+	c.shards = newShards(cfg, parts, meta, vacant, catalog.OffsetsTopic, cfg.OffsetsPartitions, c)
 	return c
 }
 

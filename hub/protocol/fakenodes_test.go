@@ -178,10 +178,14 @@ type memPart struct {
 }
 
 func (p memPart) leads() error {
-	if at := p.n.m.leader(p.topic, p.p); at != p.n.id {
+	switch at := p.n.m.leader(p.topic, p.p); at {
+	case p.n.id:
+		return nil
+	case 0:
+		return fmt.Errorf("%w: nobody leads %s-%d", record.ErrLeaderUnknown, p.topic, p.p)
+	default:
 		return fmt.Errorf("%w: node %d asks for %s-%d, which node %d leads", record.ErrNotLeader, p.n.id, p.topic, p.p, at)
 	}
-	return nil
 }
 
 func (p memPart) Append(batches []record.Batch, done func([]record.Appended, error)) {

@@ -309,7 +309,13 @@ func TestPitfall9CoordinatorErrorsAfterAFailover(t *testing.T) {
 		t.Fatalf("join: %d", j.ErrorCode)
 	}
 	p := partitionOf("g", 3)
-	s.setAway(catalog.OffsetsTopic, p, true)
+	move := func(to int32) {
+		t.Helper()
+		if err := s.move(catalog.OffsetsTopic, p, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	move(2)
 	hb := &kmsg.HeartbeatRequest{Version: 4, Group: "g", MemberID: j.MemberID, Generation: j.Generation}
 	if got := ask[*kmsg.HeartbeatResponse](c, hb).ErrorCode; got != code(errNotCoordinator) {
 		t.Errorf("heartbeat without the partition: %d, want NOT_COORDINATOR", got)
@@ -319,7 +325,7 @@ func TestPitfall9CoordinatorErrorsAfterAFailover(t *testing.T) {
 	if got := ask[*kmsg.OffsetFetchResponse](c, fetch).ErrorCode; got != code(errNotCoordinator) {
 		t.Errorf("fetch without the partition: %d, want NOT_COORDINATOR", got)
 	}
-	s.setAway(catalog.OffsetsTopic, p, false)
+	move(1)
 	// The join was never synced, so nothing of it was durable.
 	if got := ask[*kmsg.HeartbeatResponse](c, hb).ErrorCode; got != code(group.ErrUnknownMember) {
 		t.Errorf("heartbeat after the load: %d, want UNKNOWN_MEMBER_ID", got)

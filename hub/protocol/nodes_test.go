@@ -434,17 +434,25 @@ func TestCreateTopicOverAChangeOfTheCatalogsLeader(t *testing.T) {
 }
 
 // Clients are not sent to a coordinator that is gone: they would dial a port that
-// is closed until another node leads.
+// is closed. They hear of the next one, or that there is none for long.
 func TestFindCoordinatorThatIsDown(t *testing.T) {
 	ns := nodes(startNodes(t, 3, quick()))
 	g := ns.keyAt(t, coordinatorOfGroup, "g", 2)
+	req := &kmsg.FindCoordinatorRequest{Version: 4, CoordinatorType: coordinatorOfGroup, CoordinatorKeys: []string{g}}
 	find := func(at int32) int16 {
-		req := &kmsg.FindCoordinatorRequest{Version: 4, CoordinatorType: coordinatorOfGroup, CoordinatorKeys: []string{g}}
 		return ask[*kmsg.FindCoordinatorResponse](ns.at(at).dial(t), req).Coordinators[0].ErrorCode
 	}
+	p, v := partitionOf(g, 3), ns[0].srv.vacant
 	ns[0].cut(2, true)
-	wantCode(t, "the coordinator is down", find(1), kerr.CoordinatorNotAvailable)
 	wantCode(t, "it says itself that it is there", find(2), nil)
+	c := ns[0].dial(t)
+	got := waited[*kmsg.FindCoordinatorResponse](t, c, v, req, func() { ns.move(t, catalog.OffsetsTopic, p, 3) }).Coordinators[0]
+	if got.NodeID != 3 || got.ErrorCode != 0 {
+		t.Errorf("while the coordinator is down: %+v, want the next one", got)
+	}
+	ns.move(t, catalog.OffsetsTopic, p, 2)
+	v.begun(catalog.OffsetsTopic, p, -1)
+	wantCode(t, "the coordinator is down for long", find(1), kerr.CoordinatorNotAvailable)
 	ns[0].cut(2, false)
 	wantCode(t, "it is back", find(1), nil)
 }

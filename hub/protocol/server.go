@@ -42,6 +42,7 @@ type Server struct {
 	states  shareNodes
 	windows *shareWindows
 	peers   *peers
+	vacant  *vacancies
 
 	requests  *budget // bytes of requests that are read and not yet answered
 	strangers *budget // those of clients that are not logged in yet
@@ -68,14 +69,15 @@ func New(cfg Config, parts Partitions, meta Meta) *Server {
 	s := &Server{cfg: cfg, parts: parts, meta: meta, log: cfg.Logger, table: apis[:]}
 	s.requests, s.strangers = newBudget(cfg.Limits.InFlight), newBudget(cfg.Limits.Strangers)
 	s.peers = newPeers(cfg)
-	s.groups = newCoordinator(cfg, parts, meta)
+	s.vacant = newVacancies(parts, s.peers)
+	s.groups = newCoordinator(cfg, parts, meta, s.vacant)
 	s.open = newOpenTransactions()
-	s.shares = newShares(cfg, parts, meta)
+	s.shares = newShares(cfg, parts, meta, s.vacant)
 	s.states = shareNodes{parts: parts, here: s.shares, peers: s.peers}
 	s.windows = newShareWindows(cfg, parts, meta, s.states)
 	s.groups.shared = s.keepsShare
 	s.marks = markers{parts: parts, meta: meta, groups: s.groups, open: s.open}
-	s.txns = newTransactions(cfg, parts, meta, s.marks, s.peers)
+	s.txns = newTransactions(cfg, parts, meta, s.vacant, s.marks, s.peers)
 	s.conns.mu.perIP = map[string]int{}
 	s.pids.turn = make(chan struct{}, 1)
 	return s

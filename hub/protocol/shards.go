@@ -31,6 +31,8 @@ type shards[S anyShard[S]] struct {
 	mail  mailbox[S]
 	turn  chan struct{} // held while the topic is being created
 
+	vacant *vacancies
+
 	// The rest belongs to run's goroutine.
 	ctx   context.Context
 	loads *sync.WaitGroup
@@ -97,9 +99,9 @@ type event[S any] struct {
 // COORDINATOR_LOAD_IN_PROGRESS; the client comes back.
 const patience = 5 * time.Second
 
-func newShards[S anyShard[S]](cfg Config, parts Partitions, meta Meta, topic string, count int32, keep keeper[S]) shards[S] {
+func newShards[S anyShard[S]](cfg Config, parts Partitions, meta Meta, vacant *vacancies, topic string, count int32, keep keeper[S]) shards[S] {
 	return shards[S]{
-		cfg: cfg, parts: parts, meta: meta, log: cfg.Logger, topic: topic, count: count, keep: keep,
+		cfg: cfg, parts: parts, meta: meta, vacant: vacant, log: cfg.Logger, topic: topic, count: count, keep: keep,
 		mail: mailbox[S]{ready: make(chan struct{}, 1)},
 		turn: make(chan struct{}, 1),
 		all:  map[int32]S{},
@@ -404,10 +406,11 @@ func (c *shards[S]) partitions(ctx context.Context) (int32, error) {
 	return 0, errNoCoordinator
 }
 
-// onShard runs f in run's goroutine once the shard is loaded, and returns after
-// it. When ctx ends first f still runs, as what a client that is gone has asked
-// for: nothing that f writes to may be read then.
+// onShard runs f in run's goroutine once the partition has a leader and the shard
+// is loaded, and returns after it. When ctx ends first f still runs, as what a
+// client that is gone has asked for: nothing that f writes to may be read then.
 func (c *shards[S]) onShard(ctx context.Context, partition int32, f func(now time.Time, sh S)) error {
+	c.vacant.here(ctx, c.topic, partition)
 	done := make(chan error, 1)
 	open := c.mail.put(event[S]{partition: partition, run: func(now time.Time, sh S, err error) {
 		if err == nil {

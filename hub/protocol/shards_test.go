@@ -13,7 +13,9 @@ import (
 // has is waited for. What a client tells and does not wait for is done.
 func TestShardsAreNotReadBehindTheCaller(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := newShares(Default(), nil, nil)
+		m := newMemSite()
+		defer m.close()
+		c := newShares(Default(), m, m, newVacancies(m, newPeers(Default())))
 		gone, leave := context.WithCancel(t.Context())
 		leave()
 		began := 0

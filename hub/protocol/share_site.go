@@ -1,8 +1,10 @@
 package protocol
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -54,50 +56,102 @@ func (s *Server) shareOffsetsHere(ctx context.Context, group string, lag bool) (
 
 // shareOffsetsOf are those of a group that any node keeps, by topic.
 func (s *Server) shareOffsetsOf(ctx context.Context, group string, lag bool) (map[string]map[int32]shareOffset, error) {
-	all, err := s.shareOffsetsHere(ctx, group, lag)
+	all := map[string]map[int32]shareOffset{}
+	add := func(topic string, p shareOffset) {
+		if all[topic] == nil {
+			all[topic] = map[int32]shareOffset{}
+		}
+		all[topic][p.Partition] = p
+	}
 	req := kmsg.NewPtrDescribeShareGroupOffsetsRequest()
 	if lag {
 		req.Version = 1
 	}
 	req.Groups = []kmsg.DescribeShareGroupOffsetsRequestGroup{{GroupID: group}}
-	if err == nil {
-		err = s.eachKeeper(ctx, req, func(resp kmsg.Response) error {
-			got, err := askOf[*kmsg.DescribeShareGroupOffsetsResponse](resp, nil)
-			if err != nil || len(got.Groups) != 1 {
-				return err
+	err := s.eachKeeper(ctx, func() error {
+		here, err := s.shareOffsetsHere(ctx, group, lag)
+		for topic, parts := range here {
+			for _, p := range parts {
+				add(topic, p)
 			}
-			for _, t := range got.Groups[0].Topics {
-				if all[t.Topic] == nil {
-					all[t.Topic] = map[int32]shareOffset{}
-				}
-				for _, p := range t.Partitions {
-					all[t.Topic][p.Partition] = p
-				}
+		}
+		return err
+	}, req, func(resp kmsg.Response) error {
+		got, err := askOf[*kmsg.DescribeShareGroupOffsetsResponse](resp, nil)
+		if err != nil || len(got.Groups) != 1 {
+			return err
+		}
+		for _, t := range got.Groups[0].Topics {
+			for _, p := range t.Partitions {
+				add(t.Topic, p)
 			}
-			return failure(got.Groups[0].ErrorCode)
-		})
-	}
+		}
+		return failure(got.Groups[0].ErrorCode)
+	})
 	return all, err
 }
 
-// eachKeeper asks every other node that keeps states of share groups.
-func (s *Server) eachKeeper(ctx context.Context, req kmsg.Request, took func(kmsg.Response) error) error {
+// eachKeeper asks this node and every other one that keeps states of share groups.
+// It waits for those that are being elected, and asks all of them again when one
+// moved meanwhile: both where it was and where it is may have left it out.
+func (s *Server) eachKeeper(ctx context.Context, here func() error, req kmsg.Request, took func(kmsg.Response) error) error {
+	election, cancel := context.WithTimeout(ctx, electionTime)
+	defer cancel()
+	for {
+		keepers := s.shareKeepers(election)
+		err := s.askKeepers(ctx, keepers, here, req, took)
+		if err == nil && slices.Equal(keepers, s.shareKeepersNow()) {
+			return nil
+		}
+		if err != nil && !movesOn(err) || !pause(election, shareRetry) {
+			return cmp.Or(err, fmt.Errorf("%w: partitions of %s move all the time", errNoCoordinator, catalog.ShareStateTopic))
+		}
+	}
+}
+
+// leadership is who leads a partition; -1: nobody.
+type leadership struct{ node, epoch int32 }
+
+// shareKeepers are who leads the partitions of the states, when all are led or
+// election ends.
+func (s *Server) shareKeepers(election context.Context) []leadership {
+	if t, ok := s.meta.State().Topic(catalog.ShareStateTopic); ok {
+		for p := range t.Partitions {
+			s.vacant.leader(election, catalog.ShareStateTopic, int32(p))
+		}
+	}
+	return s.shareKeepersNow()
+}
+
+func (s *Server) shareKeepersNow() (all []leadership) {
 	t, ok := s.meta.State().Topic(catalog.ShareStateTopic)
 	if !ok {
 		return nil
 	}
-	var nodes []int32
 	for p := range t.Partitions {
-		node, _ := s.parts.Leader(catalog.ShareStateTopic, int32(p))
-		switch {
-		case node < 0:
-			return fmt.Errorf("%w: nobody leads partition %d of %s", errNoCoordinator, p, catalog.ShareStateTopic)
-		case s.peers.other(node) && !slices.Contains(nodes, node):
-			nodes = append(nodes, node)
+		node, epoch := s.parts.Leader(catalog.ShareStateTopic, int32(p))
+		all = append(all, leadership{node, epoch})
+	}
+	return all
+}
+
+// askKeepers is eachKeeper once.
+func (s *Server) askKeepers(ctx context.Context, keepers []leadership, here func() error, req kmsg.Request, took func(kmsg.Response) error) error {
+	for p, k := range keepers {
+		if k.node < 0 || !s.peers.up(k.node) {
+			return fmt.Errorf("%w: nobody in reach leads partition %d of %s", errNoCoordinator, p, catalog.ShareStateTopic)
 		}
 	}
-	for _, node := range nodes {
-		resp, err := s.peers.ask(ctx, node, req)
+	if err := here(); err != nil {
+		return err
+	}
+	var asked []int32
+	for _, k := range keepers {
+		if !s.peers.other(k.node) || slices.Contains(asked, k.node) {
+			continue
+		}
+		asked = append(asked, k.node)
+		resp, err := s.peers.ask(ctx, k.node, req)
 		if err == nil {
 			err = took(resp)
 		}
@@ -123,21 +177,23 @@ func (s *Server) shareGroupIDsHere(ctx context.Context) (map[string]bool, error)
 
 // shareGroupIDs are the groups that have offsets at any node.
 func (s *Server) shareGroupIDs(ctx context.Context) (map[string]bool, error) {
-	ids, err := s.shareGroupIDsHere(ctx)
+	ids := map[string]bool{}
 	req := kmsg.NewPtrListGroupsRequest()
 	req.Version, req.TypesFilter = 5, []string{shareType}
-	if err == nil {
-		err = s.eachKeeper(ctx, req, func(resp kmsg.Response) error {
-			got, err := askOf[*kmsg.ListGroupsResponse](resp, nil)
-			if err != nil {
-				return err
-			}
-			for _, g := range got.Groups {
-				ids[g.Group] = true
-			}
-			return failure(got.ErrorCode)
-		})
-	}
+	err := s.eachKeeper(ctx, func() error {
+		here, err := s.shareGroupIDsHere(ctx)
+		maps.Copy(ids, here)
+		return err
+	}, req, func(resp kmsg.Response) error {
+		got, err := askOf[*kmsg.ListGroupsResponse](resp, nil)
+		if err != nil {
+			return err
+		}
+		for _, g := range got.Groups {
+			ids[g.Group] = true
+		}
+		return failure(got.ErrorCode)
+	})
 	return ids, err
 }
 

@@ -41,9 +41,9 @@ type shareState struct {
 	written int64 // milliseconds; when it was last written
 }
 
-func newShares(cfg Config, parts Partitions, meta Meta) *shares {
+func newShares(cfg Config, parts Partitions, meta Meta, vacant *vacancies) *shares {
 	c := &shares{}
-	c.shards = newShards(cfg, parts, meta, catalog.ShareStateTopic, cfg.OffsetsPartitions, c)
+	c.shards = newShards(cfg, parts, meta, vacant, catalog.ShareStateTopic, cfg.OffsetsPartitions, c)
 	c.eager = true // what nobody asks for has to expire
 	return c
 }

@@ -333,7 +333,7 @@ func TestShareOffsetsExpire(t *testing.T) {
 	cfg.Clock = func() time.Time { return now }
 	s := startSite(t, quick())
 	topic := s.topic(t, "t", 1)
-	c := newShares(cfg, nil, s)
+	c := newShares(cfg, nil, s, nil)
 	sh := c.shard(0)
 	unused, fresh, gone := shareKey{group: "unused", topic: topic.ID}, shareKey{group: "fresh", topic: topic.ID}, shareKey{group: "gone"}
 	sh.states[unused] = &shareState{Window: share.NewWindow(0, cfg.Share), written: now.UnixMilli()}

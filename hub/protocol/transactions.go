@@ -39,9 +39,9 @@ type txnWrite struct {
 	w *txn.Write
 }
 
-func newTransactions(cfg Config, parts Partitions, meta Meta, marks markers, peers *peers) *transactions {
+func newTransactions(cfg Config, parts Partitions, meta Meta, vacant *vacancies, marks markers, peers *peers) *transactions {
 	c := &transactions{marks: marks, peers: peers, parked: map[txn.Ticket]func(txn.Answer){}}
-	c.shards = newShards(cfg, parts, meta, catalog.TransactionsTopic, cfg.TransactionsPartitions, c)
+	c.shards = newShards(cfg, parts, meta, vacant, catalog.TransactionsTopic, cfg.TransactionsPartitions, c)
 	c.eager = true
 	return c
 }

@@ -70,6 +70,7 @@ func (c *transactions) ask(ctx context.Context, id string, create bool, f input)
 	if err != nil {
 		return txn.Answer{}, err
 	}
+	c.vacant.here(ctx, c.topic, p)
 	reply := make(chan txn.Answer, 1)
 	c.start(p, id, create, f, func(a txn.Answer) { reply <- a })
 	select {
