@@ -103,14 +103,19 @@ func (g *Staging) seal(hard HardState) error {
 	if err := s.fs.SyncDir(g.dir); err != nil {
 		return s.goOffline(err)
 	}
-	text := fmt.Appendf(nil, "log %s of %d segments to entry %d, term %d vote %d commit %d\n", g.id, len(g.files), h.state.Index, hard.Term, hard.Vote, hard.Commit)
-	tmp := path.Join(g.dir, completeName+".tmp")
+	return s.complete(g.dir, fmt.Appendf(nil, "log %s of %d segments to entry %d, term %d vote %d commit %d\n", g.id, len(g.files), h.state.Index, hard.Term, hard.Vote, hard.Commit))
+}
+
+// complete says, durably, that everything in a folder is whole and durable: from
+// then on it is the log. text is for people.
+func (s *Store) complete(dir string, text []byte) error {
+	tmp := path.Join(dir, completeName+".tmp")
 	if err := s.writeWhole(tmp, text); err != nil {
 		return err // a full disk, too: nothing says yet that it is complete
 	}
-	err = s.fs.Rename(tmp, path.Join(g.dir, completeName))
+	err := s.fs.Rename(tmp, path.Join(dir, completeName))
 	if err == nil {
-		err = s.fs.SyncDir(g.dir)
+		err = s.fs.SyncDir(dir)
 	}
 	if err != nil {
 		// It may or may not be there after a stop, and both are right: but this
@@ -158,11 +163,15 @@ func (g *Staging) topHeader(hard HardState) (segHeader, error) {
 	return h, nil
 }
 
-// swapIn lets a complete folder take its log's name.
+// swapIn lets a complete folder take its log's name. What it replaces is deleted,
+// but for a log that was damaged and is repaired, which is kept.
 func (s *Store) swapIn(staged string) error {
-	from := path.Join(s.dir, staged)
-	to := path.Join(s.dir, strings.TrimSuffix(staged, stagingSuffix))
+	name, repaired := strings.CutSuffix(staged, repairSuffix)
+	from, to := path.Join(s.dir, staged), path.Join(s.dir, strings.TrimSuffix(name, stagingSuffix))
 	gone, err := s.removedName()
+	if repaired && err == nil {
+		gone, err = s.asideName(to)
+	}
 	if err != nil {
 		return s.goOffline(err)
 	}
@@ -170,6 +179,13 @@ func (s *Store) swapIn(staged string) error {
 		gone = ""
 	} else if err != nil {
 		return s.goOffline(err)
+	}
+	if repaired {
+		// First this alone: if the power kept only the second renaming, the old
+		// files would be gone.
+		if err := s.fs.SyncDir(s.dir); err != nil {
+			return s.goOffline(err)
+		}
 	}
 	if err := s.fs.Rename(from, to); err != nil {
 		return s.goOffline(err)
@@ -179,7 +195,7 @@ func (s *Store) swapIn(staged string) error {
 	}
 	// From here on nothing can go wrong that the next start does not put right.
 	err = s.fs.Remove(path.Join(to, completeName))
-	if gone != "" {
+	if gone != "" && !repaired {
 		err = errors.Join(err, s.removeTree(gone))
 	}
 	if err != nil {
@@ -189,26 +205,37 @@ func (s *Store) swapIn(staged string) error {
 }
 
 // finishInstalls does what a stop has cut short: complete folders take their
-// places. Those that are not complete stay, to be gone on with.
+// places. Those that are being received stay, to be gone on with; one in which a
+// log was being repaired is begun anew when somebody asks for it again.
 func (s *Store) finishInstalls() error {
-	names, err := s.staged()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		_, err := s.fs.Stat(path.Join(s.dir, name, completeName))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err == nil {
-			err = s.swapIn(name)
-		}
+	for _, suffix := range []string{stagingSuffix, repairSuffix} {
+		names, err := s.staged(suffix)
 		if err != nil {
 			return err
 		}
-		s.log.Info("a log that was received from another replica has taken its place", "dir", path.Join(s.dir, name))
+		for _, name := range names {
+			if err := s.finishInstall(name, suffix); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+func (s *Store) finishInstall(name, suffix string) error {
+	_, err := s.fs.Stat(path.Join(s.dir, name, completeName))
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && suffix == repairSuffix:
+		return s.removeTree(path.Join(s.dir, name))
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil:
+		err = s.swapIn(name)
+	}
+	if err == nil {
+		s.log.Info("a log that was put together has taken its place", "dir", path.Join(s.dir, name))
+	}
+	return err
 }
 
 // reload makes l the log that is in its folder now.

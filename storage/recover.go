@@ -35,6 +35,7 @@ type found struct {
 	stop    error // why reading its frames stopped before the end of the file
 	clean   bool  // the frames end where the file ends, or zeros follow
 	rest    int64 // bytes behind the footer: space that was never written
+	mended  *Gap  // salvage: where a bit of the header was put right
 }
 
 // recovery is what recovering a log found.

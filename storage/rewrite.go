@@ -143,13 +143,19 @@ func (w *rewriter) begin(segs []*segment) error {
 	h.compacted = compaction{
 		lastSeq: tail.seq, lastEnd: tail.pos, index: last.p.lastIndex, term: last.p.lastTerm, next: last.p.nextOffset, clean: w.Clean,
 	}
+	return w.create(segs[0].name, h)
+}
+
+// create makes the file of a segment with this header, which end completes.
+func (w *rewriter) create(name string, h segHeader) error {
+	l := w.log
 	var salt [4]byte
 	if _, err := io.ReadFull(l.store.cfg.Rand, salt[:]); err != nil {
 		return fmt.Errorf("draw a salt: %w", err)
 	}
 	h.salt = binary.BigEndian.Uint32(salt[:])
 	h.encode() // for its length
-	w.seg = &segment{name: segs[0].name, header: h}
+	w.seg = &segment{name: name, header: h}
 	w.p, w.at = begin(&h), h.length
 	if err := l.store.fs.Remove(w.name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

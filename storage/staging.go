@@ -393,14 +393,14 @@ func (s *Store) Staged(id LogID) bool {
 	return err == nil
 }
 
-// staged lists the folders of logs that are being received.
-func (s *Store) staged() ([]string, error) {
+// staged lists the folders beside logs whose names end so.
+func (s *Store) staged(suffix string) ([]string, error) {
 	names, err := s.fs.List(s.dir)
 	if err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(names, func(name string) bool {
-		log, ok := strings.CutSuffix(name, stagingSuffix)
+		log, ok := strings.CutSuffix(name, suffix)
 		return !ok || !logDirPattern.MatchString(log)
 	}), nil
 }
