@@ -15,8 +15,8 @@ import (
 )
 
 func (c *cli) logCommand() *cobra.Command {
-	return noun("log", "Look into, check and export the logs of a node that does not run",
-		c.reading(c.logVerify()), c.reading(c.logDump()), c.reading(c.logExport()))
+	return noun("log", "Look into, check, export and repair the logs of a node that does not run",
+		c.reading(c.logVerify()), c.reading(c.logDump()), c.reading(c.logExport()), c.reading(c.logRepair()))
 }
 
 func (c *cli) logVerify() *cobra.Command {

@@ -115,7 +115,9 @@ func (o *operations) around(line string) (before, after func()) {
 	case "entrepot node replace fra-2 --with fra-4":
 		return func() { second.Kill() }, nothing
 	case "entrepot log verify fra-3-data":
-		return func() { o.site.Nodes[2].Terminate() }, func() { o.site.Nodes[2].Start() }
+		return func() { o.site.Nodes[2].Terminate() }, nothing
+	case "entrepot log repair fra-3-data --execute":
+		return nothing, func() { o.site.Nodes[2].Start() }
 	case "entrepot node rebalance":
 		return settled, settled
 	}
