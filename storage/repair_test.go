@@ -180,6 +180,9 @@ func (c *repairCase) damage() (what string, err error) {
 			err = c.mem.Remove(name)
 		case 1, 2: // a part of a disk
 			from := c.rng.Int64N(info.Size) &^ 511
+			if c.rng.IntN(2) == 0 {
+				from = 0 // with the header
+			}
 			what += fmt.Sprintf("%s from byte %d; ", name, from)
 			for at := from; at < min(from+512, info.Size) && err == nil; at++ {
 				err = c.mem.Flip(name, at, byte(c.rng.IntN(256)))
@@ -268,7 +271,7 @@ func (c *repairCase) check(l *Log, s *Salvage) error {
 // there that was not written, and it can be written to.
 func TestRepair(t *testing.T) {
 	var repaired, hopeless, lost, whole atomic.Int64
-	runSeedsOf(t, 600, func(seed uint64) error {
+	runSeedsOf(t, 1500, func(seed uint64) error {
 		c, err := newRepairCase(seed)
 		if err != nil {
 			return err
