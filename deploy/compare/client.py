@@ -1,9 +1,12 @@
 """librdkafka's performance tool: one measured run of each kind."""
+import json
 import math
 import re
 import subprocess
 import time
 from pathlib import Path
+
+from servers import ENTREPOT
 
 TOOL = Path(__file__).resolve().parents[2] / ".cache/compare/rdkafka_performance"
 
@@ -34,9 +37,18 @@ def produce(server, topic, size, count, acks, batch=0):
     return result(tool("-P", "-q", "-b", server.addr, "-t", topic, "-s", size, "-c", count, "-a", acks, *SPREAD, *limit), count)
 
 
+def newest(server, topic, each):
+    """The offset from which every partition has so many records at least."""
+    out = subprocess.run([ENTREPOT, "topic", "describe", topic, "--json", "--brokers", server.addr], check=True, stdout=subprocess.PIPE, timeout=60).stdout
+    return max(0, min(p["high_watermark"] for p in json.loads(out)["partitions"]) - each)
+
+
 def consume(server, topic, partitions, count, tail):
-    """From the start of the topic, or its newest records."""
-    start = f"-{math.ceil(count / partitions * 1.1)}" if tail else "beginning"
+    """From the start of the topic, or its newest records. Offsets that are to be
+    asked for first would be asked for half a second later by librdkafka, of those
+    partitions whose leader it does not know yet when it is told of them: a matter
+    of luck where there are many. The time runs from the first record on."""
+    start = newest(server, topic, math.ceil(count / partitions * 1.1)) if tail else "beginning"
     chosen = [arg for p in range(partitions) for arg in ("-p", str(p))]
     return result(tool("-C", "-q", "-b", server.addr, "-t", topic, *chosen, "-o", start, "-c", count), count)
 
