@@ -50,6 +50,10 @@ type sim struct {
 	kept    map[EntryKey]EntryValue
 	md      *Metadata // of a classic group
 	wind    string    // how clients are made and restarted: "" with the consumer protocol
+	read    *simReads // what clients read and commit; nil: they do not
+
+	deposed *Group // the coordinator before, which does not know yet
+	until   time.Time
 }
 
 // simClient is one consumer: what it believes to own is what it works on.
@@ -100,7 +104,7 @@ func (s *sim) disturb() {
 		switch {
 		case s.chance(150): // crash: what it worked on it no longer does
 			s.drop(c)
-			if c.instance != "" {
+			if c.instance != "" && !c.gone { // or else its next process is there
 				s.come(c.instance)
 			}
 		case s.chance(120):
@@ -195,7 +199,9 @@ func (s *sim) turn() {
 				s.drop(c)
 			}
 		case c.ticket == 0:
-			c.giveUp(s.now)
+			if s.read == nil || s.mayGiveUp(c) {
+				c.giveUp(s.now)
+			}
 			if !s.now.Before(c.next) {
 				s.heartbeat(c)
 			}
@@ -205,6 +211,9 @@ func (s *sim) turn() {
 		s.durable()
 	}
 	s.check()
+	if s.read != nil {
+		s.readOn()
+	}
 }
 
 // giveUp stops the work on what the client no longer has, when it is ready.
@@ -223,6 +232,9 @@ func (s *sim) heartbeat(c *simClient) {
 	}
 	if c.full || c.epoch == epochJoin || c.report {
 		owned := setOf(c.owned)
+		if s.read != nil && c.told { // as franz-go does: it will work on it
+			owned = owned.plus(setOf(c.assigned))
+		}
 		r.Owned = &owned
 	}
 	c.full, c.report = false, false
@@ -236,11 +248,33 @@ func (s *sim) send(c *simClient, r ConsumerHeartbeat) {
 	if !s.chance(15) { // or else the answer is lost
 		s.waiting[c.ticket] = c
 	}
+	if s.deposed != nil && s.chance(2) {
+		s.askDeposed(c, r)
+		return
+	}
 	s.take(s.g.ConsumerHeartbeat(s.now, c.ticket, r, s.board))
+}
+
+// askDeposed asks the coordinator before, whose writes stay under way.
+func (s *sim) askDeposed(c *simClient, r ConsumerHeartbeat) {
+	if !s.now.Before(s.until) {
+		s.deposed = nil
+		return
+	}
+	for _, a := range s.deposed.ConsumerHeartbeat(s.now, c.ticket, r, s.board).Answers {
+		if w := s.waiting[a.Ticket]; w != nil {
+			delete(s.waiting, a.Ticket)
+			w.ticket = 0
+			s.hear(w, a)
+		}
+	}
 }
 
 func (s *sim) take(out Output) {
 	for _, a := range out.Answers {
+		if s.read != nil {
+			s.committed(a)
+		}
 		if c := s.waiting[a.Ticket]; c != nil {
 			delete(s.waiting, a.Ticket)
 			c.ticket = 0
@@ -298,6 +332,9 @@ func (s *sim) durable() {
 
 // keep is what a reader of the log makes of a write.
 func (s *sim) keep(w Write) {
+	for _, o := range w.Offsets {
+		s.read.offsets[o.TopicPartition] = *o.Offset
+	}
 	for _, e := range w.Entries {
 		if s.kept[e.Key] = e.Value; e.Value == nil {
 			delete(s.kept, e.Key)
@@ -314,22 +351,39 @@ func (s *sim) keep(w Write) {
 	}
 }
 
-// reload is a new coordinator, which knows what is durable.
+// reload is a new coordinator, which knows what is durable: the first of the
+// writes under way may be, though the one before heard of none. With readers it
+// does not know for a while that there is another.
 func (s *sim) reload() {
+	for _, w := range s.queue[:s.rng.IntN(len(s.queue)+1)] {
+		s.keep(w)
+	}
+	if s.read != nil && s.rng.IntN(2) == 0 {
+		s.deposed, s.until, s.queue = s.g, s.now.Add(2*time.Second), nil
+	} else {
+		s.depose()
+	}
+	s.load()
+}
+
+func (s *sim) depose() {
 	for _, w := range s.queue {
 		s.take(s.g.Written(s.now, w.ID, errDisk))
 	}
-	s.queue = nil
+	s.queue, s.deposed = nil, nil
 	s.take(s.g.Close(errDisk))
+}
+
+func (s *sim) load() {
 	var es []Entry
 	for k, v := range s.kept {
 		es = append(es, Entry{k, v})
 	}
 	if s.kept[EntryKey{Kind: GroupEntry}] == nil {
-		s.g = Load("g", s.cfg, s.now, s.md, nil)
+		s.g = Load("g", s.cfg, s.now, s.md, s.read.writes())
 		return
 	}
-	g, err := LoadConsumer("g", s.cfg, s.now, es, nil)
+	g, err := LoadConsumer("g", s.cfg, s.now, es, s.read.writes())
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -359,6 +413,9 @@ func (s *sim) converge() {
 	bound := s.cfg.Consumer.Session + 20*time.Second
 	if slices.ContainsFunc(s.clients, func(c *simClient) bool { return c.classic != nil }) {
 		bound += 3 * time.Minute // rebalances that wait for one who is gone, to join and then to sync
+	}
+	if s.read != nil {
+		bound += 10 * time.Second // commits, before partitions are given up
 	}
 	for end := s.now.Add(bound); s.now.Before(end); {
 		s.turn()
