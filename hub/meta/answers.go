@@ -19,6 +19,8 @@ const keepAnswers = 4096
 // Raft index: a command that another node committed has its result here.
 type answers struct {
 	*catalog.Machine
+	expected expected
+
 	mu struct {
 		sync.Mutex
 		newest [keepAnswers]answer // by index modulo
@@ -40,12 +42,19 @@ func newAnswers() *answers {
 // Apply implements replica.Machine. It yields an answer.
 func (a *answers) Apply(index uint64, cmd []byte) any {
 	one := answer{index, a.Machine.Apply(index, cmd).(catalog.Result)}
+	a.expected.applied(one.result)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.mu.newest[index%keepAnswers] = one
 	close(a.mu.more)
 	a.mu.more = make(chan struct{})
 	return one
+}
+
+// Restore implements replica.Machine.
+func (a *answers) Restore(b []byte) error {
+	defer a.expected.skipped()
+	return a.Machine.Restore(b)
 }
 
 func (a *answers) look(index uint64) (one answer, more <-chan struct{}) {

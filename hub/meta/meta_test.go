@@ -72,6 +72,46 @@ func TestAnswers(t *testing.T) {
 	})
 }
 
+// TestExpected: who waits for a topic hears that it was made, also if it is gone
+// again, and that it is not known when commands came with a snapshot.
+func TestExpected(t *testing.T) {
+	apply := func(a *answers, index uint64, c catalog.Command) {
+		b, err := catalog.Encode(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r := a.Apply(index, b).(answer).result; r.Err != nil {
+			t.Fatal(r.Err)
+		}
+	}
+	want := func(what string, made func() (*catalog.Topic, bool), there, sure bool) {
+		if topic, s := made(); (topic != nil) != there || s != sure {
+			t.Errorf("%s: %v, sure %v", what, topic, s)
+		}
+	}
+	a := newAnswers()
+	apply(a, 2, catalog.SiteInit{Site: "s", SiteID: 1})
+	apply(a, 3, catalog.RegisterNode{Name: "n", Site: "s"})
+	mine, end := a.expected.add(record.TopicID{1})
+	other, endOther := a.expected.add(record.TopicID{2})
+	want("nothing yet", mine, false, true)
+	apply(a, 4, catalog.CreateTopic{Name: "t", ID: record.TopicID{1}, Partitions: 1, Replicas: 1})
+	apply(a, 5, catalog.DeleteTopic{Name: "t"})
+	apply(a, 6, catalog.CreateTopic{Name: "t", ID: record.TopicID{3}, Partitions: 1, Replicas: 1})
+	want("made and deleted", mine, true, true)
+	want("another of that name", other, false, true)
+	if err := a.Restore(a.Snapshot()); err != nil {
+		t.Fatal(err)
+	}
+	want("made before the snapshot", mine, true, true)
+	want("made in the snapshot, or not", other, false, false)
+	end()
+	endOther()
+	if n := len(a.expected.byID); n > 0 {
+		t.Errorf("%d are still expected", n)
+	}
+}
+
 // TestForwarded: only what was surely not proposed is asked for again.
 func TestForwarded(t *testing.T) {
 	index, err := asked(2, binary.AppendUvarint([]byte{forwardDone}, 300), nil)

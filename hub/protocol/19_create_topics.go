@@ -81,9 +81,14 @@ func (s *Server) createTopic(ctx context.Context, r *request, rt *kmsg.CreateTop
 	if err := s.mayMutate(r, r.version >= 6); err != nil {
 		return nil, err
 	}
+	made, end := s.meta.Expect(cmd.ID)
+	defer end()
 	t, err := topicResult(s.change(ctx, cmd, validate))
 	for errors.Is(err, record.ErrTimeout) && !validate && ctx.Err() == nil {
-		t, err = s.createAgain(ctx, cmd)
+		var again bool
+		if t, again, err = s.whatCameOf(ctx, cmd, made, err); again {
+			t, err = topicResult(s.meta.Propose(ctx, cmd))
+		}
 	}
 	if err == nil && !validate {
 		s.mutated(r, len(t.Partitions))
@@ -91,17 +96,25 @@ func (s *Server) createTopic(ctx context.Context, r *request, rt *kmsg.CreateTop
 	return t, err
 }
 
-// createAgain finds out what became of a topic when the catalog's leader is gone
-// that was asked for it, and asks the next one if nothing did. Once this node's
-// catalog is as new as the site's, a command that is not in it never will be.
-func (s *Server) createAgain(ctx context.Context, cmd catalog.CreateTopic) (*catalog.Topic, error) {
+// whatCameOf finds out what became of a topic when the catalog's leader is gone
+// that was asked for it. Once this node's catalog is as new as the site's, a command
+// that was not applied by then never will be, and may be proposed again. If the topic
+// was made, and somebody has deleted it since, it must not be made again.
+func (s *Server) whatCameOf(ctx context.Context, cmd catalog.CreateTopic, made func() (*catalog.Topic, bool), why error) (t *catalog.Topic, again bool, err error) {
 	if err := catchUp(ctx, s.meta); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if t, ok := s.meta.State().TopicByID(cmd.ID); ok {
-		return t, nil
+		return t, false, nil
 	}
-	return topicResult(s.meta.Propose(ctx, cmd))
+	t, sure := made()
+	switch {
+	case t != nil:
+		return t, false, nil
+	case !sure:
+		return nil, false, why
+	}
+	return nil, true, nil
 }
 
 // newTopic is the command for a topic; -1 is the default.

@@ -23,9 +23,12 @@ type memSite struct {
 
 	mu struct {
 		sync.Mutex
-		lost     []bool         // of the next proposals nobody tells the outcome; true: they are carried out
-		lags     *catalog.State // what State gives until something is proposed; nil: all there is
-		proposed int            // commands, of all nodes
+		lost     []bool                            // of the next proposals nobody tells the outcome; true: they are carried out
+		deletes  bool                              // a topic that is made by one of them is deleted at once
+		made     map[record.TopicID]*catalog.Topic // those
+		skips    bool                              // which those are is not known
+		lags     *catalog.State                    // what State gives until something is proposed; nil: all there is
+		proposed int                               // commands, of all nodes
 		state    *catalog.State
 		logs     map[memKey]*memLog
 		leaders  map[record.TopicPartition]int32 // where it is not the first replica with a server; 0: nobody
@@ -46,6 +49,7 @@ func newMemSite() *memSite {
 	m.mu.leaders = map[record.TopicPartition]int32{}
 	m.mu.servers = map[int32]*Server{}
 	m.mu.down = map[int32]bool{}
+	m.mu.made = map[record.TopicID]*catalog.Topic{}
 	m.mu.state = catalog.New()
 	go func() {
 		defer close(m.done)

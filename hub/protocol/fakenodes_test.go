@@ -38,7 +38,12 @@ func (n memNode) Propose(_ context.Context, cmd catalog.Command) (any, error) {
 	defer n.m.mu.Unlock()
 	if lost := n.m.mu.lost; len(lost) > 0 {
 		if n.m.mu.lost = lost[1:]; lost[0] {
-			n.m.mu.state, _, _ = n.m.mu.state.Apply(cmd)
+			next, v, _ := n.m.mu.state.Apply(cmd)
+			if t, ok := v.(*catalog.Topic); ok && n.m.mu.deletes {
+				n.m.mu.made[t.ID] = t
+				next, _, _ = next.Apply(catalog.DeleteTopic{Name: t.Name})
+			}
+			n.m.mu.state = next
 		}
 		return nil, record.ErrTimeout
 	}
@@ -46,6 +51,15 @@ func (n memNode) Propose(_ context.Context, cmd catalog.Command) (any, error) {
 	n.m.mu.state, n.m.mu.lags = next, nil
 	n.m.mu.proposed++
 	return v, err
+}
+
+// Expect implements Meta.
+func (n memNode) Expect(id record.TopicID) (made func() (*catalog.Topic, bool), end func()) {
+	return func() (*catalog.Topic, bool) {
+		n.m.mu.Lock()
+		defer n.m.mu.Unlock()
+		return n.m.mu.made[id], !n.m.mu.skips
+	}, func() {}
 }
 
 // Leader implements Partitions.

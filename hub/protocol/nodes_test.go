@@ -426,6 +426,18 @@ func TestCreateTopicOverAChangeOfTheCatalogsLeader(t *testing.T) {
 	wantCode(t, "it was not", create("undone", false), nil)
 	wantCode(t, "the next one is gone, too", create("twice", false, false), nil)
 	wantCode(t, "it is somebody else's", create("done", false), kerr.TopicAlreadyExists)
+	s.memSite.mu.Lock()
+	s.memSite.mu.deletes = true
+	s.memSite.mu.Unlock()
+	wantCode(t, "it was, and is deleted since", create("deleted", true), nil)
+	if topic, ok := s.State().Topic("deleted"); ok {
+		t.Errorf("a topic that was deleted is made a second time: %+v", topic)
+	}
+	s.memSite.mu.Lock()
+	s.memSite.mu.skips = true
+	clear(s.memSite.mu.made)
+	s.memSite.mu.Unlock()
+	wantCode(t, "nobody knows whether it was", create("unknown", false), kerr.RequestTimedOut)
 	for _, name := range []string{"done", "undone", "twice"} {
 		if topic, ok := s.State().Topic(name); !ok || len(topic.Partitions) != 2 {
 			t.Errorf("topic %s: %+v", name, topic)

@@ -116,4 +116,9 @@ type Meta interface {
 	State() *catalog.State
 	// Propose returns the command's result once it is applied here.
 	Propose(ctx context.Context, cmd catalog.Command) (any, error)
+	// Expect begins to look out for a topic that is about to be proposed: made is
+	// the topic as a command that was applied here since has made it, also if it is
+	// gone again, and nil if none has; sure is false when that is not known. end
+	// has to be called.
+	Expect(id record.TopicID) (made func() (t *catalog.Topic, sure bool), end func())
 }
