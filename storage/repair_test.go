@@ -39,6 +39,14 @@ func (c *repairCase) config() Config {
 
 func (c *repairCase) dir() string { return path.Join(simDir, dirName(c.id)) }
 
+// newDamagedCase writes a log and damages it; what says where.
+func newDamagedCase(seed uint64) (c *repairCase, what string, err error) {
+	if c, err = newRepairCase(seed); err == nil {
+		what, err = c.damage()
+	}
+	return c, what, err
+}
+
 // newRepairCase writes a log of some segments. Now and then the machine stops,
 // which leaves torn ends and dead segments.
 func newRepairCase(seed uint64) (*repairCase, error) {
@@ -272,11 +280,7 @@ func (c *repairCase) check(l *Log, s *Salvage) error {
 func TestRepair(t *testing.T) {
 	var repaired, hopeless, lost, whole atomic.Int64
 	runSeedsOf(t, 1500, func(seed uint64) error {
-		c, err := newRepairCase(seed)
-		if err != nil {
-			return err
-		}
-		what, err := c.damage()
+		c, what, err := newDamagedCase(seed)
 		if err != nil {
 			return err
 		}
@@ -410,11 +414,7 @@ func files(mem *vfs.Mem, dir string) (map[string]string, error) {
 func TestRepairStops(t *testing.T) {
 	var stops, before, after atomic.Int64
 	runSeedsOf(t, 60, func(seed uint64) error {
-		c, err := newRepairCase(seed)
-		if err != nil {
-			return err
-		}
-		what, err := c.damage()
+		c, what, err := newDamagedCase(seed)
 		if err != nil {
 			return err
 		}

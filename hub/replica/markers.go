@@ -242,10 +242,11 @@ func (m *mender) endedSomewhere() (due []*endedIn) {
 			if at < 0 {
 				at, due = len(due), append(due, &endedIn{openOver: o, id: id, from: i})
 			}
-			if c := due[at]; due[at].goesOn {
+			c := due[at]
+			if c.goesOn {
 				c.from, c.openOver = i, o // it had not ended before
 			}
-			due[at].to = i
+			c.to = i
 		}
 	}
 	slices.SortStableFunc(due, func(a, b *endedIn) int { return cmp.Compare(a.to, b.to) })
