@@ -106,6 +106,7 @@ func (l *Log) write(r *Round, hard *HardState) error {
 	if err := l.enc.round(hard, r.Entries, &next, seg.header.length); err != nil {
 		return err
 	}
+	l.enc.ahead(l.store.zeros[:seg.ahead(int64(next.end), l.store.cfg.AheadBytes)])
 	if err := l.flushEncoder(seg, seg.p.end, hasData(r)); err != nil {
 		return err
 	}
@@ -115,18 +116,27 @@ func (l *Log) write(r *Round, hard *HardState) error {
 
 // flushEncoder writes what the encoder gathered to the segment's file. After
 // an error the file may end with anything, so nothing more is appended to it
-// unless the disk says that nothing was written.
+// unless the disk says that nothing was written. That the zeros at the end have
+// no room is no error.
 func (l *Log) flushEncoder(seg *segment, at uint32, data bool) error {
 	l.enc.cut()
 	if len(l.enc.bufs) == 0 {
 		return nil
 	}
+	size := 0
+	for _, b := range l.enc.bufs {
+		size += len(b)
+	}
 	wrote := 0
 	err := l.store.onDisk(data, func() error {
 		n, err := seg.file.f.WriteGather(l.enc.bufs, int64(at))
 		wrote = max(wrote, n)
+		if n >= size-l.enc.spare && isFull(err) {
+			return nil
+		}
 		return err
 	})
+	seg.filled = max(seg.filled, int64(at)+int64(wrote))
 	if err == nil {
 		return nil
 	}

@@ -29,6 +29,10 @@ type Config struct {
 	// TailCacheBytes is the memory for the newest entries of all logs; default
 	// 64 MiB, negative for none.
 	TailCacheBytes int64
+	// AheadBytes is the most zeros that are written behind a small round, so that
+	// the file need not grow with the ones that follow it; default 64 KiB, negative
+	// for none. Tests make it small.
+	AheadBytes int64
 	// IdleAfter is how long a log rests before a state frame states its last
 	// position as synced (Invariant 8); default 500 ms.
 	IdleAfter time.Duration
@@ -82,6 +86,7 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.SegmentAge, 7*24*time.Hour)
 	orDefault(&c.ReserveBytes, 64<<20)
 	orDefault(&c.TailCacheBytes, 64<<20)
+	orDefault(&c.AheadBytes, 64<<10)
 	orDefault(&c.IdleAfter, 500*time.Millisecond)
 	orDefault(&c.MaxOpenFiles, 512)
 	if c.Logger == nil {

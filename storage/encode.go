@@ -16,12 +16,13 @@ type encoder struct {
 	hdr    []byte // headers, paddings and small payloads
 	from   int    // of hdr, not in bufs yet
 	bufs   [][]byte
+	spare  int      // bytes of zeros at the end of bufs
 	stated position // what the frames of this round state
 }
 
 func (e *encoder) reset(stated position) {
 	clear(e.bufs)
-	e.hdr, e.from, e.bufs, e.stated = e.hdr[:0], 0, e.bufs[:0], stated
+	e.hdr, e.from, e.bufs, e.spare, e.stated = e.hdr[:0], 0, e.bufs[:0], 0, stated
 	if cap(e.hdr) > 1<<20 {
 		e.hdr = nil // one huge round must not be paid for ever
 	}
@@ -60,6 +61,14 @@ func (e *encoder) cut() {
 	if e.from < len(e.hdr) {
 		e.bufs = append(e.bufs, e.hdr[e.from:len(e.hdr):len(e.hdr)])
 		e.from = len(e.hdr)
+	}
+}
+
+// ahead adds zeros behind everything: see segment.ahead.
+func (e *encoder) ahead(zeros []byte) {
+	if len(zeros) > 0 {
+		e.raw(zeros)
+		e.spare = len(zeros)
 	}
 }
 

@@ -117,7 +117,7 @@ func (l *Log) load(r *recovery) error {
 	if err != nil {
 		return err
 	}
-	last.file, last.size = newSegFile(f), int64(last.p.end)
+	last.file, last.size, last.filled = newSegFile(f), int64(last.p.end), newest.f.size
 	l.mu.writable = true
 	return nil
 }

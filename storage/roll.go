@@ -188,6 +188,10 @@ func (l *Log) seal(s *segment) {
 	l.enc.reset(l.mu.synced)
 	l.mu.RUnlock()
 	err := l.enc.summary(kindFooter, &next)
+	if err == nil && s.filled > int64(next.end) {
+		err = s.file.f.Truncate(int64(next.end)) // the footer is the last there is
+		s.filled = int64(next.end)
+	}
 	if err == nil {
 		err = l.flushEncoder(s, s.p.end, true)
 	}

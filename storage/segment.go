@@ -23,6 +23,7 @@ type segment struct {
 	footer uint32   // position of the footer, 0 for none
 	size   int64    // of the file, up to its last frame
 	file   *segFile // of the active segment
+	filled int64    // where the active segment's file ends; whoever may append has it
 	// While a compacted segment takes its name, its file is held here; then
 	// replaced is that segment.
 	pinned   *segFile
@@ -34,6 +35,20 @@ func segmentName(seq uint32, first uint64) string { return fmt.Sprintf("%010d-%0
 
 func (s *segment) firstIndex() uint64 { return s.header.state.Index + 1 }
 func (s *segment) base() int64        { return s.header.state.NextOffset }
+
+// ahead is how many zeros to write behind a round that ends at end, at most so
+// many. To sync a file that has grown, most file systems write more than its bytes
+// and wait for that, too. So small rounds make room for those that follow, up to a
+// quarter of what the file has: no segment becomes much larger by it. Recovery
+// takes zeros for room that was not used yet, as it has to anyway.
+func (s *segment) ahead(end, most int64) int64 {
+	if end <= s.filled || end-int64(s.p.end) >= most {
+		return 0
+	}
+	page := max(1, min(most/4, 4<<10))
+	to := end + min(end/4, most)
+	return max(0, to-to%page-end)
+}
 
 // segFile is an open file that several hold: the log while it writes to it,
 // the flusher until it is synced, readers while they read.

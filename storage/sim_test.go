@@ -169,7 +169,8 @@ func (s *serial) entries(rng *rand.Rand, n int, index, term uint64, next int64) 
 const simDir = "/data"
 
 func simConfig(rng *rand.Rand, now func() time.Time) Config {
-	return Config{ReserveBytes: -1, LowWater: 1, HighWater: 1, TailCacheBytes: int64(1 + rng.IntN(3)*4000), MaxOpenFiles: 3, Clock: now, Rand: randReader{rng}}
+	size := rng.IntN(3)
+	return Config{ReserveBytes: -1, LowWater: 1, HighWater: 1, TailCacheBytes: int64(1 + size*4000), AheadBytes: []int64{-1, 256, 1 << 10}[size], MaxOpenFiles: 3, Clock: now, Rand: randReader{rng}}
 }
 
 type randReader struct{ rng *rand.Rand }

@@ -28,6 +28,7 @@ type Store struct {
 	tails    *tailCache
 	encoders sync.Pool // of *encoder
 	lender   lender
+	zeros    []byte // Config.AheadBytes of them
 	flush    *flusher
 	idle     *idleLogs
 	point    *pointFile
@@ -66,6 +67,7 @@ func open(fsys vfs.FS, dir string, cfg Config) (*Store, error) {
 	s.log = s.cfg.Logger
 	s.encoders.New = func() any { return new(encoder) }
 	s.handles = newHandles(fsys, s.cfg.MaxOpenFiles)
+	s.zeros = make([]byte, max(0, s.cfg.AheadBytes))
 	s.tails = newTailCache(s.cfg.TailCacheBytes)
 	s.mu.logs, s.mu.seen = map[LogID]*Log{}, map[LogID]bool{}
 	if err := fsys.Mkdir(dir); err == nil {

@@ -64,7 +64,7 @@ func (s *story) say(format string, args ...any) {
 func (s *story) do(verb string, a storytest.Args) error {
 	switch verb {
 	case "open":
-		return s.open()
+		return s.open(a)
 	case "close":
 		return s.store.Close()
 	case "power-cut":
@@ -103,7 +103,7 @@ func (s *story) flush() {
 	}
 }
 
-func (s *story) open() (err error) {
+func (s *story) open(a storytest.Args) (err error) {
 	var fsys vfs.FS = s.mem
 	if s.trace {
 		fsys = vfs.WithTrace(s.mem, simDir, func(line string) {
@@ -112,7 +112,7 @@ func (s *story) open() (err error) {
 			}
 		})
 	}
-	cfg := Config{ReserveBytes: 8192, LowWater: 6000, HighWater: 3000, Clock: func() time.Time { return s.now }, Rand: randReader{s.rng}}
+	cfg := Config{ReserveBytes: 8192, LowWater: 6000, HighWater: 3000, AheadBytes: a.Int("ahead", 0), Clock: func() time.Time { return s.now }, Rand: randReader{s.rng}}
 	s.store, err = Open(fsys, simDir, cfg)
 	return err
 }

@@ -75,9 +75,10 @@ func (n *siteNode) fault(op *vfs.Op) error {
 }
 
 func (n *siteNode) open(mem *vfs.Mem, fault func(*vfs.Op) error) (*storage.Store, error) {
+	size := n.s.rng.Int64N(20_000)
 	return storage.Open(vfs.WithFaults(mem, fault), "data", storage.Config{
 		ReserveBytes: -1, LowWater: 1, HighWater: 1, Clock: n.clock, Rand: randReader{n.s.rng},
-		TailCacheBytes: 2000 + n.s.rng.Int64N(20_000), MaxOpenFiles: 3,
+		TailCacheBytes: 2000 + size, AheadBytes: aheadOf(size), MaxOpenFiles: 3,
 	})
 }
 
