@@ -23,7 +23,7 @@ type segment struct {
 	footer uint32   // position of the footer, 0 for none
 	size   int64    // of the file, up to its last frame
 	file   *segFile // of the active segment
-	filled int64    // where the active segment's file ends; whoever may append has it
+	filled int64    // where the active segment's file ends; only whoever may append looks at it
 	// While a compacted segment takes its name, its file is held here; then
 	// replaced is that segment.
 	pinned   *segFile

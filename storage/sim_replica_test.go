@@ -239,7 +239,11 @@ func (n *replicaNode) onAppend(m message) {
 	for m.index < base && len(m.entries) > 0 {
 		m.index, m.logT, m.entries = m.entries[0].Index, m.entries[0].Term, m.entries[1:]
 	}
-	if term, err := n.log.Term(m.index); m.index < base || m.index > last || err != nil || term != m.logT {
+	if m.index < base { // all up to there is committed here: the leader has it, too
+		n.send(message{kind: "appended", to: m.from, ok: true, match: base})
+		return
+	}
+	if term, err := n.log.Term(m.index); m.index > last || err != nil || term != m.logT {
 		n.g.try(n, ignoreRange(err))
 		n.send(message{kind: "appended", to: m.from, match: min(last, m.index-min(1, m.index))})
 		return

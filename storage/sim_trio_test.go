@@ -246,18 +246,24 @@ func (g *trio) settle() error {
 	}
 }
 
+// drain lets everything happen that is on its way.
 func (g *trio) drain(whole []*replicaNode) {
+	const most = 10_000 // messages; a hundred or so are enough
+	taken := 0
 	for busy := true; busy && g.failed == nil; {
 		busy = false
 		for _, n := range whole {
 			busy = n.store.Step(g.now) || busy
 		}
-		for len(g.net) > 0 {
+		for len(g.net) > 0 && g.failed == nil {
 			m := g.net[0]
 			g.net = g.net[1:]
 			busy = true
 			if n := g.nodes[m.to]; n.log != nil {
 				n.receive(m)
+			}
+			if taken++; taken == most {
+				g.fail(fmt.Errorf("the nodes do not come to rest: %d messages, the last from node %d to node %d: %s", most, m.from, m.to, m.kind))
 			}
 		}
 	}

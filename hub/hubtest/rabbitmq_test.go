@@ -161,7 +161,7 @@ connectors:
 	// What was counted so far has some messages twice, and the broker's count of
 	// what is left is some seconds old: so more may be on the way.
 	var seen map[string]bool
-	var records, lost int
+	var records int
 	Until(t, time.Minute, "every message is in the topic", func() error {
 		seen, records = map[string]bool{}, 0
 		readEach(t, time.Minute, n.Kafka, "rows", func(r *kgo.Record) {
@@ -170,12 +170,12 @@ connectors:
 				seen[string(r.Value)] = true
 			}
 		})
-		if lost = absent(seen, rows); lost > 0 {
+		if lost := absent(seen, rows); lost > 0 {
 			return fmt.Errorf("%d of %d are not, with %d records there", lost, rows, records)
 		}
 		return nil
 	})
-	twice := records - len(seen)
+	twice, lost := records-len(seen), absent(seen, rows)
 	most := prefetch * times
 	if ids || stream {
 		most = 0
