@@ -37,8 +37,12 @@ func replicaDir(t *testing.T, n int) (dir, segment string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for r.Serving() != nil {
-		<-r.Changed()
+	for {
+		changed := r.Changed() // before the look, or it is waited for what has been
+		if r.Serving() == nil {
+			break
+		}
+		<-changed
 	}
 	for i := range n {
 		b := record.NewBuilder(record.None)

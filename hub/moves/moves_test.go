@@ -52,8 +52,12 @@ func done(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for r.Serving() != nil {
-			<-r.Changed()
+		for {
+			changed := r.Changed() // before the look, or it is waited for what has been
+			if r.Serving() == nil {
+				break
+			}
+			<-changed
 		}
 	}
 	nodes := reach.New(1, nil, nil)

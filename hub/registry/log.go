@@ -23,6 +23,7 @@ const (
 // Run reads the topic until ctx ends: from its start, and then whatever comes.
 // While there is no topic, there is no schema.
 func (r *Registry) Run(ctx context.Context) error {
+	defer r.end()
 	for {
 		r.forget()
 		err := r.follow(ctx)
@@ -58,7 +59,7 @@ func (r *Registry) follow(ctx context.Context) error {
 	if end > 0 {
 		r.forget() // it was known to be empty until now
 	}
-	cl, err := r.client(kgo.KeepControlRecords(),
+	cl, err := r.client(kgo.KeepControlRecords(), kgo.FetchIsolationLevel(kgo.ReadCommitted()),
 		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{Topic: {0: kgo.NewOffset().AtStart()}}),
 		kgo.ConsumeResetOffset(kgo.NoResetOffset()))
 	if err != nil {
@@ -79,7 +80,9 @@ func (r *Registry) follow(ctx context.Context) error {
 			return err
 		}
 		if silent {
-			end = 0
+			if _, err := committedEnd(ctx, kadm.NewClient(cl)); err == nil {
+				end = 0 // whoever leads the topic answers, and has nothing more
+			}
 			continue
 		}
 		for _, e := range fetches.Errors() {
@@ -112,11 +115,8 @@ func (r *Registry) find(ctx context.Context) (end int64, err error) {
 			t := topics[Topic]
 			if errors.Is(t.Err, kerr.UnknownTopicOrPartition) || t.Err == nil && len(t.Partitions) == 0 {
 				r.setCaughtUp()
-			} else if t.Err == nil {
-				ends, err := adm.ListEndOffsets(ctx, Topic)
-				if o, ok := ends.Lookup(Topic, 0); err == nil && ok && o.Err == nil {
-					return o.Offset, nil
-				}
+			} else if end, err := committedEnd(ctx, adm); t.Err == nil && err == nil {
+				return end, nil
 			}
 		}
 		if err := r.pause(ctx, lookAgain); err != nil {
@@ -125,28 +125,17 @@ func (r *Registry) find(ctx context.Context) (end int64, err error) {
 	}
 }
 
-// append writes the records as one batch, so that all of them count or none,
-// and returns the last one's offset. The first write makes the topic.
-func (r *Registry) append(ctx context.Context, out []entry) (last int64, err error) {
-	cl, err := r.client(kgo.ManualFlushing(), kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ProducerBatchCompression(kgo.NoCompression()))
+// committedEnd asks the leader where the topic ends.
+func committedEnd(ctx context.Context, adm *kadm.Client) (int64, error) {
+	ends, err := adm.ListCommittedOffsets(ctx, Topic)
 	if err != nil {
 		return 0, err
 	}
-	defer cl.Close()
-	if err := r.makeTopic(ctx, cl); err != nil {
-		return 0, err
+	o, ok := ends.Lookup(Topic, 0)
+	if !ok {
+		return 0, kerr.UnknownTopicOrPartition
 	}
-	var failed error
-	for _, e := range out {
-		cl.Produce(ctx, &kgo.Record{Topic: Topic, Key: e.key, Value: e.value}, func(rec *kgo.Record, err error) {
-			failed = errors.Join(failed, err)
-			last = max(last, rec.Offset)
-		})
-	}
-	if err := cl.Flush(ctx); err != nil {
-		return 0, err
-	}
-	return last, failed
+	return o.Offset, o.Err
 }
 
 func (r *Registry) makeTopic(ctx context.Context, cl *kgo.Client) error {
@@ -165,8 +154,7 @@ func (r *Registry) makeTopic(ctx context.Context, cl *kgo.Client) error {
 	return nil
 }
 
-// client is an ordinary client of the hub. Each write has its own, which ends
-// with it: what one could not write it does not write later.
+// client is an ordinary client of the hub.
 func (r *Registry) client(opts ...kgo.Opt) (*kgo.Client, error) {
 	base := []kgo.Opt{
 		kgo.SeedBrokers(r.cfg.Seeds...), kgo.ClientID("schema-registry"), kgo.DisableClientMetrics(),
@@ -181,11 +169,4 @@ func (r *Registry) client(opts ...kgo.Opt) (*kgo.Client, error) {
 		return nil, fmt.Errorf("Kafka client: %w", err)
 	}
 	return cl, nil
-}
-
-// refused reports an answer of the hub by which nothing was written, such as
-// that the topic is a mirror.
-func refused(err error) bool {
-	e, ok := errors.AsType[*kerr.Error](err)
-	return ok && !e.Retriable
 }

@@ -5,14 +5,15 @@
 // What is registered lies in the compacted topic _schemas, in Confluent's
 // record format, and nowhere else. state is what the topic says, as a pure
 // value; decisions (decide.go, settings.go) look at it and return the records
-// to write; the driver (log.go) reads the topic and writes to it as any Kafka
-// client does. A write is answered only after its records were read back, so
-// that an answer never tells of something that a reader, or a restart, would
-// not find.
+// to write; the driver (log.go, writer.go) reads the topic and writes to it as
+// any Kafka client does. A write is answered only after its records were read
+// back, so that an answer never tells of something that a reader, or a restart,
+// would not find.
 //
 // Writes are decided one after the other, each on a state that has all earlier
-// ones: two clients that register the same schema at once get one ID. See
-// docs/adr/ for how this stays so when a site has several nodes.
+// ones, those of other nodes too: two clients that register the same schema at
+// once get one ID, and no ID means two schemas
+// (docs/adr/0005-one-writer-for-schemas.md).
 //
 // Goroutines: Run reads the topic, Serve has those of hub/web; all have ended when
 // they return, and so have those of their Kafka clients.
@@ -25,7 +26,6 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
-	"time"
 )
 
 // Config of a Registry.
@@ -50,14 +50,16 @@ type Registry struct {
 	cfg    Config
 	logger *slog.Logger
 	turn   chan struct{} // held by the one write under way
-	unsure bool          // by the holder of turn: the last write failed and may still have been written
+	writer *writer       // of the holder of turn; nil: the next write takes over first
 	made   chan struct{} // a signal that the topic was made just now
+	ended  chan struct{} // closed when Run has ended
 
 	refused atomic.Int64 // logins
 
 	mu struct {
 		sync.Mutex
 		state    *state
+		reading  int           // counts how often it began with nothing
 		next     int64         // the offset after the last record applied
 		caughtUp bool          // the state has all that was there when Run began to read
 		changed  chan struct{} // closed at the next change of the above
@@ -66,7 +68,7 @@ type Registry struct {
 
 // New makes a Registry that does nothing yet.
 func New(cfg Config) *Registry {
-	r := &Registry{cfg: cfg, logger: cfg.Logger, turn: make(chan struct{}, 1), made: make(chan struct{}, 1)}
+	r := &Registry{cfg: cfg, logger: cfg.Logger, turn: make(chan struct{}, 1), made: make(chan struct{}, 1), ended: make(chan struct{})}
 	if r.logger == nil {
 		r.logger = slog.New(slog.DiscardHandler)
 	}
@@ -97,62 +99,52 @@ func (r *Registry) read(ctx context.Context, look func(*state) error) error {
 	return look(r.mu.state)
 }
 
-// write decides on the newest state, writes what was decided, and returns when
-// it was read back. It goes on when the client has left: the next decision
-// needs to see this one. check judges the state after it; it fails only when
-// somebody else writes to the topic.
+// write decides, writes what was decided, and returns when it was read back.
+// What needs no write is answered from what was read, as reads are. check judges
+// the state after it; it fails only when somebody who is no registry writes to
+// the topic.
 func (r *Registry) write(ctx context.Context, decide func(*state) ([]entry, error), check func(*state) bool) error {
 	select {
 	case r.turn <- struct{}{}:
 		defer func() { <-r.turn }()
+	case <-r.ended:
+		return errEnded
 	case <-ctx.Done():
 		return fail(codeTimeout, "another write is under way: %v", context.Cause(ctx))
 	}
-	if r.unsure {
-		if err := r.put(ctx, []entry{{noopKey(), nil}}); err != nil {
+	for range mostTries {
+		var out []entry
+		err := r.read(ctx, func(s *state) (err error) {
+			out, err = decide(s)
+			return err
+		})
+		if err != nil || len(out) == 0 {
 			return err
 		}
+		sure := r.sure()
+		if sure {
+			err = r.put(ctx, out)
+		} else {
+			err = r.takeOver(ctx) // and decide again: there may be more than was read
+		}
+		switch {
+		case isFenced(err): // another node has taken over: see what is there now
+		case err != nil:
+			return err
+		case sure:
+			return r.read(ctx, func(s *state) error {
+				if !check(s) {
+					return fail(codeStore, "somebody else wrote to topic %s at the same time and won; try again", Topic)
+				}
+				return nil
+			})
+		}
 	}
-	var out []entry
-	err := r.read(ctx, func(s *state) (err error) {
-		out, err = decide(s)
-		return err
-	})
-	if err != nil || len(out) == 0 {
-		return err
-	}
-	if err := r.put(ctx, out); err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !check(r.mu.state) {
-		return fail(codeStore, "somebody else wrote to topic %s at the same time and won; try again", Topic)
-	}
-	return nil
+	return fail(codeStore, "other nodes write to topic %s again and again; try again", Topic)
 }
 
-// put writes records and waits until they were read back. What fails half way
-// may have been written all the same; the next write finds out by writing a
-// record that says nothing, and reading up to it.
-func (r *Registry) put(ctx context.Context, out []entry) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeTime)
-	defer cancel()
-	r.unsure = true
-	last, err := r.append(ctx, out)
-	if err != nil {
-		r.unsure = !refused(err)
-		return fail(codeStore, "the record was not written to topic %s: %v", Topic, err)
-	}
-	if err := r.await(ctx, func() bool { return r.mu.next > last }); err != nil {
-		return err
-	}
-	r.unsure = false
-	return nil
-}
-
-// writeTime bounds one write with its way back.
-const writeTime = 30 * time.Second
+// mostTries bounds how often a write begins anew because other nodes write, too.
+const mostTries = 20
 
 // await waits until is holds; it is called with the lock held.
 func (r *Registry) await(ctx context.Context, is func() bool) error {
@@ -165,6 +157,8 @@ func (r *Registry) await(ctx context.Context, is func() bool) error {
 		}
 		select {
 		case <-changed:
+		case <-r.ended:
+			return errEnded
 		case <-ctx.Done():
 			return fail(codeTimeout, "topic %s is not read that far yet: %v", Topic, context.Cause(ctx))
 		}
@@ -192,7 +186,10 @@ func (r *Registry) take(offset int64, key, value []byte) {
 
 // forget begins with nothing, before the topic is read from its start.
 func (r *Registry) forget() {
-	r.update(func() { r.mu.state, r.mu.next, r.mu.caughtUp = newState(), 0, false })
+	r.update(func() {
+		r.mu.state, r.mu.next, r.mu.caughtUp = newState(), 0, false
+		r.mu.reading++
+	})
 }
 
 func (r *Registry) setCaughtUp() { r.update(func() { r.mu.caughtUp = true }) }
@@ -202,4 +199,11 @@ func (r *Registry) offset() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.mu.next
+}
+
+// beginnings counts how often the topic was read from its start.
+func (r *Registry) beginnings() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.mu.reading
 }

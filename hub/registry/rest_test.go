@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -235,6 +236,34 @@ func TestFollowsTheTopic(t *testing.T) {
 	}
 	if got := ask(t, first, `POST /subjects/new/versions {"schema":"\"bytes\""}`); got != `200 {"id":10}` {
 		t.Errorf("after the foreign ID 9: %s", got)
+	}
+}
+
+// TestTwoWriteAtOnce: two registries that both take themselves for the one to
+// write give no ID to two schemas, and none to one schema twice.
+func TestTwoWriteAtOnce(t *testing.T) {
+	seeds := broker(t)
+	both := []http.Handler{open(t, seeds).Handler(), open(t, seeds).Handler()}
+	const schemas = 12
+	var ids [schemas][2]string
+	var wg sync.WaitGroup
+	for i := range schemas {
+		for n, h := range both {
+			wg.Go(func() {
+				ids[i][n] = ask(t, h, fmt.Sprintf(`POST /subjects/s%d/versions {"schema":"{\"type\":\"fixed\",\"name\":\"f\",\"size\":%d}"}`, i, i+1))
+			})
+		}
+	}
+	wg.Wait()
+	seen := map[string]int{}
+	for i, of := range ids {
+		if !strings.HasPrefix(of[0], `200 {"id":`) || of[0] != of[1] {
+			t.Errorf("schema %d: %q", i, of)
+		}
+		if before, twice := seen[of[0]]; twice {
+			t.Errorf("schemas %d and %d: %s", before, i, of[0])
+		}
+		seen[of[0]] = i
 	}
 }
 
