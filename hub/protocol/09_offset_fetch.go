@@ -20,6 +20,8 @@ import (
 // Behaviour:
 //   - A group or partition without an offset gets -1 and no error.
 //   - No list of topics (v2+) is everything that the group has.
+//   - An offset is told once it is certain that this node coordinates the group: one
+//     that was cut off would tell what was committed before (Kafka tells it).
 //   - RequireStable (v7+): a partition whose offset an open transaction may
 //     change is answered with UNSTABLE_OFFSET_COMMIT (KIP-447), also when all
 //     topics are asked for and the group has no offset there yet.
@@ -40,9 +42,10 @@ var offsetFetchAPI = api{
 
 func (s *Server) offsetFetch(ctx context.Context, r *request, req *kmsg.OffsetFetchRequest) kmsg.Response {
 	resp := kmsg.NewPtrOffsetFetchResponse()
+	sure := map[int32]bool{}
 	if req.Version >= 8 {
 		for i := range req.Groups {
-			resp.Groups = append(resp.Groups, s.offsetFetchGroup(ctx, r, req, &req.Groups[i]))
+			resp.Groups = append(resp.Groups, s.offsetFetchGroup(ctx, r, req, &req.Groups[i], sure))
 		}
 		return resp
 	}
@@ -54,7 +57,7 @@ func (s *Server) offsetFetch(ctx context.Context, r *request, req *kmsg.OffsetFe
 	if req.Topics != nil && one.Topics == nil {
 		one.Topics = []kmsg.OffsetFetchRequestGroupTopic{}
 	}
-	got := s.offsetFetchGroup(ctx, r, req, &one)
+	got := s.offsetFetchGroup(ctx, r, req, &one, sure)
 	resp.ErrorCode = got.ErrorCode
 	for _, t := range got.Topics {
 		ot := kmsg.OffsetFetchResponseTopic{Topic: t.Topic}
@@ -84,7 +87,9 @@ func refusedTopics(topics []kmsg.OffsetFetchRequestTopic, code int16) (out []kms
 	return out
 }
 
-func (s *Server) offsetFetchGroup(ctx context.Context, r *request, req *kmsg.OffsetFetchRequest, rg *kmsg.OffsetFetchRequestGroup) kmsg.OffsetFetchResponseGroup {
+// offsetFetchGroup answers for one group. sure are the partitions of
+// __consumer_offsets that this request has asked about.
+func (s *Server) offsetFetchGroup(ctx context.Context, r *request, req *kmsg.OffsetFetchRequest, rg *kmsg.OffsetFetchRequestGroup, sure map[int32]bool) kmsg.OffsetFetchResponseGroup {
 	out := kmsg.NewOffsetFetchResponseGroup()
 	out.Group = rg.Group
 	var offsets groupOffsets
@@ -93,7 +98,16 @@ func (s *Server) offsetFetchGroup(ctx context.Context, r *request, req *kmsg.Off
 		out.ErrorCode = code(err)
 		return out
 	}
-	err := s.groups.do(ctx, rg.Group, func(_ time.Time, g *group.Group) group.Output {
+	p, err := s.groups.shardOf(ctx, rg.Group)
+	if err == nil && !sure[p] {
+		err = s.groups.confirm(ctx, p)
+	}
+	if err != nil {
+		out.ErrorCode = code(err)
+		return out
+	}
+	sure[p] = true
+	err = s.groups.do(ctx, rg.Group, func(_ time.Time, g *group.Group) group.Output {
 		if g == nil {
 			return group.Output{}
 		}

@@ -127,6 +127,8 @@ type memLog struct {
 		waiting   []memWait // for held
 		refuse    error     // appends fail
 		behind    error     // nothing can be served
+		unsure    error     // whether it leads is not known
+		asked     int       // how often that was asked
 		unstable  int64     // records below the high watermark that are not decided
 		onRead    func()    // called after the next read
 		txns      bool      // there are transactional batches
@@ -435,6 +437,31 @@ func (l *memLog) Serving() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.mu.behind
+}
+
+// Confirm implements Partition.
+func (l *memLog) Confirm(context.Context) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.asked++
+	if l.mu.behind != nil {
+		return l.mu.behind
+	}
+	return l.mu.unsure
+}
+
+// confirms counts the calls of Confirm.
+func (l *memLog) confirms() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.mu.asked
+}
+
+// doubt makes the log one of a leader that hears nothing of the others; nil ends it.
+func (l *memLog) doubt(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mu.unsure = err
 }
 
 // fallBehind makes the log one of a replica that does not know yet what was

@@ -728,6 +728,37 @@ func TestAPartitionThatCatchesUpTellsNothing(t *testing.T) {
 	wantCode(t, "group", ask[*kmsg.OffsetFetchResponse](c, of).ErrorCode, kerr.NotCoordinator)
 }
 
+// A coordinator that cannot be sure to be one any more tells no offset: another one
+// may have taken a higher one since. It asks once for each partition of the topic.
+func TestAnOffsetIsToldByASureCoordinator(t *testing.T) {
+	s := startSite(t, quick())
+	s.topic(t, "t", 1)
+	c := s.dial(t)
+	commit := kmsg.NewPtrOffsetCommitRequest()
+	commit.Version, commit.Group, commit.Generation = 7, "g", -1
+	commit.Topics = []kmsg.OffsetCommitRequestTopic{{Topic: "t", Partitions: []kmsg.OffsetCommitRequestTopicPartition{{Offset: 4}}}}
+	ask[*kmsg.OffsetCommitResponse](c, commit)
+	of := &kmsg.OffsetFetchRequest{Version: 8}
+	for range 2 {
+		of.Groups = append(of.Groups, kmsg.OffsetFetchRequestGroup{Group: "g", Topics: []kmsg.OffsetFetchRequestGroupTopic{{Topic: "t", Partitions: []int32{0}}}})
+	}
+	log := s.memLog(t, catalog.OffsetsTopic, partitionOf("g", 3))
+	log.doubt(fmt.Errorf("%w: nobody answers", record.ErrTimeout))
+	for _, g := range ask[*kmsg.OffsetFetchResponse](c, of).Groups {
+		wantCode(t, "not sure", g.ErrorCode, kerr.CoordinatorNotAvailable)
+	}
+	log.doubt(nil)
+	asked := log.confirms()
+	for _, g := range ask[*kmsg.OffsetFetchResponse](c, of).Groups {
+		if g.ErrorCode != 0 || g.Topics[0].Partitions[0].Offset != 4 {
+			t.Errorf("%+v", g)
+		}
+	}
+	if n := log.confirms() - asked; n != 1 {
+		t.Errorf("the others were asked %d times, want once", n)
+	}
+}
+
 // read_committed ends at the last stable offset, in Fetch and in ListOffsets.
 func TestPitfall6ReadCommittedEndsAtTheLastStableOffset(t *testing.T) {
 	s := startSite(t, quick())

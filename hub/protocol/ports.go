@@ -38,7 +38,8 @@ type Reader interface {
 }
 
 // Partition is one partition led by this node. All methods may be called from
-// any goroutine, and none but SetLogStart blocks for longer than a read from disk.
+// any goroutine, and none but SetLogStart, TransferTo and Confirm blocks for longer
+// than a read from disk.
 type Partition interface {
 	// Append proposes the batches, which belong to the partition from now on,
 	// and calls done exactly once, from any goroutine, when they are committed
@@ -77,6 +78,10 @@ type Partition interface {
 	// clients believe that records are gone, and so would Read, which checks
 	// it itself.
 	Serving() error
+	// Confirm waits until a majority has said, after the call, that this node leads:
+	// what it has, or loads, after that has everything that was acknowledged before
+	// the call. The error is one of Serving, or wraps record.ErrTimeout.
+	Confirm(ctx context.Context) error
 	Offsets() record.Offsets
 	// Changed is closed at the next commit, log start or change of leadership.
 	Changed() <-chan struct{}

@@ -406,6 +406,22 @@ func (c *shards[S]) partitions(ctx context.Context) (int32, error) {
 	return 0, errNoCoordinator
 }
 
+// confirm returns once what is read of a shard after it has all that any
+// coordinator has acknowledged before the call: this node may have been cut off, and
+// another one may coordinate since. Where this node does not lead it may lead later,
+// with all that was acknowledged by then.
+func (c *shards[S]) confirm(ctx context.Context, partition int32) error {
+	c.vacant.here(ctx, c.topic, partition)
+	log, err := c.parts.Partition(c.topic, partition)
+	if err == nil {
+		err = log.Confirm(ctx)
+	}
+	if errors.Is(err, record.ErrNotLeader) || errors.Is(err, record.ErrLeaderUnknown) {
+		return nil
+	}
+	return coordinatorError(err)
+}
+
 // onShard runs f in run's goroutine once the partition has a leader and the shard
 // is loaded, and returns after it. When ctx ends first f still runs, as what a
 // client that is gone has asked for: nothing that f writes to may be read then.

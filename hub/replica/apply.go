@@ -124,7 +124,6 @@ func (c *core) applyConf(e *storage.Entry) bool {
 	}
 	c.conf.applied(e.Index, *c.rn.ApplyConfChange(cc))
 	c.knownFrom = c.tail.index + 1
-	c.campaigned = false // it may be the only voter now, whatever it tried before
 	return true
 }
 

@@ -63,6 +63,10 @@ type core struct {
 	leaderless int // ticks since it has ceased to lead
 	kept       []kept
 
+	// Asked whether this member still leads, oldest first (confirm.go).
+	confirms []confirming
+	asked    uint64
+
 	// The hard state as of the last round, and whether a commit has not been
 	// written with one yet: it goes along with the next round.
 	hard      storage.HardState
@@ -79,11 +83,10 @@ type core struct {
 
 	elapsed, timeout int               // ticks since a leader was heard, or as one since looked after lost snapshots; ticks until a campaign
 	behind           map[uint64]uint64 // leader: who was sent a snapshot of which index and had not taken it at the last look
-	campaigned       bool
-	hinted           bool     // the leader is said to have failed: timeout is short
-	quiet            bool     // no ticks
-	idle             int      // leader: ticks without anything to do
-	agreed           []uint64 // leader: who has gone quiet in this rest
+	hinted           bool              // the leader is said to have failed: timeout is short
+	quiet            bool              // no ticks
+	idle             int               // leader: ticks without anything to do
+	agreed           []uint64          // leader: who has gone quiet in this rest
 	failed           error
 }
 
@@ -198,6 +201,7 @@ func (c *core) step(in *input) (out *output) {
 		c.tail.producers.expire(in.expire)
 	}
 	c.propose(in.diskFull)
+	c.endConfirms()
 	if in.flush || in.rollNow {
 		c.flushHard(in.rollNow)
 	}
@@ -246,10 +250,11 @@ func (c *core) receive(m pb.Message) {
 	}
 }
 
-// tick lets time pass. A lone voter campaigns at once, and without other
-// members there is nothing to time.
+// tick lets time pass. A lone voter campaigns at once, and again should a leader
+// that is a member no more have been heard before its own vote was on the disk.
+// Without other members there is nothing to time.
 func (c *core) tick(n int) {
-	if c.alone() && c.role != raft.StateLeader && !c.campaigned {
+	if c.alone() && c.role == raft.StateFollower {
 		c.pump() // Raft refuses while a change of the members is to be applied to the machine
 		c.campaign()
 	}
@@ -301,7 +306,7 @@ func (c *core) sendSnapshotsAgain() {
 }
 
 func (c *core) campaign() {
-	c.campaigned, c.hinted = true, false
+	c.hinted = false
 	c.elapsed, c.timeout = 0, c.cfg.electionTicks+c.rng.IntN(c.cfg.electionTicks)
 	// An error says that this node is no voter or has changes to apply first.
 	_ = c.rn.Campaign()
@@ -332,6 +337,7 @@ func (c *core) ready(rd raft.Ready) {
 	if rd.SoftState != nil {
 		c.roleChanged(rd.SoftState)
 	}
+	c.confirmed(rd.ReadStates)
 	// Votes are asked for once the own one is durable (Invariant 6). Raft only
 	// counts it later than the others, and a majority of others is one, too: who
 	// led by it and forgot the term with its power could win it again, and write
@@ -403,6 +409,10 @@ func (c *core) fail(err error) {
 	c.role, c.lead = raft.StateFollower, raft.None
 	c.failPending(err)
 	c.refuseKept(err)
+	for _, f := range c.confirms {
+		c.refuse(f.p, err)
+	}
+	c.confirms = nil
 }
 
 // handOver has the voter that has most of the log stand for election at once:

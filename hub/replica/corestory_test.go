@@ -70,7 +70,7 @@ func (e *cluster) do(verb string, a storytest.Args) string {
 	case "settle":
 		e.settle()
 	case "flush":
-		e.flush(e.node(a))
+		e.flush(e.node(a), int(a.Int("rounds", 0)))
 	case "deliver":
 		e.deliver()
 	case "drop":
@@ -223,10 +223,14 @@ func (e *cluster) step(m *member, in input) {
 	}
 }
 
-func (e *cluster) flush(m *member) bool {
+// flush completes the oldest rounds of a node, or all.
+func (e *cluster) flush(m *member, rounds int) bool {
 	n := len(m.log.rounds)
 	if n == 0 {
 		return false
+	}
+	if rounds > 0 {
+		n = min(n, rounds)
 	}
 	m.log.flush(n)
 	e.step(m, input{durable: n})
@@ -251,7 +255,7 @@ func (e *cluster) settle() {
 		}
 		again = e.deliver()
 		for _, m := range e.members(storytest.Args{}) {
-			again = e.flush(m) || again
+			again = e.flush(m, 0) || again
 		}
 	}
 }
@@ -285,6 +289,15 @@ func (e *cluster) propose(verb string, m *member, a storytest.Args) {
 		p.guard = MirrorGuard{Link: a.Get("link"), Epoch: a.Int("epoch", 0), Next: a.Int("next", 0)}
 	case "control":
 		p.kind, p.control = propControl, controlEntry(e.t, a)
+	case "confirm":
+		p.kind = propConfirm
+		p.failed = func(err error) {
+			if err == nil {
+				e.say("%s: node %d leads", name, m.id)
+			} else {
+				e.say("%s: %v", name, err)
+			}
+		}
 	case "transfer":
 		p.kind, p.to = propTransfer, uint64(a.Int("to", 0))
 	case "add-voter", "add-learner", "remove-voter":
@@ -304,7 +317,7 @@ func (e *cluster) propose(verb string, m *member, a storytest.Args) {
 	default:
 		e.t.Fatalf("unknown verb %q", verb)
 	}
-	if p.appended == nil {
+	if p.appended == nil && p.failed == nil {
 		p.failed = func(err error) { e.say("%s: %s", name, outcome(nil, err)) }
 	}
 	e.step(m, input{props: []*proposal{p}, ticks: int(a.Int("ticks", 0))})

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -294,6 +295,51 @@ func TestThreeNodes(t *testing.T) {
 		if got, want := fmt.Sprint(values(t, c)), "[0:a 1:b 2:c 3:d 4:e 5:f 6:g]"; got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
+	})
+}
+
+// A leader is sure that it leads when the others have said so, also one of a group
+// at rest, and without the next tick. One that was cut off serves on for a while,
+// as far as it knows, and is not sure.
+func TestConfirm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, Config{Workers: 2}, 1, 2, 3)
+		defer s.stopAll()
+		s.add(Spec{ID: clicks(0), Born: []uint64{1, 2, 3}})
+		s.write(0, "a")
+		lead := s.leader(0)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		for range 3 {
+			eventually(t, func() bool { return lead.Status().Quiet })
+			asked := time.Now()
+			if err := lead.Confirm(ctx); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(asked); took > 0 {
+				t.Errorf("it took %s on a network without delay", took)
+			}
+		}
+		for _, id := range s.ids() {
+			if r := s.replica(id, 0); r != lead && !errors.Is(r.Confirm(ctx), record.ErrNotLeader) {
+				t.Errorf("node %d leads, too", id)
+			}
+		}
+
+		node, _ := lead.Leader()
+		s.net.cut(uint64(node), true)
+		said := make(chan error, 1)
+		go func() { said <- lead.Confirm(ctx) }()
+		synctest.Wait()
+		if lead.Serving() != nil {
+			t.Error("it knows at once that it was cut off")
+		}
+		s.write(0, "b")
+		if err := <-said; !errors.Is(err, record.ErrLeaderUnknown) {
+			t.Errorf("cut off: %v", err)
+		}
+		s.net.cut(uint64(node), false)
+		s.same(0)
 	})
 }
 

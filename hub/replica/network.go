@@ -76,7 +76,7 @@ func (r *Replica) send(msgs []pb.Message) {
 		return
 	}
 	for i := range msgs {
-		if t := msgs[i].Type; t == pb.MsgHeartbeat || t == pb.MsgHeartbeatResp {
+		if inBeats(&msgs[i]) {
 			r.set.peers.add(msgs[i].To, beatOf(keyOf(r.id), &msgs[i]))
 			continue
 		}
@@ -98,7 +98,7 @@ func (r *Replica) sendFrame(msgs []pb.Message, to uint64, class Class) {
 	size := 0
 	for i := range msgs {
 		m := &msgs[i]
-		if m.To != to || classOf(m.Type) != class || m.Type == pb.MsgHeartbeat || m.Type == pb.MsgHeartbeatResp {
+		if m.To != to || classOf(m.Type) != class || inBeats(m) {
 			continue
 		}
 		if size += m.Size(); size > frameBytes && len(sent) > 0 {

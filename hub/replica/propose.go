@@ -42,6 +42,7 @@ const (
 	propConfChange
 	propBarrier // an empty entry
 	propTransfer
+	propConfirm // nothing is appended
 )
 
 // propose checks all proposals of the step against the end of the log, writes
@@ -53,6 +54,7 @@ func (c *core) propose(diskFull bool) {
 		return
 	}
 	refused := c.mayPropose()
+	var questions []*proposal
 	for len(c.props) > 0 {
 		p := c.props[0]
 		switch members := p.kind == propConfChange || p.kind == propTransfer; {
@@ -60,6 +62,8 @@ func (c *core) propose(diskFull bool) {
 			c.kept = append(c.kept, kept{p: p})
 		case refused != nil:
 			c.refuse(p, refused)
+		case p.kind == propConfirm:
+			questions = append(questions, p)
 		case members:
 			c.flushStaged()
 			c.proposeMembers(p)
@@ -72,6 +76,7 @@ func (c *core) propose(diskFull bool) {
 		c.flushStaged()
 		c.answer() // what was in the log before, and is committed
 	}
+	c.askAll(questions)
 }
 
 func (c *core) stageProposal(p *proposal, diskFull bool) {

@@ -89,7 +89,7 @@ func (c *core) rests() bool {
 // settled reports whether nothing is on its way to the disk or waits to be
 // proposed in this step, and no change of the members is under way.
 func (c *core) settled() bool {
-	return len(c.props) == 0 && c.inflight.len() == 0 && c.pending.len() == 0 && len(c.staged) == 0 && len(c.conf.pending) == 0 && len(c.conf.state.VotersOutgoing) == 0
+	return len(c.props) == 0 && c.inflight.len() == 0 && c.pending.len() == 0 && len(c.staged) == 0 && len(c.confirms) == 0 && len(c.conf.pending) == 0 && len(c.conf.state.VotersOutgoing) == 0
 }
 
 // follows takes a heartbeat that asks for quiet, after Raft has taken it: the
@@ -100,7 +100,7 @@ func (c *core) follows(m *pb.Message) {
 	}
 	c.quiet = true
 	for i := range c.out.msgs {
-		if a := &c.out.msgs[i]; a.Type == pb.MsgHeartbeatResp && a.To == m.From {
+		if a := &c.out.msgs[i]; a.Type == pb.MsgHeartbeatResp && a.To == m.From && len(a.Context) == 0 {
 			a.Context = quietMark
 		}
 	}

@@ -129,6 +129,9 @@ func (r *siteReplica) submit(p *proposal) {
 
 func (s *simSite) evClient() {
 	g := s.groups[s.rng.IntN(len(s.groups))]
+	if s.at%8 == 0 {
+		defer g.confirm()
+	}
 	switch {
 	case g.machine:
 		g.command()
@@ -139,6 +142,26 @@ func (s *simSite) evClient() {
 	default:
 		g.clients[s.rng.IntN(len(g.clients))].act()
 	}
+}
+
+// confirm asks a replica whether it leads. Says it so and serves, it knows of
+// everything that was committed when it was asked, whatever another leader has done
+// since it was heard last.
+func (g *siteGroup) confirm() {
+	r := g.target()
+	if r == nil {
+		return
+	}
+	from := g.last()
+	r.submit(&proposal{kind: propConfirm, failed: func(err error) {
+		if err != nil {
+			return
+		}
+		g.s.counts.confirms++
+		if commit := r.core.rn.BasicStatus().Commit; r.core.serving() && commit < from {
+			g.s.fail("%s: it says that it leads and knows entries to %d, entry %d was committed before it was asked", r, commit, from)
+		}
+	}})
 }
 
 // sendLoose sends a batch without idempotence, once.

@@ -51,6 +51,7 @@ func TestSiteSimulationNotices(t *testing.T) {
 		{"acting under a change of membership before its commit is durable", sitePlant{opened: actAtOnce}},
 		{"a vote for a candidate with a shorter log", sitePlant{received: voteForAll}},
 		{"the silence of a node wakes nobody", sitePlant{deaf: true}},
+		{"a leader that is sure of itself", sitePlant{sent: confirmedByAll}},
 	} {
 		t.Run(p.name, func(t *testing.T) {
 			seed, err, _ := runSites(1, within, p.plant)
@@ -68,6 +69,13 @@ func TestSiteSimulationNotices(t *testing.T) {
 func answeredForAll(r *siteReplica, m *pb.Message) {
 	if n := len(m.Entries); m.Type == pb.MsgApp && n > 0 {
 		r.in.msgs = append(r.in.msgs, pb.Message{Type: pb.MsgAppResp, From: m.To, To: r.member, Term: m.Term, Index: m.Entries[n-1].Index})
+	}
+}
+
+// confirmedByAll lets a leader think that the others have said that it leads.
+func confirmedByAll(r *siteReplica, m *pb.Message) {
+	if m.Type == pb.MsgHeartbeat && !inBeats(m) {
+		r.in.msgs = append(r.in.msgs, pb.Message{Type: pb.MsgHeartbeatResp, From: m.To, To: r.member, Term: m.Term, Context: m.Context})
 	}
 }
 

@@ -383,13 +383,14 @@ type siteCounts struct {
 	seeds, steps, cuts, kills, stopped, flips, found, wipes, changes, elections, transfers int
 	partitions, resets, acks, lostAcks, commits, aborts, duplicates, mirrored, commands    int
 	full, offline, trims, compactions, superseded, installed, repaired, rests, roused      int
+	confirms                                                                               int
 }
 
 func (c *siteCounts) all() []*int {
 	return []*int{
 		&c.seeds, &c.steps, &c.cuts, &c.kills, &c.stopped, &c.flips, &c.found, &c.wipes, &c.changes, &c.elections, &c.transfers,
 		&c.partitions, &c.resets, &c.acks, &c.lostAcks, &c.commits, &c.aborts, &c.duplicates, &c.mirrored, &c.commands,
-		&c.full, &c.offline, &c.trims, &c.compactions, &c.superseded, &c.installed, &c.repaired, &c.rests, &c.roused,
+		&c.full, &c.offline, &c.trims, &c.compactions, &c.superseded, &c.installed, &c.repaired, &c.rests, &c.roused, &c.confirms,
 	}
 }
 
@@ -402,9 +403,9 @@ func (c *siteCounts) add(o *siteCounts) {
 func (c siteCounts) String() string {
 	return fmt.Sprintf("%d steps, %d power cuts, %d kills (%d stops in the middle of an operation), %d flips (%d found when the log was opened or read), %d wiped nodes, "+
 		"%d changes of membership, %d elections, %d transfers, %d partitions, %d snapshots, %d acknowledgements (%d proposals of unknown end), %d commits and %d aborts, "+
-		"%d duplicates, %d mirrored batches, %d commands, %d full disks, %d failed syncs, %d trims, %d compactions, %d suffixes superseded, %d logs taken from a leader as files and %d damaged ones, %d times a replica went quiet (%d roused by silence)",
+		"%d duplicates, %d mirrored batches, %d commands, %d full disks, %d failed syncs, %d trims, %d compactions, %d suffixes superseded, %d logs taken from a leader as files and %d damaged ones, %d times a replica went quiet (%d roused by silence), %d times a leader was sure to lead",
 		c.steps, c.cuts, c.kills, c.stopped, c.flips, c.found, c.wipes, c.changes, c.elections, c.transfers, c.partitions, c.resets, c.acks, c.lostAcks, c.commits, c.aborts,
-		c.duplicates, c.mirrored, c.commands, c.full, c.offline, c.trims, c.compactions, c.superseded, c.installed, c.repaired, c.rests, c.roused)
+		c.duplicates, c.mirrored, c.commands, c.full, c.offline, c.trims, c.compactions, c.superseded, c.installed, c.repaired, c.rests, c.roused, c.confirms)
 }
 
 // wanted fails a test whose seeds did not go through everything.
