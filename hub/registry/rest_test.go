@@ -13,8 +13,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/goleak"
 )
 
@@ -265,6 +267,34 @@ func TestTwoWriteAtOnce(t *testing.T) {
 		}
 		seen[of[0]] = i
 	}
+}
+
+// TestWriterForgotten: a writer that the hub has forgotten, as it does after a week
+// without a write, takes over again, and nobody hears of it.
+func TestWriterForgotten(t *testing.T) {
+	c, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	h := open(t, c.ListenAddrs()).Handler()
+	register := func(size int) string {
+		return ask(t, h, fmt.Sprintf(`POST /subjects/s%d/versions {"schema":"{\"type\":\"fixed\",\"name\":\"f\",\"size\":%d}"}`, size, size))
+	}
+	if got := register(1); got != `200 {"id":1}` {
+		t.Fatal(got)
+	}
+	forgotten := make(chan struct{})
+	c.ControlKey(int16(kmsg.EndTxn), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		resp := req.ResponseKind().(*kmsg.EndTxnResponse)
+		resp.ErrorCode = kerr.InvalidProducerIDMapping.Code
+		close(forgotten)
+		return resp, nil, true
+	})
+	if got := register(2); got != `200 {"id":2}` {
+		t.Error(got)
+	}
+	<-forgotten
 }
 
 func eventually(t *testing.T, what string, is func() bool) {

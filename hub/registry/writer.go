@@ -124,8 +124,14 @@ func (r *Registry) end() {
 	r.drop()
 }
 
-// isFenced tells an error by which the hub says that there is a later writer, or
-// that the transaction was ended by one (KIP-890).
+// isFenced tells an error by which the hub says that there is a later writer, that
+// the transaction was ended by one (KIP-890), or that it knows this one no more, as
+// after a week without a write (transactional.id.expiration.ms).
 func isFenced(err error) bool {
-	return errors.Is(err, kerr.ProducerFenced) || errors.Is(err, kerr.InvalidProducerEpoch) || errors.Is(err, kerr.InvalidTxnState)
+	for _, e := range []error{kerr.ProducerFenced, kerr.InvalidProducerEpoch, kerr.InvalidTxnState, kerr.InvalidProducerIDMapping, kerr.UnknownProducerID} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }

@@ -75,6 +75,14 @@ func (c *core) endConfirms() {
 	}
 }
 
+// refuseConfirms ends all that is asked.
+func (c *core) refuseConfirms(err error) {
+	for _, q := range c.confirms {
+		c.refuse(q.p, err)
+	}
+	c.confirms = nil
+}
+
 // inBeats reports whether a message goes with the heartbeats of other groups: one
 // that asks or answers something does not wait for them.
 func inBeats(m *pb.Message) bool {

@@ -409,10 +409,7 @@ func (c *core) fail(err error) {
 	c.role, c.lead = raft.StateFollower, raft.None
 	c.failPending(err)
 	c.refuseKept(err)
-	for _, f := range c.confirms {
-		c.refuse(f.p, err)
-	}
-	c.confirms = nil
+	c.refuseConfirms(err)
 }
 
 // handOver has the voter that has most of the log stand for election at once:
