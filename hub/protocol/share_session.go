@@ -96,19 +96,25 @@ func (all *shareSessions) drop(s *shareSession) {
 	*all = slices.DeleteFunc(*all, func(o *shareSession) bool { return o == s })
 }
 
-// change adds and takes out what a request names.
+// change adds and takes out what a request names. What it names for both is out:
+// a client names a partition that it no longer fetches once more, to acknowledge
+// what it still holds.
 func (s *shareSession) change(req *kmsg.ShareFetchRequest) error {
+	out := map[sharePart]bool{}
 	for _, t := range req.ForgottenTopicsData {
 		for _, p := range t.Partitions {
-			delete(s.has, sharePart{t.TopicID, p})
+			out[sharePart{t.TopicID, p}] = true
 		}
 	}
-	s.parts = slices.DeleteFunc(s.parts, func(p sharePart) bool { return !s.has[p] })
+	s.parts = slices.DeleteFunc(s.parts, func(p sharePart) bool { return out[p] })
+	for p := range out {
+		delete(s.has, p)
+	}
 	for _, t := range req.Topics {
 		for _, p := range t.Partitions {
 			one := sharePart{t.TopicID, p.Partition}
 			switch {
-			case s.has[one]:
+			case s.has[one] || out[one]:
 			case len(s.parts) >= maxShareParts:
 				return fmt.Errorf("%w: %d partitions in one", errShareSessionLimit, maxShareParts)
 			default:

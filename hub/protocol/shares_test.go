@@ -194,6 +194,26 @@ func TestShareAcknowledgesTopicsTogether(t *testing.T) {
 	wantCode(t, "its partition 9", resp.Topics[1].Partitions[1].ErrorCode, kerr.UnknownTopicOrPartition)
 }
 
+// Who forgets a partition may name it in the same request, to acknowledge what
+// it still holds of it. It is handed no more of it: nobody would look at that.
+func TestShareForgetsWhatItAcknowledges(t *testing.T) {
+	s, topic, a := sharing(t)
+	first := shareFetchOf("s", "a", 0, topic.ID)
+	first.MaxRecords = 4
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, first), "0-3x1")
+	last := shareFetchOf("s", "a", 1, topic.ID)
+	last.Topics[0].Partitions[0].AcknowledgementBatches = []kmsg.ShareFetchRequestTopicPartitionAcknowledgementBatch{{FirstOffset: 0, LastOffset: 3, AcknowledgeTypes: []int8{share.Accept}}}
+	last.ForgottenTopicsData = []kmsg.ShareFetchRequestForgottenTopicsData{{TopicID: topic.ID, Partitions: []int32{0}}}
+	got := ask[*kmsg.ShareFetchResponse](a, last)
+	wantHeld(t, got)
+	wantCode(t, "acknowledge", got.Topics[0].Partitions[0].AcknowledgeErrorCode, nil)
+	none := shareFetchOf("s", "a", 2, topic.ID)
+	none.Topics = nil
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](a, none))
+	b := s.dial(t)
+	wantHeld(t, ask[*kmsg.ShareFetchResponse](b, shareFetchOf("s", "b", 0, topic.ID)), "4-9x1")
+}
+
 // A session ends with its connection, and what its member held comes to those
 // who wait for it.
 func TestShareSessionEndsWithItsConnection(t *testing.T) {
