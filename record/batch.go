@@ -134,6 +134,9 @@ func (b Batch) i64(p int) int64 { return int64(binary.BigEndian.Uint64(b[p:])) }
 func (b Batch) i32(p int) int32 { return int32(binary.BigEndian.Uint32(b[p:])) }
 func (b Batch) i16(p int) int16 { return int16(binary.BigEndian.Uint16(b[p:])) }
 
+// Size is the batch's length in bytes, as its header states it.
+func (b Batch) Size() int { return batchPrefix + int(b.i32(posLength)) }
+
 // BaseOffset is the offset of the first record (of its slot, when compacted).
 func (b Batch) BaseOffset() int64 { return b.i64(posBaseOffset) }
 

@@ -1,5 +1,7 @@
 package record
 
+import "io"
+
 // Offsets is what a partition knows of itself at one moment. All are offsets
 // of records; Start is the first one readable, the others are exclusive ends.
 type Offsets struct {
@@ -15,6 +17,11 @@ type Offsets struct {
 type Chunk struct {
 	Batches []Batch
 	Offsets Offsets // as of the moment of the read
+	// Open reads a batch, by its place in Batches, of which only the header is there
+	// (its length is less than its Size): all of it, once. An error is damage, or a
+	// disk that fails; the last bytes come with the check of all. It returns nil for a
+	// batch that is there, and is nil when all are. Only until Release is called.
+	Open func(batch int) io.Reader
 	// Release gives the batches' memory back, to be used for other reads: call
 	// it at most once, when nobody will look at them any more. Whoever does
 	// not call it leaves the memory to the collector. Nil: it is not lent.
@@ -24,7 +31,7 @@ type Chunk struct {
 // Bytes is the sum of the batches' sizes.
 func (c Chunk) Bytes() (n int) {
 	for _, b := range c.Batches {
-		n += len(b)
+		n += b.Size()
 	}
 	return n
 }

@@ -54,7 +54,8 @@ func TestReadLent(t *testing.T) {
 			var offsets []int64 // of kept, as they were read
 			var giveBacks []func()
 			read := func(offset int64) {
-				batches, giveBack, err := l.ReadLent(offset, n, 2*size)
+				chunk, err := l.ReadLent(offset, n, 2*size, false)
+				batches, giveBack := chunk.Batches, chunk.Release
 				if err != nil || len(batches) == 0 || giveBack == nil && size < 4<<20 {
 					t.Fatalf("%d batches, lent %v, %v", len(batches), giveBack != nil, err)
 				}
@@ -84,8 +85,8 @@ func TestReadLent(t *testing.T) {
 		})
 	}
 	l := lentLog(t, vfs.NewMem(), "data", 1, 10)
-	if batches, giveBack, err := l.ReadLent(1, 1, 100); len(batches) != 0 || giveBack != nil || err != nil {
-		t.Errorf("at the end: %d batches, lent %v, %v", len(batches), giveBack != nil, err)
+	if c, err := l.ReadLent(1, 1, 100, false); len(c.Batches) != 0 || c.Release != nil || err != nil {
+		t.Errorf("at the end: %d batches, lent %v, %v", len(c.Batches), c.Release != nil, err)
 	}
 }
 
@@ -100,7 +101,8 @@ func BenchmarkRead(b *testing.B) {
 			b.ReportAllocs()
 			next := int64(0)
 			for b.Loop() {
-				batches, giveBack, err := l.ReadLent(next, n, 1<<20)
+				chunk, err := l.ReadLent(next, n, 1<<20, false)
+				batches, giveBack := chunk.Batches, chunk.Release
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -85,6 +85,7 @@ type gather struct {
 	// readable is Log.mu.readable.
 	readable uint64
 	loan     *loan // where memory comes from; nil: the collector
+	late     *late // what is left in the files; nil: nothing
 }
 
 func (g *gather) fits(size int) bool {
@@ -142,56 +143,68 @@ func readChunk(maxBytes int) int {
 // above limit, and wraps record.ErrOffsetOutOfRange below the log's start or
 // above its end.
 func (l *Log) Read(offset, limit int64, maxBytes int) ([]record.Batch, error) {
-	out, err := l.read(offset, limit, maxBytes, nil)
-	if err != nil {
+	g := gather{max: maxBytes}
+	if err := l.read(offset, limit, &g); err != nil {
 		return nil, fmt.Errorf("read log %s at offset %d: %w", l.id, offset, err)
 	}
-	return out, nil
+	return g.batches, nil
 }
 
-// ReadLent is Read into memory that is used again: the batches are valid until
-// giveBack is called, which may be left out. giveBack is nil when nothing is
-// lent.
-func (l *Log) ReadLent(offset, limit int64, maxBytes int) (batches []record.Batch, giveBack func(), err error) {
+// ReadLent is Read into memory that is used again: chunk's batches are valid until
+// its Release is called, which may be left out unless Open is there. With leave,
+// large batches of large records are left in the file, for Open to read. Chunk's
+// Offsets are not set.
+func (l *Log) ReadLent(offset, limit int64, maxBytes int, leave bool) (chunk record.Chunk, err error) {
 	lent := &loan{from: &l.store.lender}
-	batches, err = l.read(offset, limit, maxBytes, lent)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read log %s at offset %d: %w", l.id, offset, err)
+	g := gather{max: maxBytes, loan: lent}
+	if leave {
+		g.late = &late{log: l}
 	}
-	if len(lent.bufs) == 0 {
-		return batches, nil, nil
+	if err = l.read(offset, limit, &g); err != nil {
+		g.late.end()
+		return chunk, fmt.Errorf("read log %s at offset %d: %w", l.id, offset, err)
 	}
-	return batches, lent.giveBack, nil
+	chunk.Batches = g.batches
+	if leave && len(g.late.parts) > 0 {
+		chunk.Open = g.late.open
+	}
+	if len(lent.bufs) > 0 || chunk.Open != nil {
+		chunk.Release = func() {
+			g.late.end()
+			lent.giveBack()
+		}
+	}
+	return chunk, nil
 }
 
-func (l *Log) read(offset, limit int64, maxBytes int, lent *loan) ([]record.Batch, error) {
+func (l *Log) read(offset, limit int64, g *gather) error {
 	l.mu.RLock()
 	start, next := l.mu.first.NextOffset, l.last().p.nextOffset
-	g := gather{max: maxBytes, readable: l.mu.readable, loan: lent}
-	if offset >= start && offset <= next && l.mu.tail.read(offset, limit, &g) {
+	g.readable = l.mu.readable
+	if offset >= start && offset <= next && l.mu.tail.read(offset, limit, g) {
 		l.mu.RUnlock()
-		return g.batches, nil
+		return nil
 	}
 	segs := l.mu.segs
 	at := sort.Search(len(segs), func(i int) bool { return segs[i].base() > offset })
 	segs = segs[max(at-1, 0):]
 	l.mu.RUnlock()
 	if offset < start || offset > next {
-		return nil, fmt.Errorf("%w: the log holds offsets %d to %d", record.ErrOffsetOutOfRange, start, next)
+		return fmt.Errorf("%w: the log holds offsets %d to %d", record.ErrOffsetOutOfRange, start, next)
 	}
 	if offset >= limit {
-		return nil, nil
+		return nil
 	}
 	for _, s := range segs {
-		more, err := l.gatherBatches(s, offset, limit, &g)
+		more, err := l.gatherBatches(s, offset, limit, g)
 		if errors.Is(err, ErrCompacted) { // trimmed while we looked
-			return nil, fmt.Errorf("%w: the log begins behind it", record.ErrOffsetOutOfRange)
+			return fmt.Errorf("%w: the log begins behind it", record.ErrOffsetOutOfRange)
 		}
 		if err != nil || !more {
-			return g.batches, err
+			return err
 		}
 	}
-	return g.batches, nil
+	return nil
 }
 
 // read serves a read from memory. false means that the tail begins too late.
@@ -232,6 +245,7 @@ func (l *Log) gatherBatches(s *segment, offset, limit int64, g *gather) (more bo
 	}
 	w := v.walk(pos, readChunk(g.max-g.n))
 	w.loan = g.loan
+	w.aside = g.late != nil
 	for {
 		f, head, err := w.head()
 		if errors.Is(err, io.EOF) {
@@ -256,6 +270,11 @@ func (l *Log) gatherBatches(s *segment, offset, limit int64, g *gather) (more bo
 			// while this goes to the client.
 			v.file.f.Prefetch(int64(w.pos), int64(min(uint32(w.chunk), w.end-w.pos)))
 			return false, nil
+		}
+		if g.late.wants(f, head) {
+			g.batches = append(g.batches, g.late.add(len(g.batches), v, w, head))
+			w.skip()
+			continue
 		}
 		pos := w.pos
 		b, err := w.body()

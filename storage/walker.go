@@ -13,8 +13,11 @@ type walker struct {
 	chunk    int    // how much is read ahead
 	reuse    bool   // payloads are valid until the next call only
 	loan     *loan  // where buffers come from; nil: the collector
+	aside    bool   // heads that buf does not have are read by themselves
 	buf      []byte
 	at       uint32 // where buf begins
+	few      []byte // with aside
+	fewAt    uint32
 	cur      frame
 }
 
@@ -24,9 +27,9 @@ const walkChunk = 64 << 10
 // window makes buf hold n bytes from pos and returns them; fewer at the end.
 func (w *walker) window(n int) ([]byte, error) {
 	n = min(n, int(w.end-w.pos))
-	off := int64(w.pos) - int64(w.at)
-	if off >= 0 && off+int64(n) <= int64(len(w.buf)) {
-		return w.buf[off : off+int64(n) : off+int64(n)], nil
+	if within(w.pos, n, w.at, w.buf) {
+		off := int(w.pos - w.at)
+		return w.buf[off : off+n : off+n], nil
 	}
 	size := min(max(n, w.chunk), int(w.end-w.pos))
 	switch {
@@ -44,6 +47,35 @@ func (w *walker) window(n int) ([]byte, error) {
 	return w.buf[:min(n, k):min(n, k)], nil
 }
 
+// asideChunk is what is read at once of heads that are read by themselves.
+const asideChunk = 4 << 10
+
+// front is the next frame's header and the first bytes of its payload.
+func (w *walker) front() ([]byte, error) {
+	n := min(frameHeader+headBytes, int(w.end-w.pos))
+	if !w.aside || within(w.pos, n, w.at, w.buf) {
+		return w.window(n)
+	}
+	if !within(w.pos, n, w.fewAt, w.few) {
+		if w.few == nil {
+			w.few = make([]byte, asideChunk)
+		}
+		k, err := readFull(w.f, w.few[:cap(w.few)][:min(asideChunk, int(w.end-w.pos))], int64(w.pos))
+		if err != nil {
+			return nil, err
+		}
+		w.few, w.fewAt, n = w.few[:k], w.pos, min(n, k)
+	}
+	off := w.pos - w.fewAt
+	return w.few[off : off+uint32(n)], nil
+}
+
+// within reports whether b, which begins at a position, has n bytes from pos on.
+func within(pos uint32, n int, at uint32, b []byte) bool {
+	off := int64(pos) - int64(at)
+	return off >= 0 && off+int64(n) <= int64(len(b))
+}
+
 // head reads the next frame's header and the first bytes of its payload, and
 // checks them. io.EOF says that end is reached; any other error is about the
 // place pos.
@@ -51,7 +83,7 @@ func (w *walker) head() (*frame, []byte, error) {
 	if w.pos >= w.end {
 		return nil, nil, io.EOF
 	}
-	b, err := w.window(frameHeader + headBytes)
+	b, err := w.front()
 	if err != nil {
 		return nil, nil, err
 	}

@@ -203,8 +203,8 @@ func (f *fetch) readPart(p *fetchPart, first bool) int {
 	if f.left <= 0 && !first {
 		return f.skipPart(p)
 	}
-	chunk, err := p.log.Read(p.req.FetchOffset, max(limit, 1))
-	p.out.release = chunk.Release
+	chunk, err := p.log.ReadLate(p.req.FetchOffset, max(limit, 1))
+	p.out.release, p.out.open = chunk.Release, chunk.Open
 	p.ahead = nil
 	if err == nil || errors.Is(err, record.ErrOffsetOutOfRange) || errors.Is(err, record.ErrOffsetNotAvailable) {
 		// The partition can be served, so its epochs can be trusted, and they
@@ -295,7 +295,7 @@ func abortedIn(log Reader, batches []record.Batch) ([]record.AbortedTransaction,
 // within cuts off the batches beyond limit bytes.
 func within(batches []record.Batch, limit int) []record.Batch {
 	for i, b := range batches {
-		if limit -= len(b); limit < 0 {
+		if limit -= b.Size(); limit < 0 {
 			return batches[:i]
 		}
 	}

@@ -139,7 +139,7 @@ func (c *conn) loginStep(ctx context.Context, frames *frameReader) error {
 	if err != nil {
 		return err
 	}
-	if err := c.send(net.Buffers{appendResponse(nil, r, a.msg)}); err != nil {
+	if err := c.send([]buffer{{b: appendResponse(nil, r, a.msg)}}); err != nil {
 		return err
 	}
 	if a.close {
@@ -194,7 +194,7 @@ func (c *conn) bareToken(ctx context.Context, token []byte) error {
 		}
 	}
 	n := len(reply)
-	return c.send(net.Buffers{append([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, reply...)})
+	return c.send([]buffer{{b: append([]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}, reply...)}})
 }
 
 // admit decides on a request of a connection that was let in: a session that

@@ -1,11 +1,14 @@
 package protocol
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"sync/atomic"
+	"testing/iotest"
 
 	"github.com/entrepot-hub/entrepot/hub/catalog"
 	"github.com/entrepot-hub/entrepot/record"
@@ -20,6 +23,7 @@ type memSite struct {
 	commits chan func()
 	done    chan struct{}
 	lent    atomic.Int64 // chunks that were read and not given back
+	decayed atomic.Bool  // what is read late turns out to be damaged
 
 	mu struct {
 		sync.Mutex
@@ -367,6 +371,30 @@ func (l *memLog) Read(offset int64, maxBytes int) (record.Chunk, error) {
 		onRead()
 	}
 	return c, err
+}
+
+func (l *memLog) ReadLate(offset int64, maxBytes int) (record.Chunk, error) {
+	c, err := l.Read(offset, maxBytes)
+	l.site.arriveLate(&c)
+	return c, err
+}
+
+// arriveLate leaves only the header of every other batch of a chunk in it.
+func (m *memSite) arriveLate(c *record.Chunk) {
+	whole := slices.Clone(c.Batches)
+	for i := 0; i < len(whole); i += 2 {
+		c.Batches[i] = whole[i][:record.BatchHeaderSize]
+	}
+	c.Open = func(i int) io.Reader {
+		switch b := whole[i]; {
+		case i%2 == 1:
+			return nil
+		case m.decayed.Load():
+			return io.MultiReader(bytes.NewReader(b[:len(b)-1]), iotest.ErrReader(record.ErrQuarantined))
+		default:
+			return bytes.NewReader(b)
+		}
+	}
 }
 
 // lend makes the chunk's batches copies that turn into something else when they

@@ -146,6 +146,12 @@ func (f memFollower) Read(offset int64, maxBytes int) (record.Chunk, error) {
 	return c, err
 }
 
+func (f memFollower) ReadLate(offset int64, maxBytes int) (record.Chunk, error) {
+	c, err := f.Read(offset, maxBytes)
+	f.site.arriveLate(&c)
+	return c, err
+}
+
 // deaf is for a follower that hears no leader.
 const deaf = -2
 
@@ -249,6 +255,12 @@ func (p memPart) Read(offset int64, maxBytes int) (record.Chunk, error) {
 		return record.Chunk{Offsets: p.Offsets()}, err
 	}
 	return p.memLog.Read(offset, maxBytes)
+}
+
+func (p memPart) ReadLate(offset int64, maxBytes int) (record.Chunk, error) {
+	c, err := p.Read(offset, maxBytes)
+	p.site.arriveLate(&c)
+	return c, err
 }
 
 func (p memPart) Serving() error {

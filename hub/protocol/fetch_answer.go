@@ -2,7 +2,7 @@ package protocol
 
 import (
 	"encoding/binary"
-	"net"
+	"io"
 	"slices"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -34,6 +34,7 @@ type fetchedPart struct {
 	code         int16
 	offsets      record.Offsets
 	batches      []record.Batch
+	open         func(batch int) io.Reader   // that of record.Chunk
 	release      func()                      // of the batches' memory; nil: it is not lent
 	aborted      []record.AbortedTransaction // of batches; for read_committed
 	diverging    int32                       // -1: none
@@ -55,7 +56,7 @@ func (p *fetchedPart) reset(partition int32) {
 func (p *fetchedPart) giveBack() {
 	if p.release != nil {
 		p.release()
-		p.release, p.batches = nil, nil
+		p.release, p.open, p.batches = nil, nil, nil
 	}
 }
 
@@ -70,7 +71,7 @@ func (a *fetchAnswer) giveBack() {
 
 func (p *fetchedPart) bytes() (n int) {
 	for _, b := range p.batches {
-		n += len(b)
+		n += b.Size()
 	}
 	return n
 }
@@ -93,11 +94,11 @@ type fetchWriter struct {
 }
 
 type cut struct {
-	at    int // in b
-	batch []byte
+	at int // in b
+	buffer
 }
 
-func (a *fetchAnswer) buffers(dst []byte, r *request) net.Buffers {
+func (a *fetchAnswer) buffers(dst []byte, r *request) []buffer {
 	w := &fetchWriter{b: appendHeader(slices.Grow(dst, a.inlinedBytes()), r), version: r.version}
 	w.i32(a.throttle)
 	if r.version >= 7 {
@@ -186,13 +187,17 @@ func (w *fetchWriter) batches(p *fetchedPart) {
 	} else {
 		w.i32(int32(n))
 	}
-	for _, b := range p.batches {
-		if len(b) <= inlined {
+	for i, b := range p.batches {
+		c := cut{len(w.b), buffer{b: b}}
+		if p.open != nil {
+			c.late = p.open(i)
+		}
+		if c.late == nil && len(b) <= inlined {
 			w.b = append(w.b, b...)
 			continue
 		}
-		w.cuts = append(w.cuts, cut{len(w.b), b})
-		w.extra += len(b)
+		w.cuts = append(w.cuts, c)
+		w.extra += b.Size()
 	}
 }
 
@@ -258,18 +263,18 @@ func (a *fetchAnswer) leaders() (brokers []kmsg.FetchResponseBroker) {
 }
 
 // gather puts the batches into their places.
-func (w *fetchWriter) gather() net.Buffers {
-	bufs := make(net.Buffers, 0, 2*len(w.cuts)+1)
+func (w *fetchWriter) gather() []buffer {
+	bufs := make([]buffer, 0, 2*len(w.cuts)+1)
 	at := 0
 	for _, c := range w.cuts {
 		if c.at > at {
-			bufs = append(bufs, w.b[at:c.at])
+			bufs = append(bufs, buffer{b: w.b[at:c.at]})
 		}
-		bufs = append(bufs, c.batch)
+		bufs = append(bufs, c.buffer)
 		at = c.at
 	}
 	if at < len(w.b) || len(bufs) == 0 {
-		bufs = append(bufs, w.b[at:])
+		bufs = append(bufs, buffer{b: w.b[at:]})
 	}
 	return bufs
 }

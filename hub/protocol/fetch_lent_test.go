@@ -2,7 +2,11 @@ package protocol
 
 import (
 	"bytes"
+	"encoding/binary"
+	"io"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -44,6 +48,38 @@ func TestFetchGivesBackWhatItWasLent(t *testing.T) {
 	c.send(both) // never answered
 	eventually(t, "the fetch is parked", func() bool { return s.srv.counts[1].Load() > requests })
 	_ = c.nc.Close()
+	s.stop()
+	if n := s.lent.Load(); n != 0 {
+		t.Errorf("%d reads have not given their memory back", n)
+	}
+}
+
+// What turns out to be damaged while it is sent ends the connection before its last
+// byte: the client asks again, and is not handed half of it as the whole.
+func TestAnswerIsBrokenOff(t *testing.T) {
+	s := startSite(t, quick())
+	topic := s.topic(t, "t", 1)
+	produced(s.dial(t), produceRequest(9, "t", topic.ID, batch(t, record.None, strings.Repeat("x", 3*writePiece))))
+	s.decayed.Store(true)
+	c := s.dial(t)
+	f := fetchRequest(12, "t", topic.ID, 0)
+	f.MaxBytes = 1 << 30
+	c.send(f)
+	if err := c.nc.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	var size [4]byte
+	if _, err := io.ReadFull(c.nc, size[:]); err != nil {
+		t.Fatal(err)
+	}
+	want := int64(binary.BigEndian.Uint32(size[:]))
+	if got, err := io.Copy(io.Discard, c.nc); err != nil || got >= want || got < want/2 {
+		t.Errorf("%d bytes of an answer of %d, then %v", got, want, err)
+	}
+	s.decayed.Store(false)
+	if got := fetched(s.dial(t), f); len(got.RecordBatches) < 3*writePiece {
+		t.Errorf("%d bytes from a log that is whole again", len(got.RecordBatches))
+	}
 	s.stop()
 	if n := s.lent.Load(); n != 0 {
 		t.Errorf("%d reads have not given their memory back", n)

@@ -103,10 +103,17 @@ func (ta *target) handle(b []byte) bool {
 	return true
 }
 
-func (ta *target) decode(r *request, bufs net.Buffers) {
+func (ta *target) decode(r *request, bufs []buffer) {
 	var b []byte
 	for _, p := range bufs {
-		b = append(b, p...)
+		if p.late != nil {
+			whole, err := io.ReadAll(p.late)
+			if err != nil {
+				ta.t.Fatal(err)
+			}
+			p.b = whole
+		}
+		b = append(b, p.b...)
 	}
 	if len(b) == 0 {
 		return // acks=0, or cut

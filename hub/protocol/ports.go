@@ -27,9 +27,9 @@ type Partitions interface {
 // that has what is committed as far as it has heard of it, never more than the
 // leader has.
 type Reader interface {
-	// Read is as for Partition; of a follower, beyond what it has heard of it
+	// ReadLate is as for Partition; of a follower, beyond what it has heard of it
 	// wraps record.ErrOffsetNotAvailable.
-	Read(offset int64, maxBytes int) (record.Chunk, error)
+	ReadLate(offset int64, maxBytes int) (record.Chunk, error)
 	Aborted(from, to int64) ([]record.AbortedTransaction, error)
 	Serving() error
 	Offsets() record.Offsets
@@ -72,6 +72,9 @@ type Partition interface {
 	// error wraps record.ErrOffsetOutOfRange below the log start and beyond
 	// the end of the log.
 	Read(offset int64, maxBytes int) (record.Chunk, error)
+	// ReadLate is Read for who sends the batches on, and looks at no more than
+	// their headers before: the chunk may have an Open, and must be released.
+	ReadLate(offset int64, maxBytes int) (record.Chunk, error)
 	// Serving is nil when this node leads the partition and knows all that was
 	// ever committed; otherwise it wraps record.ErrNotLeader or another error.
 	// Offsets and epochs of a partition that is still catching up would make

@@ -2,7 +2,9 @@ package protocol
 
 import (
 	"encoding/binary"
+	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -11,16 +13,26 @@ import (
 // maxScratch is the largest encoding buffer that a connection keeps.
 const maxScratch = 64 << 10
 
-// writePiece is the most that is written under one deadline, so that a slow
-// reader is told from a stopped one.
-const writePiece = 256 << 10
+// writePiece is about what is written at once and under one deadline, so that a
+// slow reader is told from a stopped one, and a fast one is at work on one piece
+// while the next is read from the disk.
+const writePiece = 128 << 10
+
+// pieces are memory for what is written of batches that are still in their files.
+var pieces = sync.Pool{New: func() any { return new([writePiece]byte) }}
+
+// buffer is bytes to write.
+type buffer struct {
+	b    []byte
+	late io.Reader // of a batch of which b is the header; nil: b is all
+}
 
 // answers are what is written next: one answer, or several small ones that are
 // due at the same time, as they are when a flush ends that many requests wait
 // for.
 type answers struct {
 	of      []*pending
-	bufs    net.Buffers
+	bufs    []buffer
 	scratch []byte
 	held    *pending // taken, and not due yet
 	last    bool     // the connection ends after them
@@ -72,8 +84,8 @@ func (c *conn) gather(w *answers) bool {
 		}
 		c.add(w, p)
 	}
-	if len(w.bufs) > 0 && cap(w.bufs[0]) <= maxScratch {
-		w.scratch = w.bufs[0]
+	if len(w.bufs) > 0 && cap(w.bufs[0].b) <= maxScratch {
+		w.scratch = w.bufs[0].b
 	}
 	return true
 }
@@ -82,7 +94,7 @@ func (c *conn) gather(w *answers) bool {
 func (c *conn) add(w *answers, p *pending) {
 	dst := w.scratch[:0]
 	if len(w.bufs) > 0 {
-		dst = w.bufs[0]
+		dst = w.bufs[0].b
 	}
 	if bufs := c.encode(dst, p); len(bufs) > 0 {
 		w.bufs = bufs
@@ -95,7 +107,7 @@ func (w *answers) size() int {
 	if len(w.bufs) == 0 {
 		return 0
 	}
-	return len(w.bufs[0])
+	return len(w.bufs[0].b)
 }
 
 // another is the next answer if one is there already.
@@ -116,15 +128,15 @@ func (a *answer) due() bool {
 
 // encode makes the bytes of an answer in dst, and waits for it if it is due
 // later; nil: none is sent.
-func (c *conn) encode(dst []byte, p *pending) net.Buffers {
+func (c *conn) encode(dst []byte, p *pending) []buffer {
 	switch {
 	case p.a.msg != nil:
-		return net.Buffers{appendResponse(dst, p.r, p.a.msg)}
+		return []buffer{{b: appendResponse(dst, p.r, p.a.msg)}}
 	case p.a.fetch != nil:
 		return p.a.fetch.buffers(dst, p.r)
 	case p.a.later != nil:
 		if msg := p.a.later.wait(c.cut); msg != nil {
-			return net.Buffers{appendResponse(dst, p.r, msg)}
+			return []buffer{{b: appendResponse(dst, p.r, msg)}}
 		}
 	}
 	return nil
@@ -151,26 +163,44 @@ func appendHeader(dst []byte, r *request) []byte {
 	return dst
 }
 
-// send writes bufs, which it consumes. It fails when the client takes nothing
-// for Limits.Write.
-func (c *conn) send(bufs net.Buffers) error {
+// send writes bufs. It fails when the client takes nothing for Limits.Write, and
+// when what is to be written cannot be read: then the answer is broken off.
+func (c *conn) send(bufs []buffer) error {
+	var room *[writePiece]byte
+	defer func() {
+		if room != nil {
+			pieces.Put(room)
+		}
+	}()
 	for len(bufs) > 0 {
+		var piece net.Buffers
+		for n, used := 0, 0; len(bufs) > 0 && n < writePiece; {
+			if bufs[0].late == nil {
+				piece = append(piece, bufs[0].b)
+				n += len(bufs[0].b)
+				bufs = bufs[1:]
+				continue
+			}
+			if room == nil {
+				room = pieces.Get().(*[writePiece]byte)
+			}
+			k, err := bufs[0].late.Read(room[used:min(writePiece, used+writePiece-n)])
+			switch {
+			case err == io.EOF: //nolint:errorlint // a reader returns it bare
+				bufs = bufs[1:]
+				continue
+			case err != nil:
+				return err
+			}
+			piece = append(piece, room[used:used+k])
+			n, used = n+k, used+k
+		}
 		if err := c.nc.SetWriteDeadline(time.Now().Add(c.s.cfg.Limits.Write)); err != nil {
 			return err
 		}
-		piece, n := bufs, len(bufs[0])
-		for i := 1; i < len(bufs); i++ {
-			if n >= writePiece {
-				piece = bufs[:i]
-				break
-			}
-			n += len(bufs[i])
-		}
-		rest := bufs[len(piece):]
 		if err := c.sendPiece(piece); err != nil {
 			return err
 		}
-		bufs = rest
 	}
 	return nil
 }

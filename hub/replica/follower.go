@@ -39,13 +39,12 @@ func (v *view) mayFollow() error {
 	return err
 }
 
-// Read is Replica.Read up to the high watermark that this replica has heard of.
-// Above it the error wraps record.ErrOffsetNotAvailable: the leader may have
+// ReadLate is Replica.ReadLate up to the high watermark that this replica has heard
+// of. Above it the error wraps record.ErrOffsetNotAvailable: the leader may have
 // more.
-func (f Follower) Read(offset int64, maxBytes int) (record.Chunk, error) {
+func (f Follower) ReadLate(offset int64, maxBytes int) (chunk record.Chunk, err error) {
 	v := f.view.Load()
-	chunk := record.Chunk{Offsets: v.offsets}
-	err := v.mayFollow()
+	err = v.mayFollow()
 	switch {
 	case err != nil:
 	case offset < v.offsets.Start:
@@ -53,8 +52,9 @@ func (f Follower) Read(offset int64, maxBytes int) (record.Chunk, error) {
 	case offset > v.offsets.HighWatermark:
 		err = fmt.Errorf("%w: this replica has heard of %d", record.ErrOffsetNotAvailable, v.offsets.HighWatermark)
 	case offset < v.offsets.HighWatermark:
-		chunk.Batches, chunk.Release, err = f.log.ReadLent(offset, v.offsets.HighWatermark, maxBytes)
+		chunk, err = f.readLog(v, offset, maxBytes, true)
 	}
+	chunk.Offsets = v.offsets
 	if err != nil {
 		return chunk, f.readError(offset, err)
 	}

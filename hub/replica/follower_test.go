@@ -22,7 +22,7 @@ func TestFollowerRead(t *testing.T) {
 		node, _ := lead.Leader()
 		cut := uint64(node)%3 + 1
 		read := func(id uint64, offset int64) (string, error) {
-			c, err := Follower{s.replica(id, 0)}.Read(offset, 1<<20)
+			c, err := Follower{s.replica(id, 0)}.ReadLate(offset, 1<<20)
 			return fmt.Sprint(values(t, c)), err
 		}
 		for _, id := range s.ids() {

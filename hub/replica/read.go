@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"io"
 
 	"github.com/entrepot-hub/entrepot/record"
 )
@@ -15,20 +16,54 @@ import (
 // A quarantined replica returns what is committed below the damage and
 // record.ErrQuarantined above it.
 func (r *Replica) Read(offset int64, maxBytes int) (record.Chunk, error) {
+	return r.read(offset, maxBytes, false)
+}
+
+// ReadLate is Read for who sends the batches on: of large ones only the headers
+// may be there, and the rest is for the chunk's Open to read, which can find damage
+// yet.
+func (r *Replica) ReadLate(offset int64, maxBytes int) (record.Chunk, error) {
+	return r.read(offset, maxBytes, true)
+}
+
+func (r *Replica) read(offset int64, maxBytes int, late bool) (chunk record.Chunk, err error) {
 	v := r.view.Load()
-	chunk := record.Chunk{Offsets: v.offsets}
-	if err := v.mayRead(offset); err != nil {
-		return chunk, r.readError(offset, err)
+	if err = v.mayRead(offset); err == nil && offset < v.offsets.HighWatermark {
+		chunk, err = r.readLog(v, offset, maxBytes, late)
 	}
-	if offset == v.offsets.HighWatermark {
-		return chunk, nil
-	}
-	var err error
-	chunk.Batches, chunk.Release, err = r.log.ReadLent(offset, v.offsets.HighWatermark, maxBytes)
+	chunk.Offsets = v.offsets
 	if err != nil {
 		return chunk, r.readError(offset, err)
 	}
 	return chunk, nil
+}
+
+func (r *Replica) readLog(v *view, offset int64, maxBytes int, late bool) (record.Chunk, error) {
+	chunk, err := r.log.ReadLent(offset, v.offsets.HighWatermark, maxBytes, late)
+	if open := chunk.Open; open != nil {
+		chunk.Open = func(batch int) io.Reader {
+			if one := open(batch); one != nil {
+				return lateReader{r, chunk.Batches[batch].BaseOffset(), one}
+			}
+			return nil
+		}
+	}
+	return chunk, err
+}
+
+// lateReader reads a batch that was left in the file.
+type lateReader struct {
+	r      *Replica
+	offset int64
+	io.Reader
+}
+
+func (l lateReader) Read(b []byte) (int, error) {
+	n, err := l.Reader.Read(b)
+	if err != nil && err != io.EOF { //nolint:errorlint // a reader returns it bare
+		err = l.r.readError(l.offset, err)
+	}
+	return n, err
 }
 
 func (v *view) mayRead(offset int64) error {
