@@ -150,9 +150,14 @@ func (p *Process) Ended() bool {
 // Output is what the process has printed so far, both streams.
 func (p *Process) Output() string { return p.out.String() }
 
-// Ports returns n free ports of the loopback interface. They are reserved only
-// until they are returned, so they are none of those that systems give to
-// connections: one of another test would take them in between.
+// given has the ports that this process was given: a site's next node must not get
+// those of the one before, which does not listen yet.
+var given sync.Map
+
+// Ports returns n free ports of the loopback interface, which it returns to nobody
+// else in this process. For other processes they are reserved only until they are
+// returned, so they are none of those that systems give to connections: one of
+// another test would take them in between.
 func Ports(t testing.TB, n int) []int {
 	t.Helper()
 	ports := make([]int, 0, n)
@@ -165,6 +170,9 @@ func Ports(t testing.TB, n int) []int {
 			t.Fatal(err)
 		}
 		defer func() { _ = l.Close() }()
+		if _, before := given.LoadOrStore(port, true); before {
+			continue
+		}
 		ports = append(ports, port)
 	}
 	return ports
