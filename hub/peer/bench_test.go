@@ -1,8 +1,10 @@
 package peer
 
 import (
+	"context"
 	"crypto/x509/pkix"
 	"fmt"
+	"io"
 	"net"
 	"testing"
 	"time"
@@ -47,4 +49,34 @@ func benchSend(b *testing.B, size int, secured bool) {
 		<-got
 		received++
 	}
+}
+
+// BenchmarkStream is a stream from one node to another over loopback, a megabyte
+// at a time, as a file of a log is read.
+func BenchmarkStream(b *testing.B) {
+	from, to := newNode(b, patient(), identity(1)), newNode(b, patient(), identity(2))
+	piece := make([]byte, chunkBytes)
+	from.onStream = func(_ context.Context, _ Peer, _ string, _ []byte, w io.Writer) error {
+		for {
+			if _, err := w.Write(piece); err != nil {
+				return err
+			}
+		}
+	}
+	from.serve(listen(b, "127.0.0.1:0"))
+	to.serve(listen(b, "127.0.0.1:0"))
+	join(from, to)
+	r, err := to.Open(b.Context(), 1, "file", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	buf := make([]byte, 1<<20)
+	b.SetBytes(int64(len(buf)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := io.ReadFull(r, buf); err != nil {
+			b.Fatal(err)
+		}
+	}
+	_ = r.Close()
 }

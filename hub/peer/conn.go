@@ -76,8 +76,7 @@ func (c *conn) read(take func(h header, payload []byte) error) error {
 		if err != nil {
 			return err
 		}
-		// A buffer of its own: it belongs to whom the frame is for.
-		payload := make([]byte, h.length)
+		payload := buffer(h)
 		if _, err := io.ReadFull(r, payload); err != nil {
 			return ioError("read", err)
 		}
@@ -88,6 +87,29 @@ func (c *conn) read(take func(h header, payload []byte) error) error {
 		if err := take(h, payload); err != nil {
 			return err
 		}
+	}
+}
+
+// chunks are buffers of chunkBytes for what comes of streams: new ones for every
+// megabyte of a copy would have to be cleared and collected.
+var chunks sync.Pool
+
+// buffer is one of its own for a frame's payload: it belongs to whom the frame is
+// for, who may recycle it.
+func buffer(h header) []byte {
+	if h.kind != kindData || h.length < chunkBytes/2 || h.length > chunkBytes {
+		return make([]byte, h.length)
+	}
+	if b, ok := chunks.Get().(*[chunkBytes]byte); ok {
+		return b[:h.length]
+	}
+	return make([]byte, h.length, chunkBytes)
+}
+
+// recycle takes a buffer that nobody looks at any more.
+func recycle(b []byte) {
+	if cap(b) == chunkBytes {
+		chunks.Put((*[chunkBytes]byte)(b[:chunkBytes]))
 	}
 }
 

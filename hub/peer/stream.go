@@ -27,7 +27,8 @@ type stream struct {
 	broken chan struct{} // closed when that was no clean end
 	detach func() bool   // from the context of Open
 
-	rest  []byte // of the chunk that is being read; the reader's alone
+	chunk []byte // that is being read; the reader's alone
+	rest  []byte // of it
 	spent int    // read and not given back yet; the reader's alone
 
 	mu struct {
@@ -157,7 +158,10 @@ func (s *stream) Read(p []byte) (int, error) {
 		}
 	}
 	n := copy(p, s.rest)
-	s.rest = s.rest[n:]
+	if s.rest = s.rest[n:]; len(s.rest) == 0 {
+		recycle(s.chunk)
+		s.chunk = nil
+	}
 	if !s.bulk.wait(n, s.broken) {
 		return 0, s.failure()
 	}
@@ -176,7 +180,8 @@ func (s *stream) next() error {
 	for {
 		s.mu.Lock()
 		if len(s.mu.chunks) > 0 {
-			s.rest = s.mu.chunks[0]
+			s.chunk = s.mu.chunks[0]
+			s.rest = s.chunk
 			s.mu.chunks[0] = nil
 			s.mu.chunks = s.mu.chunks[1:]
 			s.mu.Unlock()

@@ -35,7 +35,7 @@ func sender(ctx context.Context, _ Peer, method string, body []byte, w io.Writer
 		b = b[:size/2]
 	}
 	for len(b) > 0 {
-		n := min(len(b), 100_000)
+		n := min(len(b), 300_000) // a whole frame and a small one
 		if _, err := w.Write(b[:n]); err != nil {
 			return err
 		}
