@@ -123,9 +123,9 @@ func TestReadLateDamage(t *testing.T) {
 	}
 }
 
-// A segment that is trimmed away is there as long as somebody reads it, and no
+// A file is there as long as somebody reads it, though its log is closed, and no
 // longer.
-func TestReadLateOutlivesTrimming(t *testing.T) {
+func TestReadLateOutlivesTheLog(t *testing.T) {
 	const size, n = 2 * lateBytes, 3
 	mem := vfs.NewMem()
 	l := lentLog(t, mem, "data", n, size)

@@ -13,13 +13,16 @@ import (
 // maxScratch is the largest encoding buffer that a connection keeps.
 const maxScratch = 64 << 10
 
-// writePiece is about what is written at once and under one deadline, so that a
-// slow reader is told from a stopped one, and a fast one is at work on one piece
-// while the next is read from the disk.
-const writePiece = 128 << 10
+// writePiece is about what is written under one deadline, so that a slow reader is
+// told from a stopped one.
+const writePiece = 256 << 10
 
-// pieces are memory for what is written of batches that are still in their files.
-var pieces = sync.Pool{New: func() any { return new([writePiece]byte) }}
+// latePiece is the most of batches that are still in their files that is written at
+// once: the reader is at work on one piece while the next is read.
+const latePiece = 128 << 10
+
+// pieces are memory for it.
+var pieces = sync.Pool{New: func() any { return new([latePiece]byte) }}
 
 // buffer is bytes to write.
 type buffer struct {
@@ -166,7 +169,7 @@ func appendHeader(dst []byte, r *request) []byte {
 // send writes bufs. It fails when the client takes nothing for Limits.Write, and
 // when what is to be written cannot be read: then the answer is broken off.
 func (c *conn) send(bufs []buffer) error {
-	var room *[writePiece]byte
+	var room *[latePiece]byte
 	defer func() {
 		if room != nil {
 			pieces.Put(room)
@@ -174,7 +177,7 @@ func (c *conn) send(bufs []buffer) error {
 	}()
 	for len(bufs) > 0 {
 		var piece net.Buffers
-		for n, used := 0, 0; len(bufs) > 0 && n < writePiece; {
+		for n, used := 0, 0; len(bufs) > 0 && n < writePiece && used < latePiece; {
 			if bufs[0].late == nil {
 				piece = append(piece, bufs[0].b)
 				n += len(bufs[0].b)
@@ -182,9 +185,9 @@ func (c *conn) send(bufs []buffer) error {
 				continue
 			}
 			if room == nil {
-				room = pieces.Get().(*[writePiece]byte)
+				room = pieces.Get().(*[latePiece]byte)
 			}
-			k, err := bufs[0].late.Read(room[used:min(writePiece, used+writePiece-n)])
+			k, err := bufs[0].late.Read(room[used:])
 			switch {
 			case err == io.EOF: //nolint:errorlint // a reader returns it bare
 				bufs = bufs[1:]
