@@ -23,8 +23,7 @@ func (c *core) durable() {
 	if r.sealed > c.sealedTo {
 		c.sealedTo, c.snapshotAt, c.out.trim = r.sealed, max(c.snapshotAt, r.snapshot), true
 	}
-	c.deliver(r.responses)
-	c.pump()
+	c.acknowledged(func() { c.deliver(r.responses) })
 }
 
 // deliver hands responses to Raft here or to peers.

@@ -72,6 +72,10 @@ type core struct {
 	hard      storage.HardState
 	hardDirty bool
 
+	// Notes of commits (notes.go).
+	counting bool     // Raft counts an acknowledgement
+	waiting  []uint64 // leader: members at which somebody waits for what is committed
+
 	// Rolling.
 	roll        bool         // the log wants a new segment in this step
 	before      *storage.Aux // taken before the first entry of this step
@@ -122,6 +126,7 @@ type input struct {
 	diskFull bool       // refuse what clients write
 	expire   int64      // forget producers not seen since then, ms; 0: none
 	flush    bool       // write a hard state that waits
+	waited   bool       // somebody waits here for what is committed
 	received classBytes // of msgs, for the driver
 }
 
@@ -206,6 +211,9 @@ func (c *core) step(in *input) (out *output) {
 		c.flushHard(in.rollNow)
 	}
 	c.tellApplied()
+	if in.waited {
+		c.tellWaiting()
+	}
 	return out
 }
 
@@ -240,6 +248,11 @@ func (c *core) receive(m pb.Message) {
 	c.learnCommit(&m)
 	// An error says that the sender is not in the configuration or the message
 	// is not for a network: there is nobody to tell.
+	if m.Type == pb.MsgAppResp && !m.Reject {
+		c.hearsWaiting(&m)
+		c.acknowledged(func() { _ = c.rn.Step(m) })
+		return
+	}
 	_ = c.rn.Step(m)
 	c.pump()
 	if (m.Type == pb.MsgApp || m.Type == pb.MsgHeartbeat || m.Type == pb.MsgSnap) && c.lead == m.From {
@@ -355,6 +368,7 @@ func (c *core) ready(rd raft.Ready) {
 		case m.To == raft.LocalApplyThread:
 			c.heldApply = append(c.heldApply, *m)
 		case m.To == raft.None: // the answer to learnCommit
+		case c.spares(m):
 		default:
 			c.out.msgs = append(c.out.msgs, *m)
 		}
@@ -375,6 +389,7 @@ func (c *core) roleChanged(s *raft.SoftState) {
 		c.term = c.rn.BasicStatus().Term
 		c.termStart = c.tail.index + 1
 		c.knownFrom = c.termStart
+		c.waiting = c.waiting[:0]
 	}
 }
 

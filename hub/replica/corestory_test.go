@@ -20,7 +20,7 @@ import (
 
 func TestStories(t *testing.T) {
 	storytest.Run(t, func(t *testing.T) func(string, storytest.Args) string {
-		e := &cluster{t: t, nodes: map[uint64]*member{}, cut: map[uint64]bool{}, auto: true, now: 1_000_000}
+		e := &cluster{t: t, nodes: map[uint64]*member{}, cut: map[uint64]bool{}, auto: true, waits: true, now: 1_000_000}
 		return e.do
 	})
 }
@@ -35,6 +35,7 @@ type cluster struct {
 	auto  bool // flush and deliver after each step until nothing moves
 	full  bool // the disks are full
 	quiet int  // ticks of rest before the group goes quiet; 0: never
+	waits bool // somebody waits at each member for what is committed
 	now   int64
 	props int
 	// Producers were forgotten, which a restart does not know.
@@ -67,6 +68,10 @@ func (e *cluster) do(verb string, a storytest.Args) string {
 		e.auto = false
 	case "auto":
 		e.auto = true
+	case "nobody-waits":
+		e.waits = false
+	case "somebody-waits":
+		e.waits = true
 	case "settle":
 		e.settle()
 	case "flush":
@@ -194,7 +199,7 @@ func (e *cluster) restart(m *member) {
 // step runs a core and does what it asks for.
 func (e *cluster) step(m *member, in input) {
 	e.now++
-	in.now, in.roll, in.diskFull = e.now, m.roll, e.full
+	in.now, in.roll, in.diskFull, in.waited = e.now, m.roll, e.full, e.waits
 	was := m.core.role
 	out := m.core.step(&in)
 	for _, r := range out.rounds {

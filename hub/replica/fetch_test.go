@@ -440,6 +440,9 @@ func TestScrub(t *testing.T) {
 		spec := Spec{ID: clicks(0), Born: []uint64{1, 2, 3}, Topic: manySegments}
 		s.add(spec)
 		for i := range 60 {
+			for _, id := range s.ids() {
+				s.replica(id, 0).Changed() // followers hear of commits at once
+			}
 			s.write(0, fmt.Sprintf("value-%02d", i))
 			s.same(0) // else a follower that is behind has it all in one segment
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/entrepot-hub/entrepot/record"
 )
@@ -92,6 +93,50 @@ func TestRetryAtAnotherLeader(t *testing.T) {
 		}
 		if _, err := appendWait(t, s.leader(0), idempotent(t, 7, 0, 7, "gap")); !errors.Is(err, record.ErrOutOfOrderSequence) {
 			t.Errorf("with a gap: %v", err)
+		}
+	})
+}
+
+// TestFollowerHearsOfCommits: with the next tick if nobody waits there, and at
+// once if somebody does, or did a moment ago.
+func TestFollowerHearsOfCommits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newSite(t, Config{Workers: 2}, 1, 2, 3)
+		defer s.stopAll()
+		s.add(Spec{ID: clicks(0), Born: []uint64{1, 2, 3}})
+		s.write(0, "a")
+		s.same(0)
+		node, _ := s.leader(0).Leader()
+		f := s.replica(uint64(node)%3+1, 0)
+		hears := func() time.Duration {
+			s.write(0, "b")
+			began, want := time.Now(), s.leader(0).Offsets().HighWatermark
+			synctest.Wait()
+			eventually(t, func() bool { return f.Offsets().HighWatermark == want })
+			return time.Since(began)
+		}
+		if took := hears(); took == 0 || took > 2*s.replica(1, 0).set.cfg.Tick {
+			t.Errorf("nobody waits, and it hears of a commit after %s", took)
+		}
+		changed := f.Changed()
+		hears() // whom its leader hears of with this acknowledgement
+		select {
+		case <-changed:
+		default:
+			t.Error("a change is not told")
+		}
+		if took := hears(); took > 0 {
+			t.Errorf("somebody waited a moment ago, and it hears of a commit after %s", took)
+		}
+		f.Changed()
+		<-time.After(2 * waitedTime)
+		if took := hears(); took > 0 {
+			t.Errorf("somebody waits, and it hears of a commit after %s", took)
+		}
+		<-time.After(2 * waitedTime)
+		hears()
+		if took := hears(); took == 0 {
+			t.Errorf("nobody waits any more, and it hears of a commit after %s", took)
 		}
 	})
 }

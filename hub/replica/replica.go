@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/entrepot-hub/entrepot/record"
 	"github.com/entrepot-hub/entrepot/storage"
@@ -54,6 +55,7 @@ type Replica struct {
 	stalled   []storage.Round
 	in        input
 	completed func(error) // the Done of every round
+	waitedAt  time.Time   // when somebody was last seen to wait for a change
 
 	coreConfig coreConfig // does not change
 
@@ -230,6 +232,19 @@ func (r *Replica) Changed() <-chan struct{} {
 	}
 	return r.mu.changed
 }
+
+// waited reports whether somebody waits for a change, or has within waitedTime:
+// who reads as fast as records come is busy now and then. Of a worker's clock.
+func (r *Replica) waited(now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.mu.changed != nil {
+		r.waitedAt = now
+	}
+	return now.Sub(r.waitedAt) < waitedTime
+}
+
+const waitedTime = time.Second
 
 func (r *Replica) wake() {
 	r.mu.Lock()

@@ -129,7 +129,7 @@ func (r *siteReplica) submit(p *proposal) {
 
 func (s *simSite) evClient() {
 	g := s.groups[s.rng.IntN(len(s.groups))]
-	if s.at%8 == 0 {
+	if s.at%2 == 0 {
 		defer g.confirm()
 	}
 	switch {
@@ -144,13 +144,18 @@ func (s *simSite) evClient() {
 	}
 }
 
-// confirm asks a replica whether it leads. Says it so and serves, it knows of
-// everything that was committed when it was asked, whatever another leader has done
-// since it was heard last.
+// confirm asks a replica whether it leads: of several that think so the one with the
+// oldest term. Says it so and serves, it knows of everything that was committed when
+// it was asked, whatever another leader has done since it was heard last.
 func (g *siteGroup) confirm() {
 	r := g.target()
 	if r == nil {
 		return
+	}
+	for _, n := range g.s.nodes {
+		if o := n.reps[g.at]; o.working() && o.core.role == raft.StateLeader && r.core.role == raft.StateLeader && o.core.term < r.core.term {
+			r = o
+		}
 	}
 	from := g.last()
 	r.submit(&proposal{kind: propConfirm, failed: func(err error) {

@@ -362,6 +362,7 @@ func (r *siteReplica) step() {
 	now := n.clock()
 	in.now, in.roll = n.wall(), r.log.ShouldRoll(now)
 	in.diskFull = len(r.stalled) > 0
+	in.waited = s.rng.IntN(100) < s.mood.readers
 	in.durable, r.durable = in.durable+r.durable, 0
 	in.err = r.err
 	out := r.core.step(in)

@@ -127,6 +127,7 @@ type siteMood struct {
 	late     int // of 100 messages: they come much later
 	reorder  int // how far from the oldest message the next one may be
 	sendLate bool
+	readers  int  // percent of the steps in which somebody waits for a commit
 	power    bool // power cuts besides kills
 	narrow   bool // one group instead of several
 	least    int  // voters
@@ -220,6 +221,7 @@ func newSimSite(seed uint64, plant sitePlant) *simSite {
 		m.weights[siteFlip] *= 3
 	}
 	m.sendLate, m.power = rng.IntN(2) == 0, rng.IntN(4) > 0
+	m.readers = []int{0, 20, 100}[rng.IntN(3)]
 	m.election = 4 + rng.IntN(4)
 	if rng.IntN(2) == 0 {
 		m.quiet = 2 + rng.IntN(m.election-3)

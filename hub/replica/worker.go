@@ -79,6 +79,7 @@ func (r *Replica) step(calls []func(*core)) {
 	r.in.now = now.UnixMilli()
 	r.in.roll = r.log.ShouldRoll(now)
 	r.in.diskFull = r.set.diskFull.Load() || len(r.stalled) > 0 // nothing joins what waits
+	r.in.waited = r.waited(now)
 	r.core.cfg.topic = *r.topic.Load()
 	failed := r.core.failed
 	out := r.core.step(&r.in)
