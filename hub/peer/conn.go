@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -38,6 +39,10 @@ type conn struct {
 	began     time.Time
 	out       *queue
 	traffic   *traffic
+	system    syscall.RawConn // nil: only the writer writes
+
+	writing sync.Mutex
+	w       writer // of who has the lock
 
 	closed chan struct{} // no more is written; err is set
 	once   sync.Once

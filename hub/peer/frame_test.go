@@ -94,10 +94,12 @@ func (c bytesConn) SetWriteDeadline(time.Time) error { return nil }
 // fuzzConn is a connection of which everything that comes is given.
 func fuzzConn(in []byte) *conn {
 	nc := bytesConn{in: bytes.NewReader(in)}
-	return &conn{
+	c := &conn{
 		nc: nc, raw: nc, peer: Peer{Identity: identity(2)}, keepAlive: time.Hour, timeout: time.Hour, maxFrame: 1 << 10,
 		out: newQueue(1 << 10), traffic: new(traffic), closed: make(chan struct{}),
 	}
+	c.w.c = c
+	return c
 }
 
 // fuzzHandler answers and checks that what it is given can be used.

@@ -155,7 +155,9 @@ func (p *Peers) newConn(nc, raw net.Conn, other hello, version uint16, t *traffi
 		peer:      Peer{Identity: other.Identity, Version: version, Addr: nc.RemoteAddr().String()},
 		keepAlive: p.cfg.keepAlive(other.class), timeout: p.cfg.timeout(other.class), maxFrame: p.cfg.MaxFrame, began: time.Now(),
 		out: newQueue(p.cfg.Queue[other.class]), traffic: t, closed: make(chan struct{}),
+		system: systemConn(nc),
 	}
+	c.w.c = c
 	if !other.Registered() {
 		c.maxFrame = min(c.maxFrame, maxUnregistered)
 	}

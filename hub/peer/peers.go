@@ -177,7 +177,7 @@ func (p *Peers) Send(node int32, class Class, parts net.Buffers) bool {
 		return false
 	}
 	f := frame{kind: kindMessage, payload: parts, unsummed: p.cfg.OwnSums[class]}
-	if k := l.current.Load(); k != nil && f.size()-headerSize <= p.cfg.MaxFrame && k.c.out.put(f) {
+	if k := l.current.Load(); k != nil && f.size()-headerSize <= p.cfg.MaxFrame && k.c.send(f) {
 		return true
 	}
 	l.traffic.dropped.Add(1)

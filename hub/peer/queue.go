@@ -49,6 +49,32 @@ func (q *queue) put(f frame) bool {
 	return ok
 }
 
+// add is put by one who sees to it that the frame is written, or signals.
+func (q *queue) add(f frame) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	size := f.size()
+	if q.mu.closed || q.mu.bytes > 0 && size > q.limit-q.mu.bytes {
+		return false
+	}
+	q.append(f, size)
+	return true
+}
+
+// append is under the lock.
+func (q *queue) append(f frame, size int) {
+	q.mu.bytes += size
+	q.mu.frames = append(q.mu.frames, f)
+}
+
+// signal tells the writer that there is something to write.
+func (q *queue) signal() {
+	select {
+	case q.ready <- struct{}{}:
+	default:
+	}
+}
+
 // forceRoom is what force may add above the limit, bytes.
 const forceRoom = 1 << 20
 
@@ -93,12 +119,8 @@ func (q *queue) tryPut(f frame, limit int, wantRoom bool) (ok bool, room <-chan 
 		}
 		return false, q.mu.room
 	}
-	q.mu.bytes += size
-	q.mu.frames = append(q.mu.frames, f)
-	select {
-	case q.ready <- struct{}{}:
-	default:
-	}
+	q.append(f, size)
+	q.signal()
 	return true, nil
 }
 
@@ -112,6 +134,25 @@ func (q *queue) take(into []frame, most int) []frame {
 		bytes += q.mu.frames[n].size()
 		n++
 	}
+	return q.move(into, n)
+}
+
+// takeSmall is take of no more bytes than most in all.
+func (q *queue) takeSmall(into []frame, most int) []frame {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n, bytes := q.mu.first, 0
+	for n < len(q.mu.frames) {
+		if bytes += q.mu.frames[n].size(); bytes > most {
+			break
+		}
+		n++
+	}
+	return q.move(into, n)
+}
+
+// move moves the frames before the n-th to the end of into. The lock is held.
+func (q *queue) move(into []frame, n int) []frame {
 	into = append(into, q.mu.frames[q.mu.first:n]...)
 	clear(q.mu.frames[q.mu.first:n])
 	if q.mu.first = n; n > len(q.mu.frames)/2 {

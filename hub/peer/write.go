@@ -18,7 +18,6 @@ const gatherBytes = 16 << 10
 func (c *conn) write() {
 	tick := time.NewTicker(c.keepAlive)
 	defer tick.Stop()
-	w := writer{c: c}
 	for {
 		select {
 		case <-c.closed:
@@ -28,7 +27,11 @@ func (c *conn) write() {
 				c.out.force(frame{kind: kindPing, id: uint64(time.Since(c.began))})
 			}
 		case <-c.out.ready:
-			if err := w.flush(); err != nil {
+			c.writing.Lock()
+			err := c.w.flush()
+			c.w.wrote = time.Now()
+			c.writing.Unlock()
+			if err != nil {
 				c.fail(ioError("write", err))
 				return
 			}
@@ -44,10 +47,15 @@ type writer struct {
 	vec    net.Buffers // headers and payloads in order
 	piece  net.Buffers // the part of vec that is written
 	gather []byte
+	rest   []byte    // of what a sender has begun to write (now.go)
+	wrote  time.Time // when the last write ended
 }
 
 // flush writes until the queue is empty.
 func (w *writer) flush() error {
+	if err := w.writeRest(); err != nil {
+		return err
+	}
 	for {
 		w.frames = w.c.out.take(w.frames[:0], pieceBytes)
 		if len(w.frames) == 0 {
