@@ -47,12 +47,14 @@ func impatient() []kgo.Opt {
 	return []kgo.Opt{kgo.MetadataMinAge(soon), kgo.RetryBackoffFn(func(int) time.Duration { return soon })}
 }
 
-// write sends a record of 1 KiB every millisecond until it is ended. It returns
-// when the first is acknowledged: a new topic has no leader for a moment.
+// write sends a record of 1 KiB every millisecond, or every ENTREPOT_LOAD_US
+// microseconds, until it is ended. It returns when the first is acknowledged: a new
+// topic has no leader for a moment.
 func write(t *testing.T, site *hubtest.Site, opts ...kgo.Opt) *writer {
 	t.Helper()
 	ctx, stop := context.WithCancel(t.Context())
 	w := &writer{t: t, stop: stop}
+	every := time.Duration(setting(t, "ENTREPOT_LOAD_US", 1000)) * time.Microsecond
 	var err error
 	w.cl, err = kgo.NewClient(append(opts, kgo.SeedBrokers(site.Brokers()...), kgo.DefaultProduceTopic(loaded), kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(0), kgo.WithHooks(w))...)
@@ -60,7 +62,7 @@ func write(t *testing.T, site *hubtest.Site, opts ...kgo.Opt) *writer {
 		t.Fatal(err)
 	}
 	w.sending.Go(func() {
-		tick := time.NewTicker(time.Millisecond)
+		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for ctx.Err() == nil {
 			<-tick.C
