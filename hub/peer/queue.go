@@ -45,26 +45,17 @@ func newQueue(limit int) *queue {
 
 // put adds a frame if there is room; one always fits into an empty queue.
 func (q *queue) put(f frame) bool {
-	ok, _ := q.tryPut(f, q.limit, false)
+	ok := q.add(f)
+	if ok {
+		q.signal()
+	}
 	return ok
 }
 
 // add is put by one who sees to it that the frame is written, or signals.
 func (q *queue) add(f frame) bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	size := f.size()
-	if q.mu.closed || q.mu.bytes > 0 && size > q.limit-q.mu.bytes {
-		return false
-	}
-	q.append(f, size)
-	return true
-}
-
-// append is under the lock.
-func (q *queue) append(f frame, size int) {
-	q.mu.bytes += size
-	q.mu.frames = append(q.mu.frames, f)
+	ok, _ := q.tryAdd(f, q.limit, false)
+	return ok
 }
 
 // signal tells the writer that there is something to write.
@@ -81,7 +72,10 @@ const forceRoom = 1 << 20
 // force adds a small frame for which there may be no room. It fails after the
 // queue was closed, or for one that asks much and does not read what comes back.
 func (q *queue) force(f frame) bool {
-	ok, _ := q.tryPut(f, q.limit+forceRoom, false)
+	ok, _ := q.tryAdd(f, q.limit+forceRoom, false)
+	if ok {
+		q.signal()
+	}
 	return ok
 }
 
@@ -89,8 +83,9 @@ func (q *queue) force(f frame) bool {
 // after the queue was closed.
 func (q *queue) wait(ctx context.Context, f frame) error {
 	for {
-		ok, room := q.tryPut(f, q.limit, true)
+		ok, room := q.tryAdd(f, q.limit, true)
 		if ok {
+			q.signal()
 			return nil
 		}
 		if room == nil {
@@ -104,9 +99,9 @@ func (q *queue) wait(ctx context.Context, f frame) error {
 	}
 }
 
-// tryPut adds the frame, or returns what is closed when there is room if the
+// tryAdd adds the frame, or returns what is closed when there is room if the
 // caller wants that; nothing at all says that the queue is closed.
-func (q *queue) tryPut(f frame, limit int, wantRoom bool) (ok bool, room <-chan struct{}) {
+func (q *queue) tryAdd(f frame, limit int, wantRoom bool) (ok bool, room <-chan struct{}) {
 	size := f.size()
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -119,8 +114,8 @@ func (q *queue) tryPut(f frame, limit int, wantRoom bool) (ok bool, room <-chan 
 		}
 		return false, q.mu.room
 	}
-	q.append(f, size)
-	q.signal()
+	q.mu.bytes += size
+	q.mu.frames = append(q.mu.frames, f)
 	return true, nil
 }
 
