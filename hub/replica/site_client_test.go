@@ -320,7 +320,7 @@ func (c *siteClient) ended(r *siteReplica, e *simEnd, err error) {
 		c.g.s.counts.aborts++
 	}
 	for _, b := range x.open {
-		if b.index == 0 {
+		if b.index == 0 && !r.unread { // else it may be committed before the marker
 			b.never = "its producer was fenced"
 		}
 	}
