@@ -345,14 +345,15 @@ func (s *simSite) wipe(n *siteNode) {
 	s.regain()
 }
 
-// regain notes when no group counts on what a node has lost any more.
+// regain notes when no group counts on what a node has lost any more, and a majority
+// of each knows that: until then the loss of another node is one too many.
 func (s *simSite) regain() {
 	n := s.lost
 	if n == nil || n.damaged {
 		return
 	}
 	for _, l := range n.gone {
-		if l.g.mayHave(l.member) {
+		if l.g.mayHave(l.member) || !l.g.membersKnown() {
 			return
 		}
 	}

@@ -57,14 +57,7 @@ func (s *simSite) evMembers() {
 // that a majority of those that stay know of it for good: as long as one takes the
 // change for uncommitted it needs the votes of those that go.
 func (s *simSite) cleanUp(g *siteGroup) {
-	r := g.leader()
-	if r == nil || r.core.conf.index != g.confAt {
-		return
-	}
-	if !r.core.membersKnown() {
-		if r.core.tail.index < r.core.knownFrom {
-			r.submit(&proposal{kind: propBarrier, failed: func(error) {}})
-		}
+	if !g.membersKnown() {
 		return
 	}
 	for _, n := range s.nodes {
@@ -86,6 +79,19 @@ func (s *simSite) cleanUp(g *siteGroup) {
 			n.reps[g.at] = nil
 		}
 	}
+}
+
+// membersKnown reports whether the leader says that a majority knows the members for
+// good, and has it write something if that is wanting.
+func (g *siteGroup) membersKnown() bool {
+	r := g.leader()
+	if r == nil || r.core.conf.index < g.confAt {
+		return false
+	}
+	if r.core.tail.index < r.core.knownFrom {
+		r.submit(&proposal{kind: propBarrier, failed: func(error) {}})
+	}
+	return r.core.membersKnown()
 }
 
 // forget takes what a deleted replica has said off the network, and what is said
