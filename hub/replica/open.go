@@ -117,8 +117,14 @@ func (c *core) rebuild(log entryLog, last uint64) (machineSnapshot, error) {
 			return snap, fmt.Errorf("state at entry %d: %w", c.applied, err)
 		}
 	}
-	if c.applied == tip.Index {
+	switch {
+	case c.applied == tip.Index:
 		c.appliedTerm = tip.Term
+	case c.applied < tip.Index && c.cfg.machine != nil:
+		// The newest segment began above what the machine had applied.
+		if c.appliedTerm, err = log.Term(c.applied); err != nil {
+			return snap, fmt.Errorf("term of entry %d: %w", c.applied, err)
+		}
 	}
 	c.window.partial = last
 	from := min(tip.Index, c.applied) + 1

@@ -3,9 +3,11 @@ package replica
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 
 	"github.com/entrepot-hub/entrepot/storage"
+	pb "go.etcd.io/raft/v3/raftpb"
 )
 
 // A round waited for room on the disk, with the commit of its time. When there
@@ -33,5 +35,12 @@ func TestOpenWithASnapshotAboveTheWrittenCommit(t *testing.T) {
 	}
 	if c.applied != 5 || c.hard.Commit != 5 || string(m.list) != "0 1 2 3 " {
 		t.Errorf("applied %d, commit %d, the machine has %q", c.applied, c.hard.Commit, m.list)
+	}
+	// Others learn what is committed from its votes, which name the entry by its term:
+	// the last voter stood still for good where they did not (seed 64600).
+	out := c.step(&input{msgs: []pb.Message{{Type: pb.MsgPreVote, From: 2, To: 1, Term: 2, LogTerm: 1, Index: 6}}})
+	i := slices.IndexFunc(out.msgs, func(m pb.Message) bool { return m.Type == pb.MsgPreVoteResp })
+	if i < 0 || out.msgs[i].Commit != 5 || out.msgs[i].RejectHint != 1 {
+		t.Errorf("asked for its vote it says %+v, want one that names entry 5 of term 1", out.msgs)
 	}
 }
