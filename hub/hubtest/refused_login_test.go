@@ -84,8 +84,7 @@ connectors:
 	d.bar(true)
 	send(rows/2, rows)
 	Until(t, time.Minute, "the job tells of the login", func() error { return tells(n) })
-	before, _ := groupAt(t, n, "connect-rows-out")
-	looks, moved := 0, 0
+	before, looks, moved := "", 0, -1 // the first look is none that moved
 	for end := time.Now().Add(length); time.Now().Before(end); looks++ {
 		pause(t.Context(), 50*time.Millisecond, 150*time.Millisecond)
 		now, upTo := groupAt(t, n, "connect-rows-out")

@@ -81,7 +81,7 @@ func (w *writer) writeRest() error {
 	return w.writeVec()
 }
 
-// systemConn is what tryWrite needs of a connection, or nil.
+// systemConn is the system's end of a connection over TCP, or nil.
 func systemConn(nc net.Conn) syscall.RawConn {
 	tcp, ok := nc.(*net.TCPConn)
 	if !ok {

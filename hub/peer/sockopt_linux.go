@@ -14,13 +14,9 @@ const tcpUserTimeout = 0x12
 // has not acknowledged, or had no room for, for so long. Without it the system
 // sends again for a quarter of an hour.
 func setUserTimeout(nc net.Conn, d time.Duration) {
-	tcp, ok := nc.(*net.TCPConn)
-	if !ok {
+	raw := systemConn(nc)
+	if raw == nil {
 		return
-	}
-	raw, err := tcp.SyscallConn()
-	if err != nil {
-		return // closed; the next read says so
 	}
 	_ = raw.Control(func(fd uintptr) {
 		// An old system that refuses has the deadlines of reads and writes still.
