@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"github.com/entrepot-hub/entrepot/record"
+	"github.com/entrepot-hub/entrepot/storage/vfs"
 )
 
 // Manifest is what a log consists of at one moment: its live segments, oldest
@@ -123,17 +124,20 @@ func (l *Log) openSegment(f ManifestFile, from int64) (io.ReadCloser, error) {
 		v.close() // compacted meanwhile
 		return nil, ErrCompacted
 	}
-	return &segmentReader{io.NewSectionReader(v.file.f, from, f.Bytes-from), v}, nil
+	once := v.file.f.Once()
+	return &segmentReader{io.NewSectionReader(once, from, f.Bytes-from), once, v}, nil
 }
 
 type segmentReader struct {
 	*io.SectionReader
-	v *view
+	once vfs.File
+	v    *view
 }
 
 func (r *segmentReader) Close() error {
+	err := r.once.Close()
 	r.v.close()
-	return nil
+	return err
 }
 
 // The wire form of a manifest, drawn in docs/format/manifest.md.

@@ -47,6 +47,9 @@ type Scrubbed struct {
 	Index, Unmended error
 }
 
+// scrubChunk is how much a scrub reads at a time: somebody's sync may wait for it.
+const scrubChunk = 256 << 10
+
 func (l *Log) scrub(ctx context.Context, seg *segment, pace func(ctx context.Context, n int) error) (s Scrubbed, err error) {
 	v, err := l.openView(seg)
 	if err != nil {
@@ -60,15 +63,18 @@ func (l *Log) scrub(ctx context.Context, seg *segment, pace func(ctx context.Con
 	if err != nil {
 		return s, l.damaged(v.seg, &placeError{0, err})
 	}
-	at, waited := h.length, uint32(0)
-	p, err := verify(v.file.f, begin(&h), v.p.end, func(f *frame, payload []byte) error {
+	once := v.file.f.Once()
+	defer func() { _ = once.Close() }()
+	at, waited, p := h.length, uint32(0), begin(&h)
+	w := walker{f: once, sealing: p.sealing, pos: p.end, end: v.p.end, chunk: scrubChunk, reuse: true}
+	p, err = w.verify(p, func(f *frame, payload []byte) error {
 		at += uint32(f.size())
 		if f.kind == KindData {
 			if err := record.Batch(payload).Check(); err != nil {
 				return err
 			}
 		}
-		if at-waited < 1<<20 {
+		if at-waited < scrubChunk {
 			return nil
 		}
 		n := int(at - waited)

@@ -320,6 +320,8 @@ func (g *Staging) checkTo(f *stagedFile, file vfs.File, to int64) error {
 	if !errors.Is(err, errShort) || to == f.Bytes {
 		c.bad = err
 	}
+	// Nobody reads it soon; what consumers read shall not have to make room for it.
+	file.Forget(0, int64(c.w.pos))
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path"
 	"testing"
 	"time"
 
@@ -149,5 +150,99 @@ func TestInstallOnAFullDisk(t *testing.T) {
 	}
 	if full < 10 {
 		t.Errorf("the disk was full %d times", full)
+	}
+}
+
+// TestCopyLeavesMemoryAlone: a copy reads once, what it writes is forgotten as far as
+// it was checked, without a gap; a scrub reads once, too.
+func TestCopyLeavesMemoryAlone(t *testing.T) {
+	now := func() time.Time { return time.UnixMilli(1_700_000_000_000) }
+	there, here := &memoryUse{FS: vfs.NewMem(), once: map[string]int64{}}, &memoryUse{FS: vfs.NewMem(), forgotten: map[string]int64{}}
+	from := openMem(t, there, Config{Clock: now, TailCacheBytes: -1})
+	src, err := from.Create(LogID{Topic: "t", ID: record.TopicID{9}}, State{Hard: HardState{Term: 1}, Aux: simAux(0)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fillSegments(t, from, src, 3, now)
+	m, err := src.Manifest(endState(src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := openMem(t, here, Config{Clock: now})
+	g := stageInPieces(t, to, m, 300)
+	if err := g.Fetch(t.Context(), func(_ context.Context, f ManifestFile, from int64) (io.ReadCloser, error) {
+		return src.OpenSegment(f, from)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for i, f := range m.Files {
+		if got := there.once[f.Name()]; got < f.Bytes {
+			t.Errorf("file %d: %d bytes of %d were read once", i, got, f.Bytes)
+		}
+		if got := here.forgotten[g.path(g.files[i])]; got != f.Bytes {
+			t.Errorf("file %d: forgotten up to byte %d of %d", i, got, f.Bytes)
+		}
+		there.once[f.Name()] = 0
+		if _, err := src.Scrub(t.Context(), f.Seq, nil); err != nil {
+			t.Fatal(err)
+		}
+		if got := there.once[f.Name()]; got < f.Bytes/2 {
+			t.Errorf("file %d: a scrub read %d bytes of %d once", i, got, f.Bytes)
+		}
+	}
+}
+
+// memoryUse is a file system that counts what is read once, in bytes, and up to where
+// a file was forgotten from its beginning on.
+type memoryUse struct {
+	vfs.FS
+	once      map[string]int64 // by base name
+	forgotten map[string]int64
+}
+
+func (u *memoryUse) file(name string, f vfs.File, err error) (vfs.File, error) {
+	return &memoryUseFile{f, name, u}, err
+}
+
+func (u *memoryUse) Open(name string) (vfs.File, error) {
+	f, err := u.FS.Open(name)
+	return u.file(name, f, err)
+}
+
+func (u *memoryUse) OpenWrite(name string) (vfs.File, error) {
+	f, err := u.FS.OpenWrite(name)
+	return u.file(name, f, err)
+}
+
+func (u *memoryUse) Create(name string) (vfs.File, error) {
+	f, err := u.FS.Create(name)
+	return u.file(name, f, err)
+}
+
+type memoryUseFile struct {
+	vfs.File
+	name string
+	use  *memoryUse
+}
+
+func (f *memoryUseFile) Once() vfs.File { return &onceFile{f.File.Once(), f} }
+
+// onceFile counts what is read by a handle of Once.
+type onceFile struct {
+	vfs.File
+	of *memoryUseFile
+}
+
+func (f *onceFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	if f.of.use.once != nil {
+		f.of.use.once[path.Base(f.of.name)] += int64(n)
+	}
+	return n, err
+}
+
+func (f *memoryUseFile) Forget(off, n int64) {
+	if off == 0 {
+		f.use.forgotten[f.name] = max(f.use.forgotten[f.name], n)
 	}
 }

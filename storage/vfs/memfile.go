@@ -176,6 +176,12 @@ func (h *memHandle) WriteOut(int64, int64) error { return nil }
 // Prefetch implements File: everything is in memory.
 func (h *memHandle) Prefetch(int64, int64) {}
 
+// Forget implements File: everything stays in memory.
+func (h *memHandle) Forget(int64, int64) {}
+
+// Once implements File.
+func (h *memHandle) Once() File { return h }
+
 func (h *memHandle) resize(op string, size int64) error {
 	if _, full := h.room(size); full {
 		return h.pathError(op, syscall.ENOSPC)

@@ -88,6 +88,24 @@ func (f *osFile) WriteOut(off, n int64) error             { return writeOut(f.f,
 func (f *osFile) Truncate(size int64) error               { return f.f.Truncate(size) }
 func (f *osFile) Allocate(size int64) error               { return allocate(f.f, size) }
 func (f *osFile) Prefetch(off, n int64)                   { prefetch(f.f, off, n) }
+func (f *osFile) Forget(off, n int64)                     { forget(f.f, off, n) }
+
+func (f *osFile) Once() File {
+	if own := openOnce(f.f); own != nil {
+		return &onceFile{osFile{own}}
+	}
+	return sharedFile{f}
+}
+
+// onceFile is a handle of Once.
+type onceFile struct{ osFile }
+
+func (f *onceFile) ReadAt(p []byte, off int64) (int, error) { return readOnce(f.f, p, off) }
+
+// sharedFile is a handle that somebody else closes.
+type sharedFile struct{ File }
+
+func (sharedFile) Close() error { return nil }
 
 func (f *osFile) WriteGather(bufs [][]byte, off int64) (int, error) {
 	if len(bufs) == 1 {

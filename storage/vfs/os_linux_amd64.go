@@ -1,4 +1,7 @@
 package vfs
 
-// sysSyncfs is syncfs(2)'s number on this architecture.
-const sysSyncfs = 306
+// Numbers of system calls on this architecture that package syscall does not name.
+const (
+	sysSyncfs  = 306
+	sysPreadv2 = 327
+)

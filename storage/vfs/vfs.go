@@ -74,6 +74,15 @@ type File interface {
 	// Prefetch says that n bytes from off will be read soon. It waits for
 	// nothing and changes nothing.
 	Prefetch(off, n int64)
+	// Once opens the file once more, to be read through by somebody in no hurry: the
+	// system reads no further than it is asked to, and need not keep what it read.
+	// Where it cannot tell, reading is as with this handle, which must stay open.
+	Once() File
+	// Forget says that nobody will read n bytes from off soon, so that the system
+	// need not keep them in memory. It changes nothing. What is not on the disk yet
+	// is kept, and so is a piece of memory that holds anything else, whose size is
+	// the system's choice: who goes through a file gives its beginning as off.
+	Forget(off, n int64)
 }
 
 // Info describes a file.

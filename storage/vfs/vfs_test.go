@@ -491,3 +491,33 @@ func runProgram(fsys FS, dir string, program []byte) string {
 	}
 	return out.String()
 }
+
+// Once reads what is there, whatever becomes of the name, and
+// what is forgotten is still there.
+func TestOnceAndForget(t *testing.T) {
+	each(t, func(t *testing.T, fsys FS, dir string) {
+		want := strings.Repeat("0123456789", 2000)
+		f := create(t, fsys, dir+"/a", want)
+		f.Forget(0, 20_000) // not on the disk yet
+		must(t, f.Sync())
+		f.Forget(5000, 10_000)
+		f.Forget(19_000, 50_000)
+		once := f.Once()
+		must(t, fsys.Remove(dir+"/a"))
+		for _, c := range []struct {
+			off     int64
+			n, want int
+			err     error
+		}{{0, 20_000, 20_000, nil}, {4999, 5000, 5000, nil}, {19_990, 11, 10, io.EOF}, {20_000, 1, 0, io.EOF}, {1, 0, 0, nil}} {
+			b := make([]byte, c.n)
+			n, err := once.ReadAt(b, c.off)
+			if n != c.want || !errors.Is(err, c.err) || string(b[:n]) != want[c.off:c.off+int64(n)] {
+				t.Errorf("%d bytes from %d: %d, %v", c.n, c.off, n, err)
+			}
+		}
+		must(t, once.Close(), f.Close())
+		if n, err := once.ReadAt(make([]byte, 1), 0); fsys == OS() && !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("of a closed file %d bytes, %v", n, err)
+		}
+	})
+}
