@@ -32,6 +32,10 @@ func (w *walker) window(n int) ([]byte, error) {
 		return w.buf[off : off+n : off+n], nil
 	}
 	size := min(max(n, w.chunk), int(w.end-w.pos))
+	var have []byte // of what is wanted: a frame that buf ends within is not read twice
+	if within(w.pos, 1, w.at, w.buf) {
+		have = w.buf[w.pos-w.at:]
+	}
 	switch {
 	case w.reuse && cap(w.buf) >= size:
 	case w.loan != nil:
@@ -39,10 +43,13 @@ func (w *walker) window(n int) ([]byte, error) {
 	default:
 		w.buf = make([]byte, size)
 	}
-	k, err := readFull(w.f, w.buf[:size], int64(w.pos))
+	k := copy(w.buf[:size], have)
+	more, err := readFull(w.f, w.buf[k:size], int64(w.pos)+int64(k))
 	if err != nil {
+		w.buf = nil
 		return nil, err
 	}
+	k += more
 	w.buf, w.at = w.buf[:k], w.pos
 	return w.buf[:min(n, k):min(n, k)], nil
 }

@@ -113,7 +113,7 @@ func TestQueueWait(t *testing.T) {
 	})
 }
 
-// Over any time a bucket gives no more than its rate, a tenth of a second saved
+// Over any time a bucket gives no more than its rate, a hundredth of a second saved
 // up, and one take.
 func TestBucket(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -133,7 +133,7 @@ func TestBucket(t *testing.T) {
 				}
 			}
 			took, largest = took+n, max(largest, n)
-			if most := float64(rate)*(now.Sub(start).Seconds()+0.1) + float64(largest) + 1; float64(took) > most {
+			if most := float64(rate)*(now.Sub(start).Seconds()+0.01) + float64(largest) + 1; float64(took) > most {
 				t.Fatalf("%d bytes in %v at %d/s", took, now.Sub(start), rate)
 			}
 		}

@@ -14,10 +14,11 @@ type bucket struct {
 	at     time.Time // when tokens were counted last
 }
 
-// setRate changes the rate; what is saved up is kept up to a tenth of a second.
+// setRate changes the rate. What is saved up is kept up to a hundredth of a second:
+// what comes at once after a pause is in the way of everybody else at the disk.
 func (b *bucket) setRate(now time.Time, rate float64) {
 	b.refill(now)
-	b.rate, b.burst = rate, rate/10
+	b.rate, b.burst = rate, rate/100
 	b.tokens = min(b.tokens, b.burst)
 }
 
