@@ -87,13 +87,24 @@ group_delay: 0s
 	return n
 }
 
-// FetchRate sets cluster.fetch_rate of all nodes, before their start.
-func (s *Site) FetchRate(rate string) {
+// Set sets a top-level key of all nodes' files, or one within another
+// (cluster.fetch_rate), before their start.
+func (s *Site) Set(key, value string) {
 	s.t.Helper()
+	section, within, nested := strings.Cut(key, ".")
 	for _, n := range s.Nodes {
-		text, err := os.ReadFile(n.file)
+		b, err := os.ReadFile(n.file)
+		text := string(b)
+		switch {
+		case !nested:
+			text += key + ": " + value + "\n"
+		case strings.Contains(text, section+": {"):
+			text = strings.Replace(text, section+": {", section+": {"+within+": "+value+", ", 1)
+		default:
+			s.t.Fatalf("%s has no section %s to set %s in", n.file, section, within)
+		}
 		if err == nil {
-			err = os.WriteFile(n.file, []byte(strings.Replace(string(text), "cluster: {", "cluster: {fetch_rate: "+rate+", ", 1)), 0o600)
+			err = os.WriteFile(n.file, []byte(text), 0o600)
 		}
 		if err != nil {
 			s.t.Fatal(err)

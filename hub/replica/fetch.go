@@ -263,6 +263,8 @@ func (s *Set) fetchOnce(ctx context.Context, f *fetch) error {
 	if err := s.claimRoom(f, g); err != nil {
 		return err
 	}
+	s.copies.Add(1)
+	defer s.copies.Add(-1)
 	pace := newPace(s.cfg.FetchRate / fetchers)
 	err = g.Fetch(ctx, func(ctx context.Context, file storage.ManifestFile, from int64) (io.ReadCloser, error) {
 		b, err := s.cfg.Source.Open(ctx, node, methodSegment, segmentRequest{f.r.id, file, from}.encode())

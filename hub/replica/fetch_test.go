@@ -32,6 +32,20 @@ type linksConfig struct {
 	offers   atomic.Int64 // logs that were asked for
 	segments atomic.Int64 // streams that were opened
 	cut      func(node int32, b []byte) []byte
+	sending  func() // called by a node with every piece that it sends
+}
+
+// sent is what a node has sent of a stream.
+type sent struct {
+	bytes.Buffer
+	cfg *linksConfig
+}
+
+func (s *sent) Write(b []byte) (int, error) {
+	if s.cfg.sending != nil {
+		s.cfg.sending()
+	}
+	return s.Buffer.Write(b)
 }
 
 func (l links) to(node int32) (*Set, error) {
@@ -61,16 +75,16 @@ func (l links) Open(ctx context.Context, node int32, method string, body []byte)
 	if err != nil {
 		return nil, err
 	}
-	var b bytes.Buffer
-	if err := set.Stream(ctx, method, body, &b); err != nil {
+	w := sent{cfg: l.cfg}
+	if err := set.Stream(ctx, method, body, &w); err != nil {
 		return nil, err
 	}
 	l.cfg.segments.Add(1)
-	sent := b.Bytes()
+	b := w.Bytes()
 	if l.cfg.cut != nil {
-		sent = l.cfg.cut(node, sent)
+		b = l.cfg.cut(node, b)
 	}
-	return io.NopCloser(bytes.NewReader(sent)), nil
+	return io.NopCloser(bytes.NewReader(b)), nil
 }
 
 func (l links) Holders(storage.LogID) (nodes []int32) {
@@ -465,6 +479,37 @@ func TestScrub(t *testing.T) {
 		if mark := s.nodes[id].store.ScrubMark(); mark.Done == 0 || mark.Began != 0 {
 			t.Errorf("after a whole pass: %+v", mark)
 		}
+	})
+}
+
+// While a log is copied, the nodes that it is copied from and to check nothing of
+// their disks; afterwards they go on.
+func TestScrubGivesWayToCopies(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, lc, _ := joining(t)
+		defer s.stopAll()
+		goOn := make(chan struct{})
+		lc.sending = func() { <-goOn }
+		from, _ := s.leader(0).Leader()
+		if _, err := s.leader(0).Reconcile(t.Context(), Members{Voters: []uint64{1, 2, 3}, Learners: []uint64{4}}); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(10 * scrubRest)
+		for _, id := range s.ids() {
+			busy := NodeOf(id) == from || id == 4
+			if st := s.nodes[id].set.Scrubbed(); st.LastPass.IsZero() != busy {
+				t.Errorf("node %d copies: %v, and its scrub: %+v", id, busy, st)
+			}
+		}
+		close(goOn)
+		eventually(t, func() bool {
+			for _, id := range s.ids() {
+				if s.nodes[id].set.Scrubbed().LastPass.IsZero() {
+					return false
+				}
+			}
+			return true
+		})
 	})
 }
 

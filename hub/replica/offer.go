@@ -161,6 +161,8 @@ func (s *Set) Stream(_ context.Context, method string, body []byte, w io.Writer)
 	if err != nil {
 		return err
 	}
+	s.copies.Add(1)
+	defer s.copies.Add(-1)
 	_, err = io.CopyBuffer(struct{ io.Writer }{w}, struct{ io.Reader }{f}, make([]byte, 256<<10))
 	return errors.Join(err, f.Close())
 }

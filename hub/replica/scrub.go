@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -13,8 +14,10 @@ import (
 
 // Scrubbing: everything on the disk is read once in a while, so that what has
 // decayed is found while the other replicas are whole. One segment is read after
-// the other, at a bounded rate and not while the node is busy; how far it came is
-// kept, so that restarts do not keep it from ever reaching the end.
+// the other, at a bounded rate, not while the node is busy and not while a log is
+// copied to or from it: what reads for nobody in particular takes one turn at the
+// disk at a time. How far it came is kept, so that restarts do not keep it from ever
+// reaching the end.
 
 // ScrubStats is what scrubbing has found.
 type ScrubStats struct {
@@ -125,9 +128,7 @@ func (s *Set) scrubSegment(ctx context.Context, r *Replica, seq uint32, mark *st
 			return false
 		}
 	}
-	// A pace of its own: what was not read while the node was busy is not made
-	// up for.
-	got, err := r.log.Scrub(ctx, seq, newPace(s.cfg.ScrubRate).wait)
+	got, err := r.log.Scrub(ctx, seq, s.scrubPace())
 	mark.Bytes += got.Bytes
 	s.scrubber.note(func(st *ScrubStats) { st.Bytes = mark.Bytes })
 	s.noteIndex(r, seq, got)
@@ -142,6 +143,21 @@ func (s *Set) scrubSegment(ctx context.Context, r *Replica, seq uint32, mark *st
 		s.cfg.Logger.Warn("a segment was not read for its check", "topic", r.id.Topic, "partition", r.id.Partition, "segment", seq, "error", err)
 	}
 	return true
+}
+
+// scrubPace has a scrub read no faster than it may, and nothing while a log is
+// copied. What was not read meanwhile, or while the node was busy, is not made up for.
+func (s *Set) scrubPace() func(ctx context.Context, n int) error {
+	pace := newPace(s.cfg.ScrubRate)
+	return func(ctx context.Context, n int) error {
+		for s.copies.Load() > 0 {
+			if !pause(ctx, scrubWait) {
+				return fmt.Errorf("%w: %w", record.ErrStopped, ctx.Err())
+			}
+			pace = newPace(s.cfg.ScrubRate)
+		}
+		return pace.wait(ctx, n)
+	}
 }
 
 // noteIndex counts and tells of an index that was found unusable.

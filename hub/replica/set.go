@@ -31,6 +31,7 @@ type Set struct {
 	compactions compactions
 	fetches     *fetches
 	scrubber    scrubber
+	copies      atomic.Int32 // logs that are copied to this node, files that are sent to others
 	offline     atomic.Bool // every replica knows that the volume is
 
 	mu struct {
