@@ -231,12 +231,13 @@ func (g *Staging) receive(ctx context.Context, f *stagedFile, file vfs.File, ope
 		return err
 	}
 	defer func() { err = errors.Join(err, src.Close()) }()
-	buf := make([]byte, min(g.chunk, f.Bytes-f.have))
+	buf := vfs.Blocks(int(min(g.chunk, f.Bytes-f.have)))
 	for f.have < f.Bytes {
 		if err := ctx.Err(); err != nil {
 			return fmt.Errorf("%w: %w", record.ErrStopped, err)
 		}
-		n, err := io.ReadFull(src, buf[:min(int64(len(buf)), f.Bytes-f.have)])
+		// Up to a multiple of a piece, wherever an earlier attempt ended.
+		n, err := io.ReadFull(src, buf[:min(g.chunk-f.have%g.chunk, f.Bytes-f.have)])
 		if n > 0 {
 			if err := g.write(f, file, buf[:n]); err != nil {
 				return err
@@ -257,18 +258,39 @@ func (g *Staging) write(f *stagedFile, file vfs.File, b []byte) error {
 		return fmt.Errorf("%w: %d bytes are free, a copy of a log waits for more", record.ErrDiskFull, st.Free)
 	}
 	err := g.store.onDisk(true, func() error {
-		_, err := file.WriteGather([][]byte{b}, f.have)
+		_, err := file.WriteThrough(b, f.have)
 		return err
 	})
-	if err != nil {
+	if errors.Is(err, record.ErrDiskFull) {
 		return err
 	}
-	if err := file.WriteOut(f.have, int64(len(b))); err != nil {
+	if err != nil {
 		return g.store.goOffline(err)
 	}
+	at := f.have
 	f.have += int64(len(b))
 	g.done.Add(int64(len(b)))
-	return g.checkTo(f, file, f.have)
+	return g.checkTo(f, &arrived{File: file, b: b, at: at}, f.have)
+}
+
+// arrived is a file whose last bytes are still in memory, and are not read from the
+// disk to be checked.
+type arrived struct {
+	vfs.File
+	b  []byte
+	at int64
+}
+
+// ReadAt implements io.ReaderAt.
+func (a *arrived) ReadAt(p []byte, off int64) (int, error) {
+	if off < a.at {
+		return a.File.ReadAt(p, off)
+	}
+	n := copy(p, a.b[min(off-a.at, int64(len(a.b))):])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
 }
 
 // checking is how far a file has been checked, from its beginning.
@@ -297,7 +319,7 @@ func (g *Staging) checkTo(f *stagedFile, file vfs.File, to int64) error {
 			err = fmt.Errorf("it is segment %d of log %s from entry %d with header %08x, want %+v of log %s", h.seq, h.id, h.state.Index+1, h.crc, f.ManifestFile, g.id)
 		}
 		f.seen = &checking{h: h, p: begin(&h), end: h.length, bad: err}
-		f.seen.w = walker{sealing: f.seen.p.sealing, pos: h.length, chunk: 1 << 20, reuse: true}
+		f.seen.w = walker{sealing: f.seen.p.sealing, pos: h.length, chunk: 1 << 20, reuse: true, buf: make([]byte, 0, min(2<<20, f.Bytes))}
 	}
 	c := f.seen
 	if c.footer || c.bad != nil {
@@ -314,14 +336,14 @@ func (g *Staging) checkTo(f *stagedFile, file vfs.File, to int64) error {
 		}
 		return nil
 	})
+	if errors.Is(err, errShort) && to < f.Bytes {
+		// The beginning of a frame, while it is in memory.
+		_, err = c.w.window(int(to) - int(c.w.pos))
+	}
 	if isIO(err) {
 		return err
 	}
-	if !errors.Is(err, errShort) || to == f.Bytes {
-		c.bad = err
-	}
-	// Nobody reads it soon; what consumers read shall not have to make room for it.
-	file.Forget(0, int64(c.w.pos))
+	c.bad = err
 	return nil
 }
 

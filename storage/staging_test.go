@@ -153,11 +153,11 @@ func TestInstallOnAFullDisk(t *testing.T) {
 	}
 }
 
-// TestCopyLeavesMemoryAlone: a copy reads once, what it writes is forgotten as far as
-// it was checked, without a gap; a scrub reads once, too.
+// TestCopyLeavesMemoryAlone: a copy reads once, and what it writes is written through
+// and checked on its way, not read again; a scrub reads once, too.
 func TestCopyLeavesMemoryAlone(t *testing.T) {
 	now := func() time.Time { return time.UnixMilli(1_700_000_000_000) }
-	there, here := &memoryUse{FS: vfs.NewMem(), once: map[string]int64{}}, &memoryUse{FS: vfs.NewMem(), forgotten: map[string]int64{}}
+	there, here := &memoryUse{FS: vfs.NewMem(), once: map[string]int64{}}, &memoryUse{FS: vfs.NewMem(), through: map[string]int64{}}
 	from := openMem(t, there, Config{Clock: now, TailCacheBytes: -1})
 	src, err := from.Create(LogID{Topic: "t", ID: record.TopicID{9}}, State{Hard: HardState{Term: 1}, Aux: simAux(0)})
 	if err != nil {
@@ -169,19 +169,29 @@ func TestCopyLeavesMemoryAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	to := openMem(t, here, Config{Clock: now})
-	g := stageInPieces(t, to, m, 300)
-	if err := g.Fetch(t.Context(), func(_ context.Context, f ManifestFile, from int64) (io.ReadCloser, error) {
-		return src.OpenSegment(f, from)
-	}); err != nil {
-		t.Fatal(err)
+	for _, chunk := range []int64{200, 300, 3000} {
+		clear(there.once)
+		clear(here.through)
+		g := stageInPieces(t, to, m, chunk)
+		here.read = 0
+		if err := g.Fetch(t.Context(), func(_ context.Context, f ManifestFile, from int64) (io.ReadCloser, error) {
+			return src.OpenSegment(f, from)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		for i, f := range m.Files {
+			if got := there.once[f.Name()]; got < f.Bytes {
+				t.Errorf("file %d: %d bytes of %d were read once", i, got, f.Bytes)
+			}
+			if got := here.through[g.path(g.files[i])]; got != f.Bytes {
+				t.Errorf("file %d: %d bytes of %d were written through", i, got, f.Bytes)
+			}
+		}
+		if here.read > 0 {
+			t.Errorf("in pieces of %d bytes: %d bytes were read again", chunk, here.read)
+		}
 	}
 	for i, f := range m.Files {
-		if got := there.once[f.Name()]; got < f.Bytes {
-			t.Errorf("file %d: %d bytes of %d were read once", i, got, f.Bytes)
-		}
-		if got := here.forgotten[g.path(g.files[i])]; got != f.Bytes {
-			t.Errorf("file %d: forgotten up to byte %d of %d", i, got, f.Bytes)
-		}
 		there.once[f.Name()] = 0
 		if _, err := src.Scrub(t.Context(), f.Seq, nil); err != nil {
 			t.Fatal(err)
@@ -192,12 +202,13 @@ func TestCopyLeavesMemoryAlone(t *testing.T) {
 	}
 }
 
-// memoryUse is a file system that counts what is read once, in bytes, and up to where
-// a file was forgotten from its beginning on.
+// memoryUse is a file system that counts the bytes that are read once, written through
+// and read otherwise.
 type memoryUse struct {
 	vfs.FS
-	once      map[string]int64 // by base name
-	forgotten map[string]int64
+	once    map[string]int64 // by base name
+	through map[string]int64
+	read    int64
 }
 
 func (u *memoryUse) file(name string, f vfs.File, err error) (vfs.File, error) {
@@ -241,8 +252,16 @@ func (f *onceFile) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-func (f *memoryUseFile) Forget(off, n int64) {
-	if off == 0 {
-		f.use.forgotten[f.name] = max(f.use.forgotten[f.name], n)
+func (f *memoryUseFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	f.use.read += int64(n)
+	return n, err
+}
+
+func (f *memoryUseFile) WriteThrough(b []byte, off int64) (int, error) {
+	n, err := f.File.WriteThrough(b, off)
+	if f.use.through != nil {
+		f.use.through[f.name] += int64(n)
 	}
+	return n, err
 }

@@ -36,6 +36,15 @@ func (w *walker) window(n int) ([]byte, error) {
 	if within(w.pos, 1, w.at, w.buf) {
 		have = w.buf[w.pos-w.at:]
 	}
+	if k := len(have); k > 0 && w.reuse && cap(have) >= size { // there is room behind it
+		more, err := readFull(w.f, have[k:size], int64(w.pos)+int64(k))
+		if err != nil {
+			w.buf = nil
+			return nil, err
+		}
+		w.buf = w.buf[:len(w.buf)+more]
+		return have[:min(n, k+more):min(n, k+more)], nil
+	}
 	switch {
 	case w.reuse && cap(w.buf) >= size:
 	case w.loan != nil:

@@ -32,7 +32,7 @@ type Set struct {
 	fetches     *fetches
 	scrubber    scrubber
 	copies      atomic.Int32 // logs that are copied to this node, files that are sent to others
-	offline     atomic.Bool // every replica knows that the volume is
+	offline     atomic.Bool  // every replica knows that the volume is
 
 	mu struct {
 		sync.Mutex

@@ -170,14 +170,13 @@ func (h *memHandle) Allocate(size int64) error {
 	return h.resize("allocate", max(size, int64(len(h.node.file.data))))
 }
 
-// WriteOut implements File: there is no disk to write to.
-func (h *memHandle) WriteOut(int64, int64) error { return nil }
+// WriteThrough implements File: there is no disk to write to.
+func (h *memHandle) WriteThrough(b []byte, off int64) (int, error) {
+	return h.WriteGather([][]byte{b}, off)
+}
 
 // Prefetch implements File: everything is in memory.
 func (h *memHandle) Prefetch(int64, int64) {}
-
-// Forget implements File: everything stays in memory.
-func (h *memHandle) Forget(int64, int64) {}
 
 // Once implements File.
 func (h *memHandle) Once() File { return h }

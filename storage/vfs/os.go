@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"unsafe"
 )
 
 // OS is the file system of the machine.
@@ -12,7 +13,13 @@ func OS() FS { return osFS{} }
 
 type osFS struct{}
 
-type osFile struct{ f *os.File }
+type osFile struct {
+	f *os.File
+	// past is the same file once more, opened at the first WriteThrough, to write to
+	// the disk and not to memory; nil: the system does not do that.
+	past  *os.File
+	tried bool // to open it
+}
 
 func openOS(name string, flag int) (File, error) {
 	f, err := os.OpenFile(name, flag, 0o640)
@@ -82,25 +89,57 @@ func (osFS) Lock(name string) (io.Closer, error) {
 func (osFS) Space(dir string) (Space, error) { return volumeSpace(dir) }
 
 func (f *osFile) ReadAt(p []byte, off int64) (int, error) { return f.f.ReadAt(p, off) }
-func (f *osFile) Close() error                            { return f.f.Close() }
 func (f *osFile) Sync() error                             { return syncData(f.f) }
-func (f *osFile) WriteOut(off, n int64) error             { return writeOut(f.f, off, n) }
 func (f *osFile) Truncate(size int64) error               { return f.f.Truncate(size) }
 func (f *osFile) Allocate(size int64) error               { return allocate(f.f, size) }
 func (f *osFile) Prefetch(off, n int64)                   { prefetch(f.f, off, n) }
-func (f *osFile) Forget(off, n int64)                     { forget(f.f, off, n) }
+
+func (f *osFile) Close() error {
+	if f.past != nil {
+		return errors.Join(f.past.Close(), f.f.Close())
+	}
+	return f.f.Close()
+}
+
+func (f *osFile) WriteThrough(b []byte, off int64) (int, error) {
+	if !f.tried && inBlocks(b, off) {
+		f.tried, f.past = true, openPast(f.f, os.O_WRONLY)
+	}
+	if f.past != nil && inBlocks(b, off) {
+		n, err := f.past.WriteAt(b, off)
+		if !isRefused(err) {
+			return n, err
+		}
+		// The file system opens it so, and does not write it so.
+		m, err := f.writeOut(b[n:], off+int64(n))
+		return n + m, err
+	}
+	return f.writeOut(b, off)
+}
+
+// writeOut writes to memory, and from there.
+func (f *osFile) writeOut(b []byte, off int64) (int, error) {
+	n, err := f.f.WriteAt(b, off)
+	if err == nil {
+		err = writeOut(f.f, off, int64(n))
+	}
+	if err == nil {
+		forget(f.f, off, int64(n))
+	}
+	return n, err
+}
+
+// inBlocks reports whether a disk can take b from where it is.
+func inBlocks(b []byte, off int64) bool {
+	return len(b) > 0 && len(b)%BlockBytes == 0 && off%BlockBytes == 0 && uintptr(unsafe.Pointer(unsafe.SliceData(b)))%BlockBytes == 0
+}
 
 func (f *osFile) Once() File {
 	if own := openOnce(f.f); own != nil {
-		return &onceFile{osFile{own}}
+		return own
 	}
 	return sharedFile{f}
 }
-
-// onceFile is a handle of Once.
-type onceFile struct{ osFile }
-
-func (f *onceFile) ReadAt(p []byte, off int64) (int, error) { return readOnce(f.f, p, off) }
 
 // sharedFile is a handle that somebody else closes.
 type sharedFile struct{ File }

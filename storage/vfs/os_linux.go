@@ -2,8 +2,6 @@ package vfs
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"os"
 	"runtime"
 	"sync"
@@ -130,7 +128,8 @@ func prefetch(f *os.File, off, n int64) {
 	advise(f, off, n, willNeed)
 }
 
-// forget is posix_fadvise(2) with POSIX_FADV_DONTNEED, a hint, too.
+// forget is posix_fadvise(2) with POSIX_FADV_DONTNEED, a hint, too. What is not on
+// the disk is kept, and so is a page or more at both ends that holds anything else.
 func forget(f *os.File, off, n int64) {
 	const dontNeed = 4
 	advise(f, off, n, dontNeed)
@@ -139,48 +138,6 @@ func forget(f *os.File, off, n int64) {
 func advise(f *os.File, off, n int64, advice uintptr) {
 	_, _, _ = syscall.Syscall6(syscall.SYS_FADVISE64, f.Fd(), uintptr(off), uintptr(n), advice, 0, 0)
 	runtime.KeepAlive(f)
-}
-
-// openOnce opens the same file again, whatever its name is by now, with
-// POSIX_FADV_RANDOM: nothing is read ahead. A disk serves a small write after the
-// megabytes that it was asked for before. nil: there is no /proc.
-func openOnce(f *os.File) *os.File {
-	own, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
-	runtime.KeepAlive(f)
-	if err != nil {
-		return nil
-	}
-	const random = 1
-	advise(own, 0, 0, random)
-	return own
-}
-
-// readOnce is preadv2(2) with RWF_DONTCACHE (Linux 6.14, and file systems one by
-// one since): what was in the page cache before stays there. Elsewhere it is a
-// read like any other.
-func readOnce(f *os.File, p []byte, off int64) (total int, err error) {
-	const dontCache = 0x80
-	for total < len(p) {
-		rest := p[total:]
-		v := syscall.Iovec{Base: unsafe.SliceData(rest)}
-		v.SetLen(len(rest))
-		at := off + int64(total)
-		n, _, errno := syscall.Syscall6(sysPreadv2, f.Fd(), uintptr(unsafe.Pointer(&v)), 1, uintptr(at), uintptr(uint64(at)>>32), dontCache)
-		runtime.KeepAlive(f)
-		switch errno {
-		case 0:
-		case syscall.EINTR:
-			continue
-		default: // it is not known here, or ReadAt says what is wrong
-			n, err := f.ReadAt(rest, at)
-			return total + n, err
-		}
-		if n == 0 {
-			return total, io.EOF
-		}
-		total += int(n)
-	}
-	return total, nil
 }
 
 func lockFile(f *os.File) error {

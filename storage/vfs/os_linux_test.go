@@ -1,8 +1,8 @@
 package vfs
 
 import (
+	"bytes"
 	"os"
-	"strings"
 	"syscall"
 	"testing"
 	"unsafe"
@@ -38,9 +38,9 @@ func TestOneCall(t *testing.T) {
 }
 
 // What is read once is not kept in memory unless it was there before, and what is
-// forgotten is not kept either.
+// written through is not kept either.
 func TestNothingIsKept(t *testing.T) {
-	page, pages := os.Getpagesize(), 64
+	page, pages := os.Getpagesize(), 100 // more than is read at a time
 	var st syscall.Statfs_t
 	dir := t.TempDir()
 	if err := syscall.Statfs(dir, &st); err != nil {
@@ -49,43 +49,54 @@ func TestNothingIsKept(t *testing.T) {
 	if st.Type != 0xef53 {
 		t.Skip("not on ext4: other file systems may keep what they like")
 	}
-	fsys := OS()
-	f := create(t, fsys, dir+"/a", strings.Repeat("x", page*pages))
+	f := create(t, OS(), dir+"/a", "").(*osFile)
 	defer f.Close()
+	kept := func() int { return inMemory(t, f.f, page*pages) }
+	b := Blocks(page * pages)
+	for i := range b {
+		b[i] = byte(i / page)
+	}
+	half := pages / 2 * page
+	for _, piece := range [][2]int{{0, half}, {half, half + 100}, {half + 100, len(b)}} { // whole blocks and not
+		if _, err := f.WriteThrough(b[piece[0]:piece[1]], int64(piece[0])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	both := kept() // a piece of memory that two writes have something of
+	if both > pages/10 {
+		t.Errorf("%d pages were kept that were written through", both)
+	}
 	must(t, f.Sync())
-	kept := func() int { return inMemory(t, f.(*osFile).f, page*pages) }
-	if got := kept(); got != pages {
-		t.Skipf("%d of %d pages are in memory after they were written: it is short of it", got, pages)
-	}
-	for at := 0; at <= page*pages; at += page / 2 {
-		f.Forget(0, int64(at))
-	}
-	if got := kept(); got > 0 {
-		t.Errorf("%d pages were not forgotten", got)
-	}
-	once := f.Once()
+	once := f.Once().(*onceFile)
 	defer once.Close()
-	if _, err := once.ReadAt(make([]byte, page), 0); err != nil {
+	if once.past == nil || f.past == nil {
+		t.Error("ext4 is not read and written past the system's memory")
+	}
+	got := make([]byte, len(b))
+	if _, err := once.ReadAt(got, 0); err != nil || !bytes.Equal(got, b) {
+		t.Fatalf("read once: %v, all of it: %v", err, bytes.Equal(got, b))
+	}
+	if got := kept(); got > both {
+		t.Errorf("%d pages were kept that were read once", got-both)
+	}
+	if _, err := f.ReadAt(got, 0); err != nil {
 		t.Fatal(err)
 	}
-	if got := kept(); got > 1 {
-		t.Errorf("%d pages were read ahead", got-1)
-	}
-	b := make([]byte, page*pages)
-	if _, err := once.ReadAt(b, 0); err != nil {
-		t.Fatal(err)
-	}
-	if got := kept(); got > 0 && knowsDontCache(f.(*osFile).f) {
-		t.Errorf("%d pages were kept that were read once", got)
-	}
-	if _, err := f.ReadAt(b, 0); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := once.ReadAt(b, 0); err != nil {
-		t.Fatal(err)
+	if _, err := f.Once().ReadAt(got, 0); err != nil || !bytes.Equal(got, b) {
+		t.Fatalf("read once: %v, all of it: %v", err, bytes.Equal(got, b))
 	}
 	if got := kept(); got != pages {
 		t.Errorf("%d pages are left of %d that were there before they were read once", got, pages)
+	}
+	// Of a file system that passes nothing.
+	forget(f.f, 0, int64(len(b)))
+	must(t, once.past.Close())
+	once.past, once.have = nil, nil
+	if _, err := once.ReadAt(got, 0); err != nil || !bytes.Equal(got, b) {
+		t.Fatalf("read once: %v, all of it: %v", err, bytes.Equal(got, b))
+	}
+	if got := kept(); got > 0 && knowsDontCache(f.f) {
+		t.Errorf("%d pages were kept that were read once through the cache", got)
 	}
 }
 

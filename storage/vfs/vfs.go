@@ -12,6 +12,7 @@ import (
 	"errors"
 	"io"
 	"time"
+	"unsafe"
 )
 
 // ErrLocked is returned by FS.Lock when another owner holds the lock.
@@ -60,10 +61,12 @@ type File interface {
 	WriteGather(bufs [][]byte, off int64) (int, error)
 	// Sync makes the file's bytes and its size durable (fdatasync).
 	Sync() error
-	// WriteOut has n bytes from off written to the disk and waits for that, where
-	// the system can, so that little is left for a later Sync. It makes nothing
-	// durable; its error is that of a Sync that has failed.
-	WriteOut(off, n int64) error
+	// WriteThrough writes b at off to the disk and waits for that, so that little is
+	// left for a later Sync, and nothing in the memory in which the system keeps files,
+	// as far as it can: for what nobody reads soon. It makes nothing durable. Least work
+	// are whole pieces of BlockBytes, from a multiple of it on, out of memory of Blocks.
+	// One goroutine at a time calls it.
+	WriteThrough(b []byte, off int64) (int, error)
 	// Size is the length in bytes.
 	Size() (int64, error)
 	// Truncate cuts the file or extends it with zeros.
@@ -74,15 +77,21 @@ type File interface {
 	// Prefetch says that n bytes from off will be read soon. It waits for
 	// nothing and changes nothing.
 	Prefetch(off, n int64)
-	// Once opens the file once more, to be read through by somebody in no hurry: the
-	// system reads no further than it is asked to, and need not keep what it read.
-	// Where it cannot tell, reading is as with this handle, which must stay open.
+	// Once opens the file once more, to be read through by one in no hurry: the system
+	// reads no further than it is asked to, and keeps nothing that it did not have in
+	// memory before, as far as it can. This handle must stay open meanwhile. One
+	// goroutine at a time reads.
 	Once() File
-	// Forget says that nobody will read n bytes from off soon, so that the system
-	// need not keep them in memory. It changes nothing. What is not on the disk yet
-	// is kept, and so is a piece of memory that holds anything else, whose size is
-	// the system's choice: who goes through a file gives its beginning as off.
-	Forget(off, n int64)
+}
+
+// BlockBytes is a multiple of what disks read and write at least.
+const BlockBytes = 4096
+
+// Blocks makes memory of n bytes that begins at a multiple of BlockBytes.
+func Blocks(n int) []byte {
+	b := make([]byte, n+BlockBytes)
+	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (BlockBytes - 1)
+	return b[skip : skip+n : skip+n]
 }
 
 // Info describes a file.

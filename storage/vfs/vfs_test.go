@@ -83,7 +83,6 @@ func TestFiles(t *testing.T) {
 		if got := content(t, fsys, dir+"/a"); got != "hello world\x00\x00!" {
 			t.Errorf("with a hole %q", got)
 		}
-		must(t, f.WriteOut(0, 3), f.WriteOut(1, 100))
 		must(t, f.Truncate(3), f.Allocate(5))
 		if got := content(t, fsys, dir+"/a"); got != "hel\x00\x00" {
 			t.Errorf("cut and allocated %q", got)
@@ -492,16 +491,12 @@ func runProgram(fsys FS, dir string, program []byte) string {
 	return out.String()
 }
 
-// Once reads what is there, whatever becomes of the name, and
-// what is forgotten is still there.
-func TestOnceAndForget(t *testing.T) {
+// Once reads what is there, whatever becomes of the name.
+func TestOnce(t *testing.T) {
 	each(t, func(t *testing.T, fsys FS, dir string) {
 		want := strings.Repeat("0123456789", 2000)
 		f := create(t, fsys, dir+"/a", want)
-		f.Forget(0, 20_000) // not on the disk yet
 		must(t, f.Sync())
-		f.Forget(5000, 10_000)
-		f.Forget(19_000, 50_000)
 		once := f.Once()
 		must(t, fsys.Remove(dir+"/a"))
 		for _, c := range []struct {
@@ -519,5 +514,53 @@ func TestOnceAndForget(t *testing.T) {
 		if n, err := once.ReadAt(make([]byte, 1), 0); fsys == OS() && !errors.Is(err, fs.ErrClosed) {
 			t.Errorf("of a closed file %d bytes, %v", n, err)
 		}
+	})
+}
+
+// WriteThrough and Once see the same bytes as everybody else, wherever they begin and
+// end, and in whatever order.
+func TestThrough(t *testing.T) {
+	each(t, func(t *testing.T, fsys FS, dir string) {
+		f := create(t, fsys, dir+"/a", "")
+		rng := rand.New(rand.NewPCG(1, 2))
+		room := Blocks(10 * BlockBytes)
+		var want []byte
+		for round := range 200 {
+			n := 1 + rng.IntN(5*BlockBytes)
+			off := rng.IntN(len(want) + 1)
+			if round%2 == 0 { // as a disk takes it
+				n, off = BlockBytes*(1+rng.IntN(5)), len(want)/BlockBytes*BlockBytes
+			}
+			b := room[:n]
+			for i := range b {
+				b[i] = byte(rng.Uint32())
+			}
+			want = append(want, make([]byte, max(0, off+n-len(want)))...)
+			copy(want[off:], b)
+			var err error
+			if round%7 == 0 {
+				n, err = f.WriteGather([][]byte{b}, int64(off))
+			} else {
+				n, err = f.WriteThrough(b, int64(off))
+			}
+			if n != len(b) || err != nil {
+				t.Fatalf("round %d: %d of %d bytes written at %d, %v", round, n, len(b), off, err)
+			}
+			if round%5 > 0 {
+				continue
+			}
+			once := f.Once()
+			from := rng.IntN(len(want))
+			got := make([]byte, len(want)-from+rng.IntN(2))
+			n, err = once.ReadAt(got, int64(from))
+			if n != len(want)-from || (n < len(got)) != errors.Is(err, io.EOF) || !bytes.Equal(got[:n], want[from:]) {
+				t.Fatalf("round %d: %d bytes read from %d of %d, %v", round, n, from, len(want), err)
+			}
+			must(t, once.Close())
+			if got := content(t, fsys, dir+"/a"); got != string(want) {
+				t.Fatalf("round %d: others read something else", round)
+			}
+		}
+		must(t, f.Sync(), f.Close())
 	})
 }

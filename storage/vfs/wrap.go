@@ -142,7 +142,20 @@ type wrappedFile struct {
 	around func(op *Op, do func() error) error
 }
 
-func (f *wrappedFile) WriteGather(bufs [][]byte, off int64) (n int, err error) {
+func (f *wrappedFile) WriteGather(bufs [][]byte, off int64) (int, error) {
+	return f.write(bufs, off, f.File.WriteGather)
+}
+
+func (f *wrappedFile) WriteThrough(b []byte, off int64) (int, error) {
+	return f.write([][]byte{b}, off, func(bufs [][]byte, off int64) (int, error) {
+		if len(bufs) == 0 {
+			return 0, nil
+		}
+		return f.File.WriteThrough(bufs[0], off)
+	})
+}
+
+func (f *wrappedFile) write(bufs [][]byte, off int64, write func(bufs [][]byte, off int64) (int, error)) (n int, err error) {
 	op := &Op{Kind: OpWrite, Name: f.name, Off: off}
 	for _, b := range bufs {
 		op.Len += int64(len(b))
@@ -153,7 +166,7 @@ func (f *wrappedFile) WriteGather(bufs [][]byte, off int64) (n int, err error) {
 			bufs = firstBytes(bufs, op.Short-1)
 		}
 		var err error
-		if n, err = f.File.WriteGather(bufs, off); err == nil && int64(n) < op.Len {
+		if n, err = write(bufs, off); err == nil && int64(n) < op.Len {
 			err = io.ErrShortWrite
 		}
 		return err

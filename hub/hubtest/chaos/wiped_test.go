@@ -1,11 +1,11 @@
 package chaos
 
 import (
-	"errors"
 	"fmt"
 	"io/fs"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -14,7 +14,6 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/entrepot-hub/entrepot/hub/hubtest"
-	"github.com/entrepot-hub/entrepot/storage/vfs"
 )
 
 // TestWipedUnderLoad wipes a node of a site that has ENTREPOT_WIPED_MIB of data
@@ -192,13 +191,7 @@ func forget(t *testing.T, site *hubtest.Site) {
 			if err != nil || filepath.Ext(name) != ".log" {
 				return err
 			}
-			f, err := vfs.OS().Open(name)
-			if err != nil {
-				return err
-			}
-			size, err := f.Size()
-			f.Forget(0, size)
-			return errors.Join(err, f.Close())
+			return exec.Command("dd", "if="+name, "iflag=nocache", "count=0", "status=none").Run()
 		})
 		if err != nil {
 			t.Fatal(err)
