@@ -87,26 +87,25 @@ group_delay: 0s
 	return n
 }
 
-// Set sets a top-level key of all nodes' files, or one within another
+// Set sets a top-level key that the nodes' files do not have, or one within another
 // (cluster.fetch_rate), before their start.
 func (s *Site) Set(key, value string) {
 	s.t.Helper()
 	section, within, nested := strings.Cut(key, ".")
 	for _, n := range s.Nodes {
 		b, err := os.ReadFile(n.file)
-		text := string(b)
-		switch {
-		case !nested:
-			text += key + ": " + value + "\n"
-		case strings.Contains(text, section+": {"):
-			text = strings.Replace(text, section+": {", section+": {"+within+": "+value+", ", 1)
-		default:
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		before := string(b)
+		text := before + key + ": " + value + "\n"
+		if nested {
+			text = strings.Replace(before, section+": {", section+": {"+within+": "+value+", ", 1)
+		}
+		if text == before {
 			s.t.Fatalf("%s has no section %s to set %s in", n.file, section, within)
 		}
-		if err == nil {
-			err = os.WriteFile(n.file, []byte(text), 0o600)
-		}
-		if err != nil {
+		if err := os.WriteFile(n.file, []byte(text), 0o600); err != nil {
 			s.t.Fatal(err)
 		}
 	}

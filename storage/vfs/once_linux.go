@@ -19,11 +19,10 @@ const onceBytes = 256 << 10
 // back cost more than what is read into them is worth, a third of all in virtual
 // machines whose host takes back what they do not use (docs/benchmarks.md).
 type onceFile struct {
-	osFile          // nothing is read ahead
-	past   *os.File // nil: the system does not do that
-	room   []byte   // BlockBytes and more, in blocks
-	have   []byte   // of room
-	at     int64    // of have in the file
+	osFile        // nothing is read ahead
+	room   []byte // onceBytes and a block
+	have   []byte // of room
+	at     int64  // of have in the file
 }
 
 // openOnce opens the same file again, whatever its name is by now; nil: there is no
@@ -35,7 +34,7 @@ func openOnce(f *os.File) File {
 	}
 	const random = 1
 	advise(own, 0, 0, random)
-	return &onceFile{osFile: osFile{f: own}, past: openPast(f, os.O_RDONLY)}
+	return &onceFile{osFile: osFile{f: own, past: openPast(f, os.O_RDONLY)}}
 }
 
 // openPast opens the same file again to pass the page cache; nil: that cannot be had.
@@ -57,11 +56,7 @@ func isRefused(err error) bool {
 
 func (f *onceFile) Close() error {
 	f.have = nil
-	err := f.osFile.Close()
-	if f.past != nil {
-		err = errors.Join(err, f.past.Close())
-	}
-	return err
+	return f.osFile.Close()
 }
 
 func (f *onceFile) ReadAt(p []byte, off int64) (total int, err error) {

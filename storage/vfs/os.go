@@ -15,8 +15,9 @@ type osFS struct{}
 
 type osFile struct {
 	f *os.File
-	// past is the same file once more, opened at the first WriteThrough, to write to
-	// the disk and not to memory; nil: the system does not do that.
+	// past is the same file once more, to pass the memory in which the system keeps
+	// files: of Once to read, else to write, from the first WriteThrough on. nil: the
+	// system does not do that.
 	past  *os.File
 	tried bool // to open it
 }
@@ -102,17 +103,16 @@ func (f *osFile) Close() error {
 }
 
 func (f *osFile) WriteThrough(b []byte, off int64) (int, error) {
-	if !f.tried && inBlocks(b, off) {
+	if !inBlocks(b, off) {
+		return f.writeOut(b, off)
+	}
+	if !f.tried {
 		f.tried, f.past = true, openPast(f.f, os.O_WRONLY)
 	}
-	if f.past != nil && inBlocks(b, off) {
-		n, err := f.past.WriteAt(b, off)
-		if !isRefused(err) {
+	if f.past != nil {
+		if n, err := f.past.WriteAt(b, off); !isRefused(err) {
 			return n, err
 		}
-		// The file system opens it so, and does not write it so.
-		m, err := f.writeOut(b[n:], off+int64(n))
-		return n + m, err
 	}
 	return f.writeOut(b, off)
 }

@@ -61,6 +61,9 @@ func TestNothingIsKept(t *testing.T) {
 		if _, err := f.WriteThrough(b[piece[0]:piece[1]], int64(piece[0])); err != nil {
 			t.Fatal(err)
 		}
+		if got := kept(); got > 0 && piece[1] == half {
+			t.Errorf("%d pages were kept of whole blocks that were written through", got)
+		}
 	}
 	both := kept() // a piece of memory that two writes have something of
 	if both > pages/10 {
@@ -82,7 +85,9 @@ func TestNothingIsKept(t *testing.T) {
 	if _, err := f.ReadAt(got, 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Once().ReadAt(got, 0); err != nil || !bytes.Equal(got, b) {
+	again := f.Once()
+	defer again.Close()
+	if _, err := again.ReadAt(got, 0); err != nil || !bytes.Equal(got, b) {
 		t.Fatalf("read once: %v, all of it: %v", err, bytes.Equal(got, b))
 	}
 	if got := kept(); got != pages {
@@ -90,8 +95,17 @@ func TestNothingIsKept(t *testing.T) {
 	}
 	// Of a file system that passes nothing.
 	forget(f.f, 0, int64(len(b)))
+	if got := kept(); got > 0 {
+		t.Errorf("%d pages were not forgotten", got)
+	}
 	must(t, once.past.Close())
 	once.past, once.have = nil, nil
+	if _, err := once.ReadAt(got[:page], 0); err != nil {
+		t.Fatal(err)
+	}
+	if got := kept(); got > 1 {
+		t.Errorf("%d pages were read ahead", got-1)
+	}
 	if _, err := once.ReadAt(got, 0); err != nil || !bytes.Equal(got, b) {
 		t.Fatalf("read once: %v, all of it: %v", err, bytes.Equal(got, b))
 	}
