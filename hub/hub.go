@@ -297,7 +297,7 @@ func (h *Hub) openAdmin(context.Context) (err error) {
 		Started: time.Now(), Ready: h.isReady, Scrub: h.cfg.Scrub.Rate > 0, Store: h.store, Mesh: h.mesh, Peers: h.peers,
 	})
 	h.admin, err = admin.New(admin.Config{Logger: h.log.With("part", "admin"), Relay: h.relay.Before(relayAdmin, h.jobs.WhoseAdmin), OtherJobs: h.jobs.Others},
-		admin.Sources{Node: h.status, Mesh: h.status, Links: h.status, Jobs: h.jobs.Admin(), Site: h.status, Samples: []admin.Samples{h.status, kafkaSamples{h}, registrySamples{h}, connectSamples{h}}})
+		admin.Sources{Node: h.status, Mesh: h.status, Links: h.status, Jobs: h.jobs.Admin(), Site: h.status, Copies: copies{h}, Samples: []admin.Samples{h.status, kafkaSamples{h}, registrySamples{h}, connectSamples{h}}})
 	return err
 }
 

@@ -48,6 +48,15 @@ func (h *Hub) openPeers(context.Context) error {
 	return nil
 }
 
+// copies is how fast this node fetches logs that it lacks.
+type copies struct{ h *Hub }
+
+// FetchRate implements admin.Copies.
+func (c copies) FetchRate() int64 { return c.h.peers.BulkRate() }
+
+// SetFetchRate implements admin.Copies.
+func (c copies) SetFetchRate(bytesPerSecond int64) { c.h.peers.SetBulkRate(bytesPerSecond) }
+
 // peerIdentity is who this node is to others, without a cluster as long as it
 // belongs to none.
 func (h *Hub) peerIdentity() peer.Identity {

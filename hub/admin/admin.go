@@ -48,6 +48,7 @@ type Sources struct {
 	Links   Links
 	Jobs    Jobs
 	Site    Site
+	Copies  Copies
 	Samples []Samples // metrics beyond those made from the four above
 }
 

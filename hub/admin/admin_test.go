@@ -22,6 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fakeHub is all sources in one.
 type fakeHub struct {
 	offsets []Offset
+	rate    int64
 	letters int64
 	status  Status
 	unready error
@@ -36,6 +37,9 @@ func (f *fakeHub) Ready() error      { return f.unready }
 func (f *fakeHub) Members() []Member { return f.members }
 func (f *fakeHub) Links() []Link     { return f.links }
 func (f *fakeHub) Jobs() []Job       { return f.jobs }
+
+func (f *fakeHub) FetchRate() int64      { return f.rate }
+func (f *fakeHub) SetFetchRate(to int64) { f.rate = to }
 
 func (f *fakeHub) RTT(a, b string) (time.Duration, error) {
 	if a != "east-1" || b != "west-1" {
@@ -172,6 +176,36 @@ func TestAnswers(t *testing.T) {
 		if c.code == 405 && w.Header().Get("Allow") == "" {
 			t.Errorf("%s %s: 405 without Allow", c.method, c.path)
 		}
+	}
+}
+
+func TestFetchRate(t *testing.T) {
+	f := sample()
+	f.rate = 64 << 20
+	s, err := New(Config{}, Sources{Copies: f})
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(body string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		s.Handler().ServeHTTP(w, httptest.NewRequest("PUT", "/v1/fetch-rate", strings.NewReader(body)))
+		return w
+	}
+	if w := do(s.Handler(), "GET", "/v1/fetch-rate"); w.Code != 200 || !strings.Contains(w.Body.String(), `"bytes_per_second": 67108864`) {
+		t.Errorf("get: %d %s", w.Code, w.Body)
+	}
+	for _, bad := range []string{"", "16", "{}", `{"bytes_per_second": -1}`, `{"bytes_per_second": "16MiB"}`, `{"rate": 1}`} {
+		if w := put(bad); w.Code != 400 || f.rate != 64<<20 || !strings.Contains(w.Body.String(), "at least 0") {
+			t.Errorf("put %s: %d %s, rate %d", bad, w.Code, w.Body, f.rate)
+		}
+	}
+	for _, rate := range []int64{1 << 20, 0} {
+		if w := put(fmt.Sprintf(`{"bytes_per_second": %d}`, rate)); w.Code != 200 || f.rate != rate {
+			t.Errorf("put: %d %s, rate %d", w.Code, w.Body, f.rate)
+		}
+	}
+	if w := do(newServer(t, sample()), "GET", "/v1/fetch-rate"); w.Code != 409 {
+		t.Errorf("a node that belongs to no site: %d %s", w.Code, w.Body)
 	}
 }
 

@@ -24,6 +24,18 @@ type Mesh interface {
 	RTT(a, b string) (time.Duration, error)
 }
 
+// Copies is how fast the node fetches logs that it lacks: bytes a second, 0 is no
+// bound. What is set holds until the node restarts.
+type Copies interface {
+	FetchRate() int64
+	SetFetchRate(bytesPerSecond int64)
+}
+
+// FetchRate is /v1/fetch-rate.
+type FetchRate struct {
+	BytesPerSecond int64 `json:"bytes_per_second"` // 0: no bound
+}
+
 // Links tells about the mirrors into this site.
 type Links interface{ Links() []Link }
 

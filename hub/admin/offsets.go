@@ -11,18 +11,11 @@ import (
 // offsetRoutes are GET (how far a job is), PUT (move parts of it) and DELETE
 // (let it begin anew).
 func (s *Server) offsetRoutes() http.Handler {
-	routes := map[string]http.Handler{
+	return methods{
 		http.MethodGet:    answer(http.MethodGet, s.offsets),
 		http.MethodPut:    answer(http.MethodPut, s.setOffsets),
 		http.MethodDelete: answer(http.MethodDelete, s.resetOffsets),
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h, ok := routes[r.Method]
-		if !ok {
-			h = routes[http.MethodGet]
-		}
-		h.ServeHTTP(w, r)
-	})
 }
 
 // steered is the job that a request names.

@@ -33,6 +33,10 @@ func (s *Server) routes(metrics http.Handler) http.Handler {
 	mux.Handle("/v1/jobs/{name}/rewind", answer(http.MethodPost, s.rewind))
 	mux.Handle("/v1/jobs/{name}/replay", answer(http.MethodPost, s.replay))
 	s.siteRoutes(mux)
+	mux.Handle("/v1/fetch-rate", methods{
+		http.MethodGet: answer(http.MethodGet, s.fetchRate),
+		http.MethodPut: answer(http.MethodPut, s.setFetchRate),
+	})
 	mux.Handle("/{$}", answerPage(s.page))
 	get("/", func(r *http.Request) (any, error) {
 		return nil, fmt.Errorf("%s: %w; the API is under /v1, the page at /", r.URL.Path, ErrNotFound)
@@ -65,6 +69,17 @@ func answer(method string, h func(*http.Request) (any, error)) http.Handler {
 		}
 		writeJSON(w, http.StatusOK, v)
 	})
+}
+
+// methods is what answers a path, by method; others are told of GET.
+type methods map[string]http.Handler
+
+func (m methods) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h, ok := m[r.Method]
+	if !ok {
+		h = m[http.MethodGet]
+	}
+	h.ServeHTTP(w, r)
 }
 
 // redirect is an answer for a browser: go there.

@@ -16,7 +16,7 @@ import (
 func (c *cli) nodeCommand() *cobra.Command {
 	return c.overHTTP(noun("node", "Show the nodes of a site, and take them out and in",
 		c.reading(c.nodeStatus()), c.reading(c.nodeList()), c.reading(c.nodeMoves()), c.reading(c.nodeDrain()), c.reading(c.nodeDecommission()),
-		c.reading(c.nodeReplace()), c.reading(c.nodeRemove()), c.reading(c.nodeRebalance()), c.reading(c.nodeCompaction())))
+		c.reading(c.nodeReplace()), c.reading(c.nodeRemove()), c.reading(c.nodeRebalance()), c.reading(c.nodeFetchRate()), c.reading(c.nodeCompaction())))
 }
 
 // nodeState is `node status --json`.

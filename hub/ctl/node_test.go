@@ -14,6 +14,7 @@ import (
 type fakeSite struct {
 	admin.Site // what is not asked for here
 	done       []string
+	rate       int64
 }
 
 func (*fakeSite) Nodes(context.Context) ([]admin.SiteNode, error) {
@@ -39,6 +40,9 @@ func (s *fakeSite) Act(_ context.Context, node string, action admin.NodeAction, 
 	return admin.NodeActed{Node: node, Done: "done", Moves: 2}, nil
 }
 
+func (s *fakeSite) FetchRate() int64      { return s.rate }
+func (s *fakeSite) SetFetchRate(to int64) { s.rate = to }
+
 func (s *fakeSite) Rebalance(_ context.Context, dry bool) ([]admin.Wish, error) {
 	s.done = append(s.done, fmt.Sprintf("rebalance dry=%v", dry))
 	return nil, nil
@@ -48,7 +52,7 @@ func (s *fakeSite) Rebalance(_ context.Context, dry bool) ([]admin.Wish, error) 
 func TestNodeCommands(t *testing.T) {
 	site := &fakeSite{}
 	f := &fakeNode{}
-	s, err := admin.New(admin.Config{}, admin.Sources{Node: f, Site: site})
+	s, err := admin.New(admin.Config{}, admin.Sources{Node: f, Site: site, Copies: site})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,6 +72,9 @@ func TestNodeCommands(t *testing.T) {
 		{"node replace fra-2 --with fra-3", "fra-2: done"},
 		{"node remove fra-2", "fra-2: done"},
 		{"node rebalance", "the nodes have alike, nothing moves\n"},
+		{"node fetch-rate", "no bound\n"},
+		{"node fetch-rate 16MiB", "16.0 MiB a second\n"},
+		{"node fetch-rate --json", `"bytes_per_second": 16777216`},
 	} {
 		if out := mustRun(t, append(strings.Fields(c.args), "--admin", server.URL)...); !strings.Contains(out, c.want) {
 			t.Errorf("%s:\n%s\nlacks:\n%s", c.args, out, c.want)
@@ -78,9 +85,11 @@ func TestNodeCommands(t *testing.T) {
 		t.Errorf("done %s, want %s", got, want)
 	}
 	for args, part := range map[string]string{
-		"node drain nobody":  "not found",
-		"node replace fra-2": "--with NODE",
-		"node drain":         "one argument (NODE)",
+		"node drain nobody":   "not found",
+		"node replace fra-2":  "--with NODE",
+		"node drain":          "one argument (NODE)",
+		"node fetch-rate 1x":  `RATE: want a size such as 64KiB`,
+		"node fetch-rate 1 2": "one RATE at most",
 	} {
 		if r := run(t, Deps{}, append(strings.Fields(args), "--admin", server.URL)...); r.status == 0 || !strings.Contains(r.stderr, part) {
 			t.Errorf("%s: %+v", args, r)

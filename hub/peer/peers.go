@@ -236,3 +236,6 @@ func (p *Peers) Open(ctx context.Context, node int32, method string, body []byte
 // SetBulkRate bounds what this node reads from all streams together, in bytes
 // a second, from now on; 0 is no bound. A sender may be ahead by a window.
 func (p *Peers) SetBulkRate(bytesPerSecond int64) { p.bulk.setRate(bytesPerSecond) }
+
+// BulkRate is what SetBulkRate set last.
+func (p *Peers) BulkRate() int64 { return p.bulk.rate() }

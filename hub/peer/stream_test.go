@@ -253,6 +253,9 @@ func TestBulkRate(t *testing.T) {
 			t.Errorf("without a bound: %v", d)
 		}
 		a.SetBulkRate(1 << 20)
+		if r := a.BulkRate(); r != 1<<20 {
+			t.Errorf("the rate is %d", r)
+		}
 		if d := took(); d < 18*time.Second || d > 21*time.Second {
 			t.Errorf("20 MiB at 1 MiB/s took %v", d)
 		}

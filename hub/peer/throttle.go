@@ -66,6 +66,12 @@ func (t *throttle) setRate(rate int64) {
 	t.mu.changed = make(chan struct{})
 }
 
+func (t *throttle) rate() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return int64(t.mu.bucket.rate)
+}
+
 // wait takes n bytes; false if stop was closed before.
 func (t *throttle) wait(n int, stop <-chan struct{}) bool {
 	for {

@@ -1,6 +1,8 @@
 package chaos
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -13,13 +15,16 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
+	"github.com/entrepot-hub/entrepot/hub/admin"
 	"github.com/entrepot-hub/entrepot/hub/hubtest"
 )
 
 // TestWipedUnderLoad wipes a node of a site that has ENTREPOT_WIPED_MIB of data
 // and is written to, and measures how long it takes until it has everything
-// again, how fast it receives it, and what a write takes meanwhile, and before and
-// after: machines change their speed in the time that a large copy takes.
+// again, how fast it receives it, and what a write takes meanwhile. Machines change
+// their speed in the time that a large copy takes, so that the copy goes on and pauses
+// by turns (PUT /v1/fetch-rate), and its turns are compared with the pauses between
+// them; what a write takes before and after is told, too.
 // The node leads nothing of what is written: how long an election takes is
 // measured by TestFailover. ENTREPOT_WIPED_RATE is cluster.fetch_rate in MiB a
 // second, 64 unless it is set. With ENTREPOT_WIPED_COLD nothing of the data is in
@@ -33,11 +38,11 @@ func TestWipedUnderLoad(t *testing.T) {
 	}
 	// It gives way to copies, so that before and after would be slower by it.
 	site.Set("scrub", "{rate: 0}")
-	admin := begin(t, site)
+	client := begin(t, site)
 	mib := int(setting(t, "ENTREPOT_WIPED_MIB", 80))
 	// Logs of less than 64 MiB go as messages, which no rate bounds.
 	partitions := min(max(mib/80, 1), 6)
-	if _, err := admin.CreateTopic(t.Context(), int32(partitions), 3, nil, "old"); err != nil {
+	if _, err := client.CreateTopic(t.Context(), int32(partitions), 3, nil, "old"); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
@@ -48,9 +53,9 @@ func TestWipedUnderLoad(t *testing.T) {
 	}
 	w := write(t, site, impatient()...)
 	defer w.end()
-	calm := max(2*time.Second, time.Duration(mib)*time.Second/64)
+	calm := max(2*time.Second, time.Duration(mib)*time.Second/256)
 	n, other := site.Nodes[2], site.Nodes[1]
-	if n == site.Leader(admin, loaded, 0) {
+	if n == site.Leader(client, loaded, 0) {
 		n, other = other, n
 	}
 	before := w.during(t, calm, n)
@@ -63,49 +68,78 @@ func TestWipedUnderLoad(t *testing.T) {
 	without := w.during(t, calm/2, other)
 	began = time.Now()
 	n.Start()
-	c := watchCopy(t, n, 30*time.Minute)
+	c := watchCopy(t, n, rate, turnOf(mib, rate), 30*time.Minute)
 	took := time.Since(began)
-	meanwhile := w.since(began)
+	meanwhile, paused := w.between(settled(c.turns)), w.between(settled(c.pauses))
 	after := w.during(t, calm, n)
-	t.Logf("a wiped node has its %d MiB again after %s", mib, took.Round(10*time.Millisecond))
-	c.rate = rate
+	t.Logf("a wiped node has its %d MiB again after %s, %s of them pauses", mib, took.Round(10*time.Millisecond), length(c.pauses).Round(10*time.Millisecond))
 	t.Logf("received %s", c)
 	t.Logf("writes before, %s", spread(before))
 	t.Logf("writes with two nodes, %s", spread(without))
 	t.Logf("writes while it was filled, %s", spread(meanwhile))
+	t.Logf("writes in the pauses, %s", spread(paused))
 	t.Logf("writes after it, %s", spread(after))
-	quiet := slices.Concat(before, after)
-	more := 100 * (figure(meanwhile, 0.99).Seconds()/figure(quiet, 0.99).Seconds() - 1)
-	t.Logf("p99 of a write %s before and after, %s meanwhile: %+.0f %%", figure(quiet, 0.99), figure(meanwhile, 0.99), more)
+	more := 100 * (figure(meanwhile, 0.99).Seconds()/figure(paused, 0.99).Seconds() - 1)
+	t.Logf("p99 of a write %s before and after, %s in the pauses, %s while it was filled: %+.0f %%", figure(slices.Concat(before, after), 0.99),
+		figure(paused, 0.99), figure(meanwhile, 0.99), more)
 	if os.Getenv("ENTREPOT_WIPED_MIB") != "" && more > 20 {
 		t.Errorf("p99 of a write is %.0f %% higher while a node is filled, want 20 %% at most", more)
 	}
 	c.check(t, int64(mib)<<20)
 }
 
+// turnOf is how long a copy goes on at a time, and pauses then: three times at least
+// in all, and not for longer than a machine stays as it is.
+func turnOf(mib int, rate int64) time.Duration {
+	whole := time.Duration(float64(mib<<20) / float64(rate) * float64(time.Second))
+	return min(max(whole/4, lookEvery), 10*time.Second)
+}
+
+// span is a time from begin to end.
+type span struct{ begin, end time.Time }
+
+func length(spans []span) (d time.Duration) {
+	for _, s := range spans {
+		d += s.end.Sub(s.begin)
+	}
+	return d
+}
+
+// settled are spans without the first half second of each that is longer than two:
+// what was on its way then belongs to the one before.
+func settled(spans []span) []span {
+	out := slices.Clone(spans)
+	for i := range out {
+		if out[i].end.Sub(out[i].begin) > 2*time.Second {
+			out[i].begin = out[i].begin.Add(time.Second / 2)
+		}
+	}
+	return out
+}
+
 // copied is what a node has received of logs, as files.
 type copied struct {
-	bytes       int64
-	first, last time.Time // when something was received
-	rate        int64     // configured, bytes a second
-	fastest     int64     // between two looks, in bytes a second
+	bytes         int64
+	turns, pauses []span
+	rate          int64 // in the turns, bytes a second
+	fastest       int64 // between two looks, in bytes a second
 }
 
 func (c copied) String() string {
-	took := c.last.Sub(c.first)
+	took := length(c.turns)
 	return fmt.Sprintf("%d MiB in %s: %.1f MiB/s, in the fastest half second %.1f MiB/s, of %d MiB/s", c.bytes>>20, took.Round(10*time.Millisecond),
 		float64(c.bytes)/took.Seconds()/(1<<20), float64(c.fastest)/(1<<20), c.rate>>20)
 }
 
 // check has less than the whole come as files fail, and more than the rate
-// allows in the time that it took: besides, a hundredth of a second may be made up
+// allows in the turns: besides, in each a hundredth of a second may be made up
 // for, two streams be ahead by a window of 1 MiB, and a frame has a head.
 func (c copied) check(t *testing.T, want int64) {
 	t.Helper()
 	if c.bytes < want {
 		t.Errorf("%d bytes came as files, want %d and more", c.bytes, want)
 	}
-	allowed := c.last.Sub(c.first).Seconds()*float64(c.rate) + float64(c.rate)/100 + 2<<20
+	allowed := length(c.turns).Seconds()*float64(c.rate) + float64(len(c.turns))*(float64(c.rate)/100+2<<20)
 	if float64(c.bytes) > 1.01*allowed {
 		t.Errorf("received %s: %d bytes, the rate allows %.0f", c, c.bytes, allowed)
 	}
@@ -115,12 +149,17 @@ func (c copied) check(t *testing.T, want int64) {
 // work, so that it is done in every phase.
 const lookEvery = time.Second / 2
 
-// watchCopy looks every half second at what a node that has just started has
-// received, until it has all that it shall have.
-func watchCopy(t *testing.T, n *hubtest.Node, limit time.Duration) (c copied) {
+// watchCopy has a node that has just started receive at a rate for a turn and pause
+// for one, by turns, and looks every half second at what it has received, until it
+// has all that it shall have.
+func watchCopy(t *testing.T, n *hubtest.Node, rate int64, turn, limit time.Duration) (c copied) {
 	t.Helper()
+	c.rate = rate
 	began := time.Now()
 	at := began
+	now := span{begin: began}
+	pausing := false
+	defer func() { setFetchRate(t, n, rate) }()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	for {
@@ -128,19 +167,56 @@ func watchCopy(t *testing.T, n *hubtest.Node, limit time.Duration) (c copied) {
 		got := received(t, n)
 		if at = time.Now(); got > c.bytes {
 			if c.bytes == 0 {
-				c.first = before
+				now.begin = before
 			}
 			c.fastest = max(c.fastest, int64(float64(got-c.bytes)/at.Sub(before).Seconds()))
-			c.bytes, c.last = got, at
+			c.bytes = got
 		}
 		err := wholeNow(n, loadedBehind)
+		over := c.bytes > 0 && at.Sub(now.begin) >= turn
+		if now.end = time.Now(); over || err == nil {
+			if pausing {
+				c.pauses = append(c.pauses, now)
+			} else {
+				c.turns = append(c.turns, now)
+			}
+		}
 		if err == nil {
 			return c
 		}
 		if at.Sub(began) > limit {
 			t.Fatalf("not whole within %s: %v", limit, err)
 		}
+		if over {
+			to := rate
+			if pausing = !pausing; pausing {
+				to = 1
+			}
+			setFetchRate(t, n, to)
+			now = span{begin: time.Now()}
+		}
 		<-tick.C
+	}
+}
+
+// setFetchRate changes a node's cluster.fetch_rate until its next start.
+func setFetchRate(t *testing.T, n *hubtest.Node, rate int64) {
+	t.Helper()
+	body, err := json.Marshal(admin.FetchRate{BytesPerSecond: rate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://"+n.Admin+"/v1/fetch-rate", bytes.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %s", req.URL, resp.Status)
 	}
 }
 
@@ -221,11 +297,23 @@ func (w *writer) during(t *testing.T, d time.Duration, n *hubtest.Node) []time.D
 }
 
 // since is how long each record took that was sent since begin.
-func (w *writer) since(begin time.Time) (took []time.Duration) {
+func (w *writer) since(begin time.Time) []time.Duration {
+	return w.between([]span{{begin, time.Now()}})
+}
+
+// between is how long each record took that was sent in one of the spans, which
+// follow each other.
+func (w *writer) between(spans []span) (took []time.Duration) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, one := range w.mu.acked {
-		if one.sent.After(begin) {
+		for len(spans) > 0 && one.sent.After(spans[0].end) {
+			spans = spans[1:]
+		}
+		if len(spans) == 0 {
+			break
+		}
+		if one.sent.After(spans[0].begin) {
 			took = append(took, one.at.Sub(one.sent))
 		}
 	}
