@@ -53,7 +53,7 @@ func TestWipedUnderLoad(t *testing.T) {
 	}
 	w := write(t, site, impatient()...)
 	defer w.end()
-	calm := max(2*time.Second, time.Duration(mib)*time.Second/256)
+	calm := min(max(2*time.Second, time.Duration(mib)*time.Second/64), 40*time.Second)
 	n, other := site.Nodes[2], site.Nodes[1]
 	if n == site.Leader(client, loaded, 0) {
 		n, other = other, n
@@ -68,7 +68,7 @@ func TestWipedUnderLoad(t *testing.T) {
 	without := w.during(t, calm/2, other)
 	began = time.Now()
 	n.Start()
-	c := watchCopy(t, n, rate, turnOf(mib, rate), 30*time.Minute)
+	c := watchCopy(t, n, rate, turnOf(mib, rate), time.Hour)
 	took := time.Since(began)
 	meanwhile, paused := w.between(settled(c.turns)), w.between(settled(c.pauses))
 	after := w.during(t, calm, n)
@@ -88,11 +88,11 @@ func TestWipedUnderLoad(t *testing.T) {
 	c.check(t, int64(mib)<<20)
 }
 
-// turnOf is how long a copy goes on at a time, and pauses then: three times at least
-// in all, and not for longer than a machine stays as it is.
+// turnOf is how long a copy goes on at a time: several times in all, and not for
+// longer than a machine stays as it is. Then it pauses for a third of that.
 func turnOf(mib int, rate int64) time.Duration {
 	whole := time.Duration(float64(mib<<20) / float64(rate) * float64(time.Second))
-	return min(max(whole/4, lookEvery), 10*time.Second)
+	return min(max(whole/4, lookEvery), 30*time.Second)
 }
 
 // span is a time from begin to end.
@@ -149,15 +149,15 @@ func (c copied) check(t *testing.T, want int64) {
 // work, so that it is done in every phase.
 const lookEvery = time.Second / 2
 
-// watchCopy has a node that has just started receive at a rate for a turn and pause
-// for one, by turns, and looks every half second at what it has received, until it
-// has all that it shall have.
+// watchCopy has a node that has just started receive at a rate for a turn, pause for
+// a third of one and go on, and looks every half second at what it has received, until
+// it has all that it shall have.
 func watchCopy(t *testing.T, n *hubtest.Node, rate int64, turn, limit time.Duration) (c copied) {
 	t.Helper()
 	c.rate = rate
 	began := time.Now()
 	at := began
-	now := span{begin: began}
+	now, lasts := span{begin: began}, turn
 	pausing := false
 	defer func() { setFetchRate(t, n, rate) }()
 	tick := time.NewTicker(lookEvery)
@@ -173,7 +173,7 @@ func watchCopy(t *testing.T, n *hubtest.Node, rate int64, turn, limit time.Durat
 			c.bytes = got
 		}
 		err := wholeNow(n, loadedBehind)
-		over := c.bytes > 0 && at.Sub(now.begin) >= turn
+		over := c.bytes > 0 && at.Sub(now.begin) >= lasts
 		if now.end = time.Now(); over || err == nil {
 			if pausing {
 				c.pauses = append(c.pauses, now)
@@ -188,11 +188,13 @@ func watchCopy(t *testing.T, n *hubtest.Node, rate int64, turn, limit time.Durat
 			t.Fatalf("not whole within %s: %v", limit, err)
 		}
 		if over {
-			to := rate
 			if pausing = !pausing; pausing {
-				to = 1
+				setFetchRate(t, n, 1)
+				lasts = max(turn/3, lookEvery)
+			} else {
+				setFetchRate(t, n, rate)
+				lasts = turn
 			}
-			setFetchRate(t, n, to)
 			now = span{begin: time.Now()}
 		}
 		<-tick.C
