@@ -1,8 +1,6 @@
 package chaos
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"io/fs"
 	"net/http"
@@ -10,12 +8,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/entrepot-hub/entrepot/hub/admin"
 	"github.com/entrepot-hub/entrepot/hub/hubtest"
 )
 
@@ -38,11 +36,11 @@ func TestWipedUnderLoad(t *testing.T) {
 	}
 	// It gives way to copies, so that before and after would be slower by it.
 	site.Set("scrub", "{rate: 0}")
-	client := begin(t, site)
+	admin := begin(t, site)
 	mib := int(setting(t, "ENTREPOT_WIPED_MIB", 80))
 	// Logs of less than 64 MiB go as messages, which no rate bounds.
 	partitions := min(max(mib/80, 1), 6)
-	if _, err := client.CreateTopic(t.Context(), int32(partitions), 3, nil, "old"); err != nil {
+	if _, err := admin.CreateTopic(t.Context(), int32(partitions), 3, nil, "old"); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
@@ -55,7 +53,7 @@ func TestWipedUnderLoad(t *testing.T) {
 	defer w.end()
 	calm := min(max(2*time.Second, time.Duration(mib)*time.Second/64), 40*time.Second)
 	n, other := site.Nodes[2], site.Nodes[1]
-	if n == site.Leader(client, loaded, 0) {
+	if n == site.Leader(admin, loaded, 0) {
 		n, other = other, n
 	}
 	before := w.during(t, calm, n)
@@ -204,11 +202,8 @@ func watchCopy(t *testing.T, n *hubtest.Node, rate int64, turn, limit time.Durat
 // setFetchRate changes a node's cluster.fetch_rate until its next start.
 func setFetchRate(t *testing.T, n *hubtest.Node, rate int64) {
 	t.Helper()
-	body, err := json.Marshal(admin.FetchRate{BytesPerSecond: rate})
-	if err != nil {
-		t.Fatal(err)
-	}
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://"+n.Admin+"/v1/fetch-rate", bytes.NewReader(body))
+	body := strings.NewReader(fmt.Sprintf(`{"bytes_per_second": %d}`, rate))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://"+n.Admin+"/v1/fetch-rate", body)
 	if err != nil {
 		t.Fatal(err)
 	}
