@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -99,8 +100,15 @@ func (s *Site) Leader(admin *kadm.Client, topic string, partition int32) (found 
 func (n *Node) get(path string, into any) error { return n.Ask(http.MethodGet, path, into) }
 
 // Ask has the node's admin API answer, or do, something. into may be nil.
-func (n *Node) Ask(method, path string, into any) error {
-	req, err := http.NewRequest(method, "http://"+n.Admin+path, nil)
+func (n *Node) Ask(method, path string, into any) error { return n.send(method, path, "", into) }
+
+// SetFetchRate changes the node's cluster.fetch_rate until its next start.
+func (n *Node) SetFetchRate(bytesPerSecond int64) error {
+	return n.send(http.MethodPut, "/v1/fetch-rate", fmt.Sprintf(`{"bytes_per_second": %d}`, bytesPerSecond), nil)
+}
+
+func (n *Node) send(method, path, content string, into any) error {
+	req, err := http.NewRequest(method, "http://"+n.Admin+path, strings.NewReader(content))
 	if err != nil {
 		return err
 	}
