@@ -20,6 +20,8 @@ import (
 //     wait the client asks for, at most Limits.FetchWait.
 //   - The first batch found is returned whatever its size; it may begin before
 //     the offset asked for.
+//   - An answer has no more than pays on the way to the client (fetches.room),
+//     and each begins with the partition after the last one that had records.
 //   - Sessions (v7+, KIP-227): one for each connection. A fetch that goes on with
 //     it names what is new, and is answered with what has changed.
 //   - read_committed never goes beyond the last stable offset, and lists the
@@ -60,20 +62,22 @@ func (s *Server) fetch(ctx context.Context, r *request) (answer, error) {
 	}
 	f := newFetch(s, r, req)
 	all := begins(req)
-	session, err := s.session(r.session, req)
+	session, err := s.session(&r.fetches.session, req)
 	if err != nil {
 		f.answer.err = err
 		return answer{fetch: f.answer}, nil
 	}
 	f.resolve(r)
-	session.turn(f.parts)
+	f.parts = r.fetches.turn(f.parts)
 	wait := min(time.Duration(max(req.MaxWaitMillis, 0))*time.Millisecond, s.cfg.Limits.FetchWait)
 	f.poll(ctx, wait)
 	f.refuseAhead()
+	r.fetches.note(f.parts)
 	if session != nil {
 		session.tell(f.answer, f.parts, all)
 	}
-	s.answers.Add(f.answer.size)
+	f.answer.held = f.answer.memory()
+	s.answers.Add(f.answer.held)
 	return answer{fetch: f.answer}, nil
 }
 
@@ -100,7 +104,8 @@ type fetchPart struct {
 }
 
 func newFetch(s *Server, r *request, req *kmsg.FetchRequest) *fetch {
-	f := &fetch{s: s, req: req, limit: min(max(int(req.MaxBytes), 0), s.cfg.Limits.Fetch)}
+	limit := min(s.cfg.Limits.Fetch, max(r.fetches.room(), int(req.MinBytes)))
+	f := &fetch{s: s, req: req, limit: min(max(int(req.MaxBytes), 0), limit)}
 	if s.answers.Load() >= s.cfg.Limits.Answers {
 		f.limit = 0 // one batch, so that every client gets on
 	}

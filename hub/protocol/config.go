@@ -71,7 +71,7 @@ type Limits struct {
 
 	Fetch     int           // largest Fetch answer; one batch is always returned
 	FetchWait time.Duration // longest long poll, whatever the client asks for
-	Answers   int64         // Fetch answers in flight of all connections; above it they have one batch
+	Answers   int64         // memory of Fetch answers in flight of all connections; above it they have one batch
 	Sessions  int64         // partitions in the Fetch sessions of all connections; above it there are no new ones
 }
 

@@ -26,7 +26,7 @@ type conn struct {
 	who    auth.Principal
 	login  *login // nil: the listener asks for none; once let in, of handle alone
 
-	session *fetchSession // of handle alone
+	fetches fetches       // of handle alone
 	shares  shareSessions // likewise
 
 	queue chan *request // read, not yet handled
@@ -49,7 +49,7 @@ type pending struct {
 func newConn(s *Server, door *Listener, nc net.Conn) *conn {
 	l := s.cfg.Limits
 	return &conn{
-		s: s, nc: nc, host: remoteIP(nc), door: door,
+		s: s, nc: nc, host: remoteIP(nc), door: door, fetches: fetches{nc: nc},
 		frames: frameReader{nc: nc, br: bufio.NewReaderSize(nc, 8<<10), limits: l, budget: s.requests, least: requestHeader},
 		queue:  make(chan *request, l.Pipeline),
 		out:    make(chan *pending, l.Pipeline),
@@ -97,7 +97,7 @@ func (c *conn) serve(ctx context.Context) {
 		c.release(p)
 	}
 	wg.Wait()
-	c.s.endSession(&c.session)
+	c.s.endSession(&c.fetches.session)
 	c.s.endShareSessions(c.shares)
 }
 
@@ -169,7 +169,7 @@ func (c *conn) free(r *request) {
 // keeps its share of the memory of all connections until they are done.
 func (c *conn) release(p *pending) {
 	if p.a.fetch != nil {
-		c.s.answers.Add(-p.a.fetch.size)
+		c.s.answers.Add(-p.a.fetch.held)
 		p.a.fetch.giveBack()
 	}
 	if p.a.later != nil {

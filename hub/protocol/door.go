@@ -171,7 +171,7 @@ func (c *conn) strangerRequest(f frame) (*request, error) {
 // introduce writes on a request where it comes from.
 func (c *conn) introduce(r *request) {
 	r.local, r.host, r.who, r.login = c.nc.LocalAddr(), c.host, c.who, c.login
-	r.session, r.shares = &c.session, &c.shares
+	r.fetches, r.shares = &c.fetches, &c.shares
 	r.listener = MainListener
 	if c.door != nil {
 		r.listener = c.door.Name

@@ -19,6 +19,7 @@ type fetchAnswer struct {
 	committed bool  // read_committed
 	topics    []fetchedTopic
 	size      int64 // bytes of batches
+	held      int64 // of memory, until it is written
 	throttle  int32 // milliseconds
 	broker    func(id int32) (kmsg.FetchResponseBroker, bool)
 }
@@ -72,6 +73,24 @@ func (a *fetchAnswer) giveBack() {
 func (p *fetchedPart) bytes() (n int) {
 	for _, b := range p.batches {
 		n += b.Size()
+	}
+	return n
+}
+
+// memory is what the batches take until they are written, with what those that
+// are still in their files are sent through.
+func (a *fetchAnswer) memory() (n int64) {
+	late := false
+	for i := range a.topics {
+		for j := range a.topics[i].parts {
+			for _, b := range a.topics[i].parts[j].batches {
+				n += int64(len(b))
+				late = late || len(b) < b.Size()
+			}
+		}
+	}
+	if late {
+		n += writePiece
 	}
 	return n
 }

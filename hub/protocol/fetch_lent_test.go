@@ -58,7 +58,7 @@ func TestFetchGivesBackWhatItWasLent(t *testing.T) {
 // byte: the client asks again, and is not handed half of it as the whole.
 func TestAnswerIsBrokenOff(t *testing.T) {
 	s := startSite(t, quick())
-	topic := s.topic(t, "t", 1)
+	topic := s.topic(t, "t", 1, "max.message.bytes", "8388608")
 	produced(s.dial(t), produceRequest(9, "t", topic.ID, batch(t, record.None, strings.Repeat("x", 3*writePiece))))
 	s.decayed.Store(true)
 	c := s.dial(t)

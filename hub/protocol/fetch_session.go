@@ -23,7 +23,6 @@ type fetchSession struct {
 	topics []kmsg.FetchRequestTopic
 	told   [][]record.Offsets // parallel to topics and their partitions
 	at     map[topicKey]int   // in topics
-	next   int                // partition with which the next read begins
 	size   int                // partitions
 }
 
@@ -43,9 +42,6 @@ func begins(req *kmsg.FetchRequest) bool { return req.SessionEpoch <= 0 }
 // session returns the session of a request, nil for one without. A request that
 // goes on with a session then names all partitions of it.
 func (s *Server) session(slot **fetchSession, req *kmsg.FetchRequest) (*fetchSession, error) {
-	if slot == nil { // no connection, no session
-		slot = new(*fetchSession)
-	}
 	old := *slot
 	if begins(req) {
 		s.endSession(slot)
@@ -180,30 +176,10 @@ func (f *fetchSession) drop(at int) {
 	}
 }
 
-// turn lets a read begin where the one before found the last batch: with a
-// bound on the answer, the first partitions would otherwise have it all.
-func (f *fetchSession) turn(parts []*fetchPart) {
-	if f == nil || len(parts) == 0 {
-		return
-	}
-	f.next %= len(parts)
-	n := f.next
-	first := slices.Clone(parts[:n])
-	copy(parts, parts[n:])
-	copy(parts[len(parts)-n:], first)
-}
-
 // tell notes what the client is told, and leaves out of an answer that goes on
 // with a session what it knows already.
 func (f *fetchSession) tell(a *fetchAnswer, parts []*fetchPart, all bool) {
 	a.session = f.id
-	last := 0
-	for i, p := range parts {
-		if len(p.out.batches) > 0 {
-			last = i + 1
-		}
-	}
-	f.next += last
 	kept := a.topics[:0]
 	for i := range a.topics {
 		t := a.topics[i]

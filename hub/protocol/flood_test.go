@@ -151,6 +151,7 @@ func TestSlowReadersOverTLS(t *testing.T) {
 	}
 	ask4MB := fetchRequest(11, "t", record.TopicID{}, 0)
 	ask4MB.MaxBytes, ask4MB.Topics[0].Partitions[0].PartitionMaxBytes = 16<<20, 16<<20
+	ask4MB.MinBytes, ask4MB.MaxWaitMillis = 16<<20, 1 // all at once, however short the way is
 	slow, stopped := dial(), dial()
 	slow.send(ask4MB)
 	for range 8 {

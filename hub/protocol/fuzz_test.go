@@ -88,7 +88,7 @@ func (ta *target) handle(b []byte) bool {
 	}
 	watchdog := time.AfterFunc(10*time.Second, func() { panic(fmt.Sprintf("it takes more than 10 s: %x", b)) })
 	defer watchdog.Stop()
-	r.local, r.host = ta.local, "127.0.0.1"
+	r.local, r.host, r.fetches = ta.local, "127.0.0.1", &fetches{}
 	ctx, cancel := context.WithTimeout(ta.t.Context(), 20*time.Millisecond)
 	defer cancel()
 	a, err := r.api.handle(ta.s, ctx, r)

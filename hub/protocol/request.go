@@ -40,7 +40,7 @@ type request struct {
 	listener    string   // by which it came in
 	who         auth.Principal
 	login       *login         // nil: the listener asks for none
-	session     **fetchSession // the connection's, of handle alone
+	fetches     *fetches       // the connection's, of handle alone
 	shares      *shareSessions // likewise
 	wait        time.Duration  // that a quota of what it changed wants
 	peer        bool           // another node of the site asks

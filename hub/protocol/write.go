@@ -1,6 +1,7 @@
 package protocol
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"io"
 	"net"
@@ -13,16 +14,17 @@ import (
 // maxScratch is the largest encoding buffer that a connection keeps.
 const maxScratch = 64 << 10
 
-// writePiece is about what is written under one deadline, so that a slow reader is
-// told from a stopped one.
-const writePiece = 256 << 10
+// A piece is about what is written at once, under one deadline. A reader that gets
+// less at a time is woken more often (docs/benchmarks.md, "What reading costs").
+// Over TLS a write that has run into its deadline cannot go on: there it is what
+// a slow reader has to take within one.
+const (
+	writePiece  = 1 << 20
+	sealedPiece = 256 << 10
+)
 
-// latePiece is the most of batches that are still in their files that is written at
-// once: the reader is at work on one piece while the next is read.
-const latePiece = 128 << 10
-
-// pieces are memory for it.
-var pieces = sync.Pool{New: func() any { return new([latePiece]byte) }}
+// pieces are memory for batches that are still in their files.
+var pieces = sync.Pool{New: func() any { return new([writePiece]byte) }}
 
 // buffer is bytes to write.
 type buffer struct {
@@ -169,15 +171,19 @@ func appendHeader(dst []byte, r *request) []byte {
 // send writes bufs. It fails when the client takes nothing for Limits.Write, and
 // when what is to be written cannot be read: then the answer is broken off.
 func (c *conn) send(bufs []buffer) error {
-	var room *[latePiece]byte
+	var room *[writePiece]byte
 	defer func() {
 		if room != nil {
 			pieces.Put(room)
 		}
 	}()
+	most := writePiece
+	if _, sealed := c.nc.(*tls.Conn); sealed {
+		most = sealedPiece
+	}
 	for len(bufs) > 0 {
 		var piece net.Buffers
-		for n, used := 0, 0; len(bufs) > 0 && n < writePiece && used < latePiece; {
+		for n, used := 0, 0; len(bufs) > 0 && n < most; {
 			if bufs[0].late == nil {
 				piece = append(piece, bufs[0].b)
 				n += len(bufs[0].b)
@@ -185,9 +191,9 @@ func (c *conn) send(bufs []buffer) error {
 				continue
 			}
 			if room == nil {
-				room = pieces.Get().(*[latePiece]byte)
+				room = pieces.Get().(*[writePiece]byte)
 			}
-			k, err := bufs[0].late.Read(room[used:])
+			k, err := bufs[0].late.Read(room[used:most])
 			switch {
 			case err == io.EOF: //nolint:errorlint // a reader returns it bare
 				bufs = bufs[1:]
