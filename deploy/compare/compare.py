@@ -33,23 +33,6 @@ def log(line):
     print(line, flush=True)
 
 
-# Writes to every page of as many bytes as it is given.
-TOUCH = """
-import mmap, sys
-n = int(sys.argv[1])
-with mmap.mmap(-1, n) as m:
-    for at in range(0, n, mmap.PAGESIZE):
-        m[at] = 1
-"""
-
-
-def touch_memory():
-    """A virtual machine gets a page of memory from its host when it first
-    writes to it. Whichever server writes to a file first would pay for that."""
-    free = next(int(line.split()[1]) << 10 for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemFree"))
-    subprocess.run([sys.executable, "-c", TOUCH, str(free * 3 // 4)], check=True)
-
-
 def warm(bench):
     """The Java machine compiles what is hot while it runs; both get the same."""
     def run(server):
@@ -83,7 +66,7 @@ def main():
             s.start()
             started.append(s)
         log("warming up")
-        touch_memory()
+        bench.memory.fill()
         warm(bench)
         for r in range(o.rounds):
             log(f"round {r + 1} of {o.rounds}")

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 import client
 
@@ -26,6 +27,34 @@ def drop_caches():
         return False
 
 
+class Filler:
+    """Fills the memory that is free with a file, as on a machine that has been up
+    for a while, so that what is written takes the place of that. A virtual machine
+    gives free memory back to its host, and pays for each page that it gets again:
+    a run could take twice the processor time of the same run before it."""
+    SPARE = 512 << 20  # bytes that stay free
+
+    def __init__(self, scratch):
+        self.size, self.at = meminfo("MemTotal"), 0
+        self.file = Path(scratch) / "memory"
+        with open(self.file, "wb") as f:
+            f.truncate(self.size)  # a hole: nothing of it is on the disk
+
+    def fill(self):
+        """Reads on where the last time ended: what was read first is the first to go."""
+        piece, left = bytearray(1 << 20), meminfo("MemFree") - self.SPARE
+        with open(self.file, "rb", buffering=0) as f:
+            while left > 0:
+                f.seek(self.at)
+                n = f.readinto(piece)
+                left, self.at = left - n, (self.at + n) % self.size
+
+
+def meminfo(name):
+    """Bytes, by a line of /proc/meminfo."""
+    return next(int(line.split()[1]) << 10 for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith(name + ":"))
+
+
 @dataclass
 class Plan:
     """What is measured of one node each, or of three."""
@@ -44,6 +73,7 @@ PLANS = {
 class Bench:
     def __init__(self, servers, plan, scratch, only, log):
         self.servers, self.plan, self.scratch, self.only, self.log = servers, plan, scratch, re.compile(only), log
+        self.memory = Filler(scratch)
         self.samples = []  # dicts: load, unit, server, round, slot, value, cpu
         self.cold = os.access("/proc/sys/vm/drop_caches", os.W_OK)
 
@@ -101,9 +131,9 @@ class Bench:
 
         self.for_both(prepare)
         for acks, load in loads.items():
-            self.measure(load, "records/s", round_, lambda s: client.produce(s, topic, size, count, -1 if acks == "all" else acks))
+            self.measure(load, "records/s", round_, lambda s: client.produce(s, topic, size, count, -1 if acks == "all" else acks), self.memory.fill)
         if size == 1024 and partitions > 1:
-            self.measure(small, "records/s", round_, lambda s: client.produce(s, topic, size, SMALL_RECORDS, -1, SMALL))
+            self.measure(small, "records/s", round_, lambda s: client.produce(s, topic, size, SMALL_RECORDS, -1, SMALL), self.memory.fill)
         self.measure(tail, "records/s", round_, lambda s: client.consume(s, topic, partitions, count, True))
         if self.plan.cold and self.cold and partitions == 10:
             self.measure(cold, "records/s", round_, lambda s: client.consume(s, topic, partitions, count, False), drop_caches)
@@ -119,7 +149,7 @@ class Bench:
             client.produce(server, topic, 1024, RECORDS[1024] // 2, "all")
 
         self.for_both(prepare)
-        self.measure(NOT_SYNCED, "records/s", round_, lambda s: client.produce(s, topic, 1024, RECORDS[1024], -1))
+        self.measure(NOT_SYNCED, "records/s", round_, lambda s: client.produce(s, topic, 1024, RECORDS[1024], -1), self.memory.fill)
         self.for_both(lambda s: s.topic("delete", topic))
 
     def end_to_end(self, round_):
