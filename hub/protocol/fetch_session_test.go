@@ -158,8 +158,15 @@ func TestFetchSessionsEnd(t *testing.T) {
 	}
 }
 
-// With an answer that has room for one batch, each partition has its turn.
-func TestFetchSessionIsFair(t *testing.T) {
+// With an answer that has room for one batch, each partition has its turn, also for
+// a client without a session that names them in the same order each time.
+func TestFetchIsFair(t *testing.T) {
+	t.Run("session", func(t *testing.T) { inTurn(t, 0) })
+	t.Run("none", func(t *testing.T) { inTurn(t, -1) })
+}
+
+func inTurn(t *testing.T, epoch int32) {
+	t.Helper()
 	s := startSite(t, quick())
 	s.topic(t, "t", 3)
 	for p := range int32(3) {
@@ -169,7 +176,7 @@ func TestFetchSessionIsFair(t *testing.T) {
 	}
 	c := s.dial(t)
 	r := fetchRequest(12, "t", record.TopicID{}, 0)
-	r.MaxBytes, r.SessionEpoch = 1, 0
+	r.MaxBytes, r.SessionEpoch = 1, epoch
 	for p := int32(1); p < 3; p++ {
 		one := r.Topics[0].Partitions[0]
 		one.Partition = p
@@ -183,7 +190,9 @@ func TestFetchSessionIsFair(t *testing.T) {
 				turns = append(turns, p.Partition)
 			}
 		}
-		r.SessionID, r.SessionEpoch, r.Topics = resp.SessionID, r.SessionEpoch+1, nil
+		if epoch == 0 {
+			r.SessionID, r.SessionEpoch, r.Topics = resp.SessionID, r.SessionEpoch+1, nil
+		}
 	}
 	if fmt.Sprint(turns) != "[0 1 2 0 1 2]" {
 		t.Errorf("records came from %v, want each partition in turn", turns)

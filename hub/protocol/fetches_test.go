@@ -1,7 +1,6 @@
 package protocol
 
 import (
-	"fmt"
 	"math"
 	"net"
 	"runtime"
@@ -72,37 +71,6 @@ func TestAnswerHasWhatTheClientWaitsFor(t *testing.T) {
 		if f := newFetch(s.srv, r, req); f.limit != c.want {
 			t.Errorf("%+v: %d", c, f.limit)
 		}
-	}
-}
-
-// A client without a session that names its partitions in the same order each time
-// has all of them read in turn.
-func TestFetchIsFairWithoutASession(t *testing.T) {
-	s := startSite(t, quick())
-	s.topic(t, "t", 3)
-	for p := range int32(3) {
-		r := produceRequest(9, "t", record.TopicID{}, batch(t, record.None, "v"))
-		r.Topics[0].Partitions[0].Partition = p
-		produced(s.dial(t), r)
-	}
-	c := s.dial(t)
-	r := fetchRequest(12, "t", record.TopicID{}, 0)
-	r.MaxBytes, r.SessionEpoch = 1, -1
-	for p := int32(1); p < 3; p++ {
-		one := r.Topics[0].Partitions[0]
-		one.Partition = p
-		r.Topics[0].Partitions = append(r.Topics[0].Partitions, one)
-	}
-	var turns []int32
-	for range 6 {
-		for _, p := range ask[*kmsg.FetchResponse](c, r).Topics[0].Partitions {
-			if len(p.RecordBatches) > 0 {
-				turns = append(turns, p.Partition)
-			}
-		}
-	}
-	if fmt.Sprint(turns) != "[0 1 2 0 1 2]" {
-		t.Errorf("records came from %v, want each partition in turn", turns)
 	}
 }
 
