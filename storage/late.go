@@ -10,8 +10,7 @@ import (
 // A batch can be left in the file when it is as large as this and its records are:
 // whoever sends it on then reads, checks and sends it, through memory that is used
 // again for the next and stays in the processor's cache. Consumers of small records
-// gain nothing by it
-// (docs/benchmarks.md, "What reading costs").
+// gain nothing by it (docs/benchmarks.md, "What reading costs").
 const (
 	lateBytes  = 64 << 10
 	lateRecord = 512 // bytes, on average

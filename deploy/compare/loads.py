@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import client
+from servers import meminfo
 
 RECORDS = {1024: 600_000, 100: 2_500_000}
 SMALL, SMALL_RECORDS = 10, 100_000  # records in a batch, records
@@ -48,11 +49,6 @@ class Filler:
                 f.seek(self.at)
                 n = f.readinto(piece)
                 left, self.at = left - n, (self.at + n) % self.size
-
-
-def meminfo(name):
-    """Bytes, by a line of /proc/meminfo."""
-    return next(int(line.split()[1]) << 10 for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith(name + ":"))
 
 
 @dataclass

@@ -5,6 +5,8 @@ import platform
 import statistics
 from pathlib import Path
 
+from servers import meminfo
+
 BEGIN, END = "<!-- compare: written by make compare -->", "<!-- compare: end -->"
 
 
@@ -48,7 +50,7 @@ def table(samples, servers):
 
 def machine():
     cpu = next((line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), platform.machine())
-    memory = next(int(line.split()[1]) for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith("MemTotal")) // (1 << 20)
+    memory = meminfo("MemTotal") >> 30
     return f"{os.cpu_count()} cores of an {cpu}, {memory} GiB of memory, Linux {platform.release()}"
 
 

@@ -23,6 +23,11 @@ def cpu_seconds(pid, ended=False):
     return sum(map(int, fields[11:15 if ended else 13])) / os.sysconf("SC_CLK_TCK")
 
 
+def meminfo(name):
+    """Bytes, by a line of /proc/meminfo."""
+    return next(int(line.split()[1]) << 10 for line in Path("/proc/meminfo").read_text().splitlines() if line.startswith(name + ":"))
+
+
 class Server:
     """One server that listens on a port of its own. Topics are managed with the
     hub's command for both: it is a Kafka client like any other."""

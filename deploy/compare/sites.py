@@ -68,7 +68,7 @@ class Site(Server):
                                  check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60).stdout
         except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
             return False
-        return all(p["leader"] == p["replicas"][0] and len(p["in_sync"] or []) == NODES for p in json.loads(out)["partitions"])
+        return all(p["leader"] == p["replicas"][0] and len(p["in_sync"]) == NODES for p in json.loads(out)["partitions"])
 
     def cpu_seconds(self):
         return sum(map(cpu_seconds, self.pids))

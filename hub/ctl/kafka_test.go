@@ -1,6 +1,7 @@
 package ctl
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"strings"
@@ -26,6 +27,17 @@ func broker(t *testing.T) (addr string, client *kgo.Client) {
 	}
 	t.Cleanup(client.Close)
 	return addr, client
+}
+
+// Programs that count the replicas in sync get a list also where nobody knows of one.
+func TestListsOfAPartitionAreNeverNull(t *testing.T) {
+	b, err := json.Marshal(partitionOf(kadm.PartitionDetail{Leader: -1, Replicas: []int32{1}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(b), `"replicas":[1],"in_sync":[]`) {
+		t.Errorf("%s", b)
+	}
 }
 
 func produce(t *testing.T, client *kgo.Client, topic string, partition int32, n int) {

@@ -237,6 +237,14 @@ type partitionRow struct {
 	Bytes         int64   `json:"bytes"` // on the leader's disk
 }
 
+// partitionOf is what the metadata tell of a partition. Lists are never null, as they are
+// in p where they are empty: nobody is known to be in sync while a leader is
+// elected.
+func partitionOf(p kadm.PartitionDetail) partitionRow {
+	return partitionRow{Partition: p.Partition, Leader: p.Leader, LeaderEpoch: p.LeaderEpoch,
+		Replicas: append([]int32{}, p.Replicas...), InSync: append([]int32{}, p.ISR...)}
+}
+
 func (c *cli) topicDescribe() *cobra.Command {
 	return &cobra.Command{
 		Use:     "describe NAME",
@@ -277,7 +285,8 @@ func describeTopic(ctx context.Context, admin *kadm.Client, name string) (topicD
 		return d, err
 	}
 	for _, p := range t.Partitions.Sorted() {
-		row := partitionRow{Partition: p.Partition, Leader: p.Leader, LeaderEpoch: p.LeaderEpoch, Replicas: p.Replicas, InSync: p.ISR, Bytes: sizes[place{p.Leader, p.Partition}]}
+		row := partitionOf(p)
+		row.Bytes = sizes[place{p.Leader, p.Partition}]
 		if row.LogStart, row.HighWatermark, err = marks.of(name, p.Partition); err != nil {
 			return d, err
 		}

@@ -74,7 +74,7 @@ func (s *Server) fetch(ctx context.Context, r *request) (answer, error) {
 	f.refuseAhead()
 	r.fetches.note(f.parts)
 	if session != nil {
-		session.tell(f.answer, f.parts, all)
+		session.tell(f.answer, all)
 	}
 	f.answer.held = f.answer.memory()
 	s.answers.Add(f.answer.held)

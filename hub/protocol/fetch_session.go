@@ -178,7 +178,7 @@ func (f *fetchSession) drop(at int) {
 
 // tell notes what the client is told, and leaves out of an answer that goes on
 // with a session what it knows already.
-func (f *fetchSession) tell(a *fetchAnswer, parts []*fetchPart, all bool) {
+func (f *fetchSession) tell(a *fetchAnswer, all bool) {
 	a.session = f.id
 	kept := a.topics[:0]
 	for i := range a.topics {

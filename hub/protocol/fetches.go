@@ -29,6 +29,9 @@ type servedPart struct {
 // on the answer, the first ones would otherwise have it all.
 func (f *fetches) turn(parts []*fetchPart) []*fetchPart {
 	n := 1 + slices.IndexFunc(parts, func(p *fetchPart) bool { return p.key() == f.served })
+	if n == 0 || n == len(parts) {
+		return parts
+	}
 	return slices.Concat(parts[n:], parts[:n])
 }
 
