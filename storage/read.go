@@ -245,7 +245,7 @@ func (l *Log) gatherBatches(s *segment, offset, limit int64, g *gather) (more bo
 	}
 	w := v.walk(pos, readChunk(g.max-g.n))
 	w.loan = g.loan
-	w.aside = g.late != nil
+	w.exact = true
 	for {
 		f, head, err := w.head()
 		if errors.Is(err, io.EOF) {
@@ -268,7 +268,7 @@ func (l *Log) gatherBatches(s *segment, offset, limit int64, g *gather) (more bo
 			l.cursors.add(g, s.header.sealing(), w.pos)
 			// Whoever reads on will want what follows: have the disk bring it
 			// while this goes to the client.
-			v.file.f.Prefetch(int64(w.pos), int64(min(uint32(w.chunk), w.end-w.pos)))
+			v.file.f.Prefetch(int64(w.pos), int64(min(uint32(readChunk(g.max)), w.end-w.pos)))
 			return false, nil
 		}
 		if g.late.wants(f, head) {
@@ -277,6 +277,7 @@ func (l *Log) gatherBatches(s *segment, offset, limit int64, g *gather) (more bo
 			continue
 		}
 		pos := w.pos
+		w.chunk = readChunk(g.max - g.n + int(f.length)) // f is counted already
 		b, err := w.body()
 		if err != nil {
 			return false, l.damaged(s, &placeError{pos, err})

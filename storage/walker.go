@@ -13,16 +13,24 @@ type walker struct {
 	chunk    int    // how much is read ahead
 	reuse    bool   // payloads are valid until the next call only
 	loan     *loan  // where buffers come from; nil: the collector
-	aside    bool   // heads that buf does not have are read by themselves
+	exact    bool   // nothing is read that may not be wanted; see exactFrom
 	buf      []byte
 	at       uint32 // where buf begins
-	few      []byte // with aside
+	few      []byte // a head and what is behind, when exact
 	fewAt    uint32
 	cur      frame
 }
 
 // walkChunk is what a walker reads at once when only heads matter.
 const walkChunk = 64 << 10
+
+// An exact walker is for who may stop before any frame. It reads a head that buf does
+// not have with few bytes behind it, and a frame of exactFrom or more by itself, with
+// the head of the next.
+const (
+	exactFrom  = 64 << 10
+	asideChunk = 4 << 10 // bytes of a head and what is behind
+)
 
 // window makes buf hold n bytes from pos and returns them; fewer at the end.
 func (w *walker) window(n int) ([]byte, error) {
@@ -31,7 +39,11 @@ func (w *walker) window(n int) ([]byte, error) {
 		off := int(w.pos - w.at)
 		return w.buf[off : off+n : off+n], nil
 	}
-	size := min(max(n, w.chunk), int(w.end-w.pos))
+	size := max(n, w.chunk)
+	if w.exact && n >= exactFrom {
+		size = n + frameHeader + headBytes
+	}
+	size = min(size, int(w.end-w.pos))
 	var have []byte // of what is wanted: a frame that buf ends within is not read twice
 	if within(w.pos, 1, w.at, w.buf) {
 		have = w.buf[w.pos-w.at:]
@@ -63,13 +75,10 @@ func (w *walker) window(n int) ([]byte, error) {
 	return w.buf[:min(n, k):min(n, k)], nil
 }
 
-// asideChunk is what is read at once of heads that are read by themselves.
-const asideChunk = 4 << 10
-
 // front is the next frame's header and the first bytes of its payload.
 func (w *walker) front() ([]byte, error) {
 	n := min(frameHeader+headBytes, int(w.end-w.pos))
-	if !w.aside || within(w.pos, n, w.at, w.buf) {
+	if !w.exact || within(w.pos, n, w.at, w.buf) {
 		return w.window(n)
 	}
 	if !within(w.pos, n, w.fewAt, w.few) {

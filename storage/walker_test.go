@@ -59,3 +59,46 @@ func (c *countedReads) ReadAt(p []byte, off int64) (int, error) {
 	c.bytes += n
 	return n, err
 }
+
+// TestLargeBatchesAreReadExactly: a read that has room for one and a half of them
+// reads one, and of the next one no more than its head; a read that goes on at the
+// head that it stopped at does the same.
+func TestLargeBatchesAreReadExactly(t *testing.T) {
+	const size, n = 200 << 10, 4
+	l := lentLog(t, vfs.NewMem(), "data", n, size)
+	v, err := l.openView(l.mu.segs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer v.close()
+	pos := v.seg.header.length
+	for range n - 1 {
+		f := &countedReads{source: v.file.f}
+		w := v.walk(pos, readChunk(size*3/2))
+		w.f, w.exact = f, true
+		for got := 0; got == 0; {
+			fr, _, err := w.head()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if fr.kind != KindData {
+				w.skip()
+				continue
+			}
+			b, err := w.body()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got = len(b); record.Batch(b).Size() != got {
+				t.Fatalf("a batch of %d bytes, want %d", got, record.Batch(b).Size())
+			}
+		}
+		if _, _, err := w.head(); err != nil {
+			t.Fatal(err)
+		}
+		if most := size + 2*asideChunk; f.bytes > most {
+			t.Errorf("from byte %d on %d bytes were read for a batch of %d and the next one's head, want %d at most", pos, f.bytes, size, most)
+		}
+		pos = w.pos
+	}
+}
