@@ -45,6 +45,7 @@ func main() {
 
 // serve runs one node.
 func serve(ctx context.Context, opts ctl.ServeOptions) error {
+	loosenTimers()
 	base := hub.Default()
 	if opts.Dev {
 		base = hub.Dev()
