@@ -32,6 +32,9 @@ var eastJobs []byte
 var westJobs []byte
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "serve" {
+		loosenTimers() // before signals are caught: none is lost
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second signal ends the process at once: whatever is cut off then, the
 	// logs are written for.
@@ -45,7 +48,6 @@ func main() {
 
 // serve runs one node.
 func serve(ctx context.Context, opts ctl.ServeOptions) error {
-	loosenTimers()
 	base := hub.Default()
 	if opts.Dev {
 		base = hub.Dev()
