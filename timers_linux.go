@@ -11,7 +11,7 @@ import (
 
 // Go's runtime sleeps for 3 to 20 µs at a time to see whether a thread is needed, and
 // Linux makes about 70 of them: a node that hands records from goroutine to goroutine
-// spent a third of its processor time on waking up for nothing (docs/adr/0019-timers.md).
+// spent a fifth to two fifths of its processor time on that (docs/adr/0019-timers.md).
 const (
 	usualSlack = 50 * time.Microsecond  // Linux's own
 	slack      = 500 * time.Microsecond // what a sleep may be longer than asked for

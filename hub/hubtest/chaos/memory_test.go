@@ -17,7 +17,7 @@ import (
 func fillMemory(t *testing.T) {
 	t.Helper()
 	const spare = 512 << 20
-	size := memoryFree() - spare
+	size := memoryFree() - spare // bytes
 	if size <= 0 {
 		return
 	}
